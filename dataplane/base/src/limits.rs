@@ -1,0 +1,74 @@
+//! Every limit of the data plane with its arithmetic, and the relations between limits as constant asserts.
+//! Where a number comes from a seed or an RFC, its line says so.
+
+/// Bytes in a KiB.
+pub const KIB: usize = 1024;
+/// Bytes in a MiB.
+pub const MIB: usize = 1024 * KIB;
+/// Nanoseconds in a millisecond.
+pub const MS_NS: u64 = 1_000_000;
+/// Nanoseconds in a second.
+pub const S_NS: u64 = 1_000 * MS_NS;
+
+// HTTP/1.1, on the shard.
+
+/// Request line and all header fields together, bytes; more is answered 431.
+pub const HEAD_BYTES_MAX: usize = 32 * KIB;
+/// Header fields of one message; more is answered 431.
+pub const HEADERS_MAX: usize = 128;
+/// The request target alone, bytes; more is answered 414.
+pub const TARGET_BYTES_MAX: usize = 16 * KIB;
+/// A request body, bytes; more is answered 413. Workers on Cloudflare's free and pro plans have the same.
+pub const BODY_BYTES_MAX: u64 = 100 * MIB as u64;
+/// One line of a chunked body (size, extensions) and one trailer section, bytes.
+pub const CHUNK_LINE_BYTES_MAX: usize = 4 * KIB;
+/// What a connection reads ahead of its consumer, bytes: the back-pressure window of a body.
+pub const BODY_WINDOW_BYTES: usize = 64 * KIB;
+/// First byte of a request to the end of its head.
+pub const HEAD_TIMEOUT_NS: u64 = 15 * S_NS;
+/// A kept-alive connection without a request.
+pub const IDLE_TIMEOUT_NS: u64 = 75 * S_NS;
+/// A read of a body, or a write, that makes no progress.
+pub const STALL_TIMEOUT_NS: u64 = 30 * S_NS;
+/// SIGTERM to the last connection's end.
+pub const DRAIN_TIMEOUT_NS: u64 = 30 * S_NS;
+/// Open connections of one shard; the next is closed at accept.
+pub const CONNECTIONS_PER_SHARD_MAX: usize = 16_384;
+
+// Workers.
+
+/// An uploaded module, bytes (issue: "over 10 MB" is `Invalid`).
+pub const MODULE_BYTES_MAX: usize = 10 * MIB;
+/// CPU time of one request, ns (seed 000, `create_isolate`).
+pub const CPU_PER_REQUEST_NS: u64 = 50 * MS_NS;
+/// CPU time of a module's top level, ns.
+pub const CPU_STARTUP_NS: u64 = 400 * MS_NS;
+/// JavaScript heap and array buffers of one isolate, bytes (seed 000, `create_isolate`).
+pub const ISOLATE_HEAP_BYTES_MAX: usize = 128 * MIB;
+/// Requests in one isolate at a time; more are shed with 503.
+pub const REQUESTS_PER_ISOLATE_MAX: usize = 4_096;
+/// Outbound requests of one request (design §5; Workers' paid plan has the same).
+pub const SUBREQUESTS_MAX: u32 = 1_000;
+/// `waitUntil` after the reply's end, ns (design §5).
+pub const WAIT_UNTIL_NS: u64 = 30 * S_NS;
+/// Timers armed in one isolate at a time.
+pub const TIMERS_MAX: usize = 10_000;
+/// A log record's text, bytes; longer is cut.
+pub const LOG_BYTES_MAX: usize = 16 * KIB;
+
+// Configuration.
+
+/// A snapshot, bytes (seed 001: 10 M routes in about 500 MB).
+pub const SNAPSHOT_BYTES_MAX: usize = 768 * MIB;
+/// One frame of the push protocol, bytes; larger payloads are sent in parts.
+pub const FRAME_BYTES_MAX: usize = 4 * MIB;
+/// A route pattern, bytes (seed 000, `routes.pattern VARCHAR(500)`).
+pub const PATTERN_BYTES_MAX: usize = 500;
+/// A deployment's subdomain, bytes: one DNS label (RFC 1035 §2.3.4).
+pub const SUBDOMAIN_BYTES_MAX: usize = 63;
+
+const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX, "a target that is too long must be seen before the head is");
+const _: () = assert!(BODY_WINDOW_BYTES >= CHUNK_LINE_BYTES_MAX);
+const _: () = assert!(CPU_PER_REQUEST_NS < CPU_STARTUP_NS, "a start may do more than a request");
+const _: () = assert!(WAIT_UNTIL_NS <= DRAIN_TIMEOUT_NS, "a drain must let waitUntil end");
+const _: () = assert!(FRAME_BYTES_MAX <= SNAPSHOT_BYTES_MAX);

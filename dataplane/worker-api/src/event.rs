@@ -1,0 +1,302 @@
+//! What a shard and a Worker say to each other: events in, effects out.
+//!
+//! A [`Worker`](crate::Worker) does no input or output and reads no clock. The shard calls
+//! `handle(now, event)`, then takes effects with `poll_effect()` until there is none, and calls again at
+//! `poll_timeout()`. Everything here is plain data: no handle of the JavaScript engine, no future, no socket.
+//!
+//! Grammar, per request id, in the order the Worker gives them:
+//! `Respond (ResponseBody(Chunk)* ResponseBody(End | Failed))? Finished`, or `Fail Finished`, or
+//! `Respond ResponseBody(Chunk)* Fail Finished` (a limit hit while streaming). `ResponseBody` follows only a
+//! `Respond` whose body is `Stream`. `Finished` is last: the reply is complete and every `waitUntil` has settled.
+//!
+//! Back-pressure: a consumer asks for each chunk. The Worker sends `PullRequestBody` for one `RequestBody` event and
+//! `PullFetchBody` for one `FetchBody` event; the shard sends `PullResponse` for one `ResponseBody` effect and
+//! `PullFetchUpload` for one `FetchUpload` effect. `End` and `Failed` count as the answer to a pull and may also come
+//! unasked.
+
+use base::header::HeaderBlock;
+use bytes::Bytes;
+
+/// Monotonic nanoseconds, from the shard's clock.
+pub type MonotonicNs = u64;
+
+/// What time an event happens at. The Worker's clocks stand still at these values while it computes.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Monotonic nanoseconds; timers and limits count by it.
+    pub monotonic_ns: MonotonicNs,
+    /// Milliseconds since the Unix epoch: `Date.now()`.
+    pub unix_ms: u64,
+}
+
+/// A request in a Worker; chosen by the shard, never used twice in one Worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// An outbound request; chosen by the Worker, never used twice in one Worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FetchId(pub u64);
+
+/// A request as it came in.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    /// Method, an HTTP token (RFC 9110 §9).
+    pub method: String,
+    /// Absolute URL: scheme, host of the `Host` field, target.
+    pub url: String,
+    /// Fields as received.
+    pub headers: HeaderBlock,
+    /// Whether the message has a body, and how it comes.
+    pub body: IncomingBody,
+}
+
+/// The body of a message that comes to the Worker.
+#[derive(Clone, Debug)]
+pub enum IncomingBody {
+    /// None: `request.body` is null.
+    Empty,
+    /// All of it, already here.
+    Full(Bytes),
+    /// Chunks follow, one for each pull.
+    Stream,
+}
+
+/// A step of a body that is streamed, in either direction.
+#[derive(Clone, Debug)]
+pub enum BodyEvent {
+    /// More bytes, never none.
+    Chunk(Bytes),
+    /// The body is complete.
+    End,
+    /// The body ends early; the text says why, for the log, never for a client.
+    Failed(String),
+}
+
+/// Shard to Worker.
+#[derive(Debug)]
+pub enum Event {
+    /// A new request.
+    Request {
+        /// Its id.
+        id: RequestId,
+        /// What came.
+        head: RequestHead,
+    },
+    /// Answer to `PullRequestBody`.
+    RequestBody {
+        /// Of which request.
+        id: RequestId,
+        /// The step.
+        body: BodyEvent,
+    },
+    /// The peer has room for one more chunk of the response.
+    PullResponse {
+        /// Of which request.
+        id: RequestId,
+    },
+    /// The client has gone before the response was complete: `request.signal` aborts, the response body is
+    /// cancelled, `waitUntil` work goes on.
+    ClientGone {
+        /// Of which request.
+        id: RequestId,
+    },
+    /// The head of an outbound response.
+    FetchResponse {
+        /// Of which outbound request.
+        fetch: FetchId,
+        /// Status code, 200 to 599.
+        status: u16,
+        /// Reason phrase as received.
+        reason: String,
+        /// Fields as received.
+        headers: HeaderBlock,
+        /// Its body.
+        body: IncomingBody,
+    },
+    /// An outbound request failed before its response's head; the promise rejects with a `TypeError` of this text.
+    FetchFailed {
+        /// Of which outbound request.
+        fetch: FetchId,
+        /// Why, shown to the tenant.
+        message: String,
+    },
+    /// Answer to `PullFetchBody`.
+    FetchBody {
+        /// Of which outbound request.
+        fetch: FetchId,
+        /// The step.
+        body: BodyEvent,
+    },
+    /// The origin has room for one more chunk of an outbound request's body.
+    PullFetchUpload {
+        /// Of which outbound request.
+        fetch: FetchId,
+    },
+    /// `poll_timeout()` is reached.
+    Timeout,
+}
+
+/// The body of a message that leaves the Worker.
+#[derive(Clone, Debug)]
+pub enum OutgoingBody {
+    /// None: a null body.
+    Empty,
+    /// All of it.
+    Full(Bytes),
+    /// Chunks follow, one for each pull. `length` is set where the Worker promised one (`FixedLengthStream`, or the
+    /// pass-through of a body with a known length).
+    Stream {
+        /// Bytes in all, if known.
+        length: Option<u64>,
+    },
+}
+
+/// Why a request ended without a response of the Worker's own. Also the metric's label, through [`Failure::label`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// An uncaught exception or rejection: 500.
+    Exception,
+    /// The handler's promise can never settle (nothing is pending for it any more): 500.
+    Hung,
+    /// The handler gave something that is no `Response`: 500.
+    NotAResponse,
+    /// CPU time: 503.
+    CpuLimit,
+    /// Heap or array buffers: 503.
+    MemoryLimit,
+    /// The isolate was condemned by another request's doing: 503.
+    Condemned,
+    /// Too many requests in the isolate: 503.
+    Overloaded,
+}
+
+impl Failure {
+    /// Status of the reply when none has been sent yet.
+    pub fn status(self) -> u16 {
+        match self {
+            Failure::Exception | Failure::Hung | Failure::NotAResponse => 500,
+            Failure::CpuLimit | Failure::MemoryLimit | Failure::Condemned | Failure::Overloaded => 503,
+        }
+    }
+
+    /// Label in metrics and logs.
+    pub fn label(self) -> &'static str {
+        match self {
+            Failure::Exception => "exception",
+            Failure::Hung => "hung",
+            Failure::NotAResponse => "not_a_response",
+            Failure::CpuLimit => "cpu_limit",
+            Failure::MemoryLimit => "memory_limit",
+            Failure::Condemned => "condemned",
+            Failure::Overloaded => "overloaded",
+        }
+    }
+}
+
+/// Severity of a log record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// `console.debug`.
+    Debug,
+    /// `console.log`, `console.info`.
+    Info,
+    /// `console.warn`.
+    Warn,
+    /// `console.error`, and uncaught exceptions.
+    Error,
+}
+
+/// One record of a Worker's log stream.
+#[derive(Clone, Debug)]
+pub struct LogRecord {
+    /// The request it belongs to; none at start-up.
+    pub request: Option<RequestId>,
+    /// Severity.
+    pub level: LogLevel,
+    /// Text, at most `limits::LOG_BYTES_MAX` bytes. With an exception: message and stack.
+    pub text: String,
+}
+
+/// Worker to shard.
+#[derive(Debug)]
+pub enum Effect {
+    /// The head of the response, and its body if it is all here.
+    Respond {
+        /// To which request.
+        id: RequestId,
+        /// Status code, 200 to 599.
+        status: u16,
+        /// Fields as the Worker set them; framing fields (`content-length`, `transfer-encoding`, `connection`) are the
+        /// shard's and are ignored here, except that `content-length` of a response to HEAD is kept.
+        headers: HeaderBlock,
+        /// The body.
+        body: OutgoingBody,
+    },
+    /// Answer to `PullResponse`.
+    ResponseBody {
+        /// Of which request.
+        id: RequestId,
+        /// The step. `Failed` must reach the peer as a broken message, never as a complete one.
+        body: BodyEvent,
+    },
+    /// The Worker reads its request's body: one chunk is wanted.
+    PullRequestBody {
+        /// Of which request.
+        id: RequestId,
+    },
+    /// The Worker does not want the rest of its request's body.
+    CancelRequestBody {
+        /// Of which request.
+        id: RequestId,
+    },
+    /// Start an outbound request. Answered by `FetchResponse` or `FetchFailed`.
+    Fetch {
+        /// Its id.
+        fetch: FetchId,
+        /// For which request; none from a timer with no request.
+        request: Option<RequestId>,
+        /// Method, an HTTP token.
+        method: String,
+        /// Absolute `http:` or `https:` URL without fragment.
+        url: String,
+        /// Fields; framing fields and `host` are the shard's.
+        headers: HeaderBlock,
+        /// The body.
+        body: OutgoingBody,
+    },
+    /// Answer to `PullFetchUpload`.
+    FetchUpload {
+        /// Of which outbound request.
+        fetch: FetchId,
+        /// The step.
+        body: BodyEvent,
+    },
+    /// The Worker reads an outbound response's body: one chunk is wanted.
+    PullFetchBody {
+        /// Of which outbound request.
+        fetch: FetchId,
+    },
+    /// The Worker has lost interest (abort, cancel, or its request ended): drop it. No more events for it.
+    CancelFetch {
+        /// Which outbound request.
+        fetch: FetchId,
+    },
+    /// The request ends without (the rest of) a response.
+    Fail {
+        /// Which request.
+        id: RequestId,
+        /// Why.
+        why: Failure,
+    },
+    /// A log record.
+    Log(LogRecord),
+    /// The request is over, `waitUntil` included.
+    Finished {
+        /// Which request.
+        id: RequestId,
+        /// CPU time it used, ns.
+        cpu_ns: u64,
+        /// How it ended; none when all went well.
+        failure: Option<Failure>,
+    },
+}
