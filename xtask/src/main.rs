@@ -1,3 +1,55 @@
-//! Placeholder.
+//! `cargo xtask`: everything that is done to this checkout, from system packages to a running edge.
+//!
+//! One module per subcommand. This binary is built in the dev profile before anything else, so it stays small and
+//! leans on tools that Debian already has (`sha256sum`, `zstd`, `tar`, `apt-get`). It holds no part of the product:
+//! nothing that runs in production may depend on it. Errors are `anyhow` chains; the exit code is 1 for a failure and
+//! that of the program it stands for where it stands for one (`bench`, `load-test`).
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod checkout;
+mod packages;
+mod progress;
+mod run;
+mod v8;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::checkout::Checkout;
+
+/// What can be done to this checkout.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Find V8's archive, or build it from source, and put it where cargo looks for it
+    V8(v8::Arguments),
+    /// Install the system packages that building needs (as root), or print the line that does
+    Setup,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match perform(arguments.task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> anyhow::Result<ExitCode> {
+    let checkout = Checkout::find()?;
+    match task {
+        Task::V8(arguments) => v8::run(&checkout, &arguments).map(|_| ExitCode::SUCCESS),
+        Task::Setup => packages::ensure("building", packages::BUILD).map(|()| ExitCode::SUCCESS),
+    }
+}

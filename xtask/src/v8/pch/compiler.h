@@ -1,0 +1,17 @@
+// What nearly every file of V8's optimising compiler reads. See clang++ beside this file.
+#include "src/api/api-inl.h"
+#include "src/builtins/builtins-utils-inl.h"
+#include "src/execution/isolate-inl.h"
+#include "src/handles/handles-inl.h"
+#include "src/heap/heap-inl.h"
+#include "src/logging/counters.h"
+#include "src/objects/objects-inl.h"
+
+#include "src/compiler/graph-assembler.h"
+#include "src/compiler/js-graph.h"
+#include "src/compiler/js-heap-broker.h"
+#include "src/compiler/node-matchers.h"
+#include "src/compiler/pipeline-data-inl.h"
+#include "src/compiler/turboshaft/assembler.h"
+#include "src/compiler/turboshaft/graph.h"
+#include "src/compiler/turboshaft/phase.h"
