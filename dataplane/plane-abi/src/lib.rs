@@ -1,1 +1,31 @@
-//! Placeholder.
+//! What the control plane and a node share: the configuration snapshot, the words they say about it, and the secrets
+//! inside it.
+//!
+//! - [`snapshot`]: a compiled configuration, read in place; [`writer`] makes one. The layout is in `layout`.
+//! - [`pattern`]: route patterns, and the one normalisation of hosts and paths that compiler and node use.
+//! - [`seal`]: authenticated encryption of environment values.
+//! - [`wire`]: frames of the push protocol, without input or output.
+//! - [`plane`]: a node's current configuration, one writer (the agent) and many readers (the shards).
+//!
+//! *Invariant:* names no socket, clock or executor. Files are touched in three places only: [`snapshot::Snapshot::open`],
+//! [`seal::Key::load_or_create`] and [`plane::Published::artifact`].
+//! *Invariant:* bytes from outside give typed errors; nothing here panics on them.
+
+#![deny(unsafe_code)]
+
+mod check;
+mod layout;
+pub mod limits;
+pub mod pattern;
+pub mod plane;
+pub mod seal;
+pub mod snapshot;
+pub mod wire;
+pub mod writer;
+
+pub use layout::FORMAT_VERSION;
+pub use snapshot::{
+    Binding, BindingKind, Deployment, DeploymentIx, HostKind, HostRoutes, Lineage, PathKind, RoutePath, Snapshot,
+    SnapshotError, Status,
+};
+pub use writer::{NewDeployment, NewRoute, SnapshotWriter, WriteError};

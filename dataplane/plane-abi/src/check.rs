@@ -1,0 +1,254 @@
+//! Whether bytes are a whole snapshot: run once, before anything is published.
+//!
+//! Two steps: the frame (length, magic, format, checksum, section table), then every record. The second also holds for
+//! bytes whose checksum is right, for a checksum says nothing about who wrote them.
+
+use std::ops::Range;
+
+use crate::layout::{
+    self, BINDING_BYTES, CHECKSUM_AT, DEPLOYMENT_BYTES, FORMAT_VERSION, HEADER_BYTES, MAGIC, NAME_BYTES, NameRecord,
+    PATTERN_BYTES, PatternRecord, SECTIONS, SECTIONS_AT, Section, TABLE_ENTRY_BYTES, align8, record, span_at, u32_at,
+    u64_at, u128_at,
+};
+use crate::limits::{ENV_BYTES_MAX, HOST_BYTES_MAX, NAME_BYTES_MAX, SEAL_OVERHEAD_BYTES};
+use crate::snapshot::{BindingKind, HostKind, PathKind, SUBDOMAIN_KIND, Snapshot, SnapshotError, Status};
+
+fn malformed(section: Section, record: usize, problem: &'static str) -> SnapshotError {
+    SnapshotError::Malformed { section: section.label(), record, problem }
+}
+
+/// Checks the frame and gives each section's place.
+pub(crate) fn sections(bytes: &[u8]) -> Result<[Range<usize>; SECTIONS], SnapshotError> {
+    if bytes.len() < SECTIONS_AT {
+        return Err(SnapshotError::Length { expected: SECTIONS_AT as u64, actual: bytes.len() as u64 });
+    }
+    if bytes.len() > base::limits::SNAPSHOT_BYTES_MAX {
+        return Err(SnapshotError::TooLarge(bytes.len() as u64));
+    }
+    if !bytes.starts_with(&MAGIC) {
+        return Err(SnapshotError::Magic);
+    }
+    if u32_at(bytes, 8) != FORMAT_VERSION {
+        return Err(SnapshotError::Format(u32_at(bytes, 8)));
+    }
+    if u64_at(bytes, 24) != bytes.len() as u64 {
+        return Err(SnapshotError::Length { expected: u64_at(bytes, 24), actual: bytes.len() as u64 });
+    }
+    let (expected, actual) = (u64_at(bytes, CHECKSUM_AT), layout::checksum(bytes));
+    if expected != actual {
+        return Err(SnapshotError::Checksum { expected, actual });
+    }
+    if u32_at(bytes, 12) as usize != SECTIONS {
+        return Err(malformed(Section::Meta, 0, "wrong number of sections"));
+    }
+    let mut places: [Range<usize>; SECTIONS] = std::array::from_fn(|_| 0..0);
+    let mut at = SECTIONS_AT;
+    for section in Section::ALL {
+        let entry = &bytes[HEADER_BYTES + section as usize * TABLE_ENTRY_BYTES..];
+        let length = usize::try_from(u64_at(entry, 16)).unwrap_or(usize::MAX);
+        let end = at.checked_add(length).filter(|end| *end <= bytes.len());
+        let (Some(end), true) = (end, u64_at(entry, 8) == at as u64) else {
+            return Err(malformed(section, 0, "not where the section before it ends"));
+        };
+        if u32_at(entry, 0) as usize != section as usize + 1 || u32_at(entry, 4) as usize != section.record_bytes() {
+            return Err(malformed(section, 0, "unknown kind or record size"));
+        }
+        if !length.is_multiple_of(section.record_bytes()) {
+            return Err(malformed(section, 0, "ends within a record"));
+        }
+        places[section as usize] = at..end;
+        at = align8(end);
+        if bytes.get(end..at).is_none_or(|padding| padding.iter().any(|byte| *byte != 0)) {
+            return Err(malformed(section, 0, "not followed by zero bytes up to the next multiple of 8"));
+        }
+    }
+    if at != bytes.len() {
+        return Err(malformed(Section::Bindings, 0, "is not the last thing in the snapshot"));
+    }
+    Ok(places)
+}
+
+/// Checks every record of a snapshot whose frame holds.
+pub(crate) fn records(snapshot: &Snapshot) -> Result<(), SnapshotError> {
+    let strings = std::str::from_utf8(snapshot.section(Section::Strings))
+        .map_err(|error| malformed(Section::Strings, error.valid_up_to(), "not UTF-8"))?;
+    let meta = snapshot.section(Section::Meta);
+    if meta.len() != Section::Meta.record_bytes() || text(strings, span_at(meta, 0), HOST_BYTES_MAX).is_none() {
+        return Err(malformed(Section::Meta, 0, "platform domain"));
+    }
+    let subdomains = deployments(snapshot, strings)?;
+    bindings(snapshot, strings)?;
+    names(snapshot, Section::SubdomainDirectory, Section::Subdomains, strings)?;
+    subdomain_names(snapshot, subdomains)?;
+    names(snapshot, Section::HostDirectory, Section::Hosts, strings)?;
+    hosts(snapshot, strings)
+}
+
+fn text(strings: &str, span: Range<usize>, bytes_max: usize) -> Option<&str> {
+    if span.len() > bytes_max { None } else { strings.get(span) }
+}
+
+/// Checks deployments, and gives how many have a subdomain.
+fn deployments(snapshot: &Snapshot, strings: &str) -> Result<usize, SnapshotError> {
+    let section = Section::Deployments;
+    let (mut env_end, mut binding_end, mut subdomains, mut id_before) = (0u64, 0u64, 0, None);
+    for (index, bytes) in snapshot.section(section).chunks_exact(DEPLOYMENT_BYTES).enumerate() {
+        let id = u128_at(bytes, 0);
+        if id_before.replace(id).is_some_and(|before| before >= id) {
+            return Err(malformed(section, index, "ids are not ascending"));
+        }
+        if Status::from_code(u32_at(bytes, 96)).is_none() {
+            return Err(malformed(section, index, "unknown status"));
+        }
+        for at in [104, 112, 120] {
+            if text(strings, span_at(bytes, at), NAME_BYTES_MAX).is_none() {
+                return Err(malformed(section, index, "text out of place"));
+            }
+        }
+        subdomains += usize::from(!span_at(bytes, 112).is_empty());
+        let (env_at, env_bytes) = (u64_at(bytes, 72), u64::from(u32_at(bytes, 88)));
+        if env_at != env_end || env_bytes > (ENV_BYTES_MAX + SEAL_OVERHEAD_BYTES) as u64 {
+            return Err(malformed(section, index, "environment out of place"));
+        }
+        env_end = env_at + env_bytes;
+        if u64::from(u32_at(bytes, 128)) != binding_end {
+            return Err(malformed(section, index, "bindings out of place"));
+        }
+        binding_end += u64::from(u32_at(bytes, 132));
+    }
+    if env_end != snapshot.section(Section::Blobs).len() as u64 {
+        return Err(malformed(Section::Blobs, 0, "not what the deployments refer to"));
+    }
+    if binding_end != (snapshot.section(Section::Bindings).len() / BINDING_BYTES) as u64 {
+        return Err(malformed(Section::Bindings, 0, "not what the deployments refer to"));
+    }
+    Ok(subdomains)
+}
+
+fn bindings(snapshot: &Snapshot, strings: &str) -> Result<(), SnapshotError> {
+    for (index, bytes) in snapshot.section(Section::Bindings).chunks_exact(BINDING_BYTES).enumerate() {
+        let texts = [8, 16].map(|at| text(strings, span_at(bytes, at), NAME_BYTES_MAX));
+        if BindingKind::from_code(u32_at(bytes, 0)).is_none() || u32_at(bytes, 4) != 0 || texts.contains(&None) {
+            return Err(malformed(Section::Bindings, index, "unknown kind, or text out of place"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that names are strictly ascending by (hash, kind, text), that each hash is its text's, and the directory.
+fn names(snapshot: &Snapshot, directory_at: Section, names_at: Section, strings: &str) -> Result<(), SnapshotError> {
+    let (directory, names) = (snapshot.section(directory_at), snapshot.section(names_at));
+    let count = names.len() / NAME_BYTES;
+    let buckets = layout::directory_buckets(count);
+    if directory.len() != (buckets + 1) * 4 {
+        return Err(malformed(directory_at, 0, "not as long as its names need"));
+    }
+    let mut before: Option<(u64, u16, &str)> = None;
+    let mut next_bucket = 0;
+    for index in 0..count {
+        let Some(name) = NameRecord::read(names, index) else {
+            return Err(malformed(names_at, index, "cut off"));
+        };
+        let start = name.text_at as usize;
+        let Some(host) = text(strings, start..start + usize::from(name.text_bytes), HOST_BYTES_MAX) else {
+            return Err(malformed(names_at, index, "text out of place"));
+        };
+        if name.hash != layout::name_hash(snapshot.lineage().0, name.kind, host.as_bytes()) {
+            return Err(malformed(names_at, index, "hash is not its text's"));
+        }
+        let key = (name.hash, name.kind, host);
+        if before.replace(key).is_some_and(|before| before >= key) {
+            return Err(malformed(names_at, index, "names are not ascending"));
+        }
+        // Buckets up to this name's begin here or before.
+        while next_bucket <= layout::bucket(name.hash, buckets) {
+            if u32_at(directory, next_bucket * 4) as usize != index {
+                return Err(malformed(directory_at, next_bucket, "does not point at its first name"));
+            }
+            next_bucket += 1;
+        }
+    }
+    for bucket in next_bucket..=buckets {
+        if u32_at(directory, bucket * 4) as usize != count {
+            return Err(malformed(directory_at, bucket, "does not point past the last name"));
+        }
+    }
+    Ok(())
+}
+
+fn subdomain_names(snapshot: &Snapshot, with_subdomain: usize) -> Result<(), SnapshotError> {
+    let names = snapshot.section(Section::Subdomains);
+    // Names are distinct, each belongs to a deployment that bears it, and there are as many: so it is one to one.
+    if names.len() / NAME_BYTES != with_subdomain {
+        return Err(malformed(Section::Subdomains, 0, "not one for each deployment with a subdomain"));
+    }
+    for index in 0..with_subdomain {
+        let wrong = || malformed(Section::Subdomains, index, "not its deployment's subdomain");
+        let name = NameRecord::read(names, index).ok_or_else(wrong)?;
+        let deployment = snapshot.deployment(crate::DeploymentIx(name.first)).ok_or_else(wrong)?;
+        let text = name.text(snapshot.section(Section::Strings));
+        if name.kind != SUBDOMAIN_KIND
+            || name.count != 1
+            || text.is_empty()
+            || deployment.subdomain().as_bytes() != text
+        {
+            return Err(wrong());
+        }
+    }
+    Ok(())
+}
+
+fn hosts(snapshot: &Snapshot, strings: &str) -> Result<(), SnapshotError> {
+    let (names, patterns) = (snapshot.section(Section::Hosts), snapshot.section(Section::Patterns));
+    let mut end = 0usize;
+    for index in 0..names.len() / NAME_BYTES {
+        let name = NameRecord::read(names, index).ok_or_else(|| malformed(Section::Hosts, index, "cut off"))?;
+        if HostKind::from_code(name.kind).is_none() || name.text_bytes == 0 {
+            return Err(malformed(Section::Hosts, index, "unknown kind or empty"));
+        }
+        if name.first as usize != end || name.count == 0 {
+            return Err(malformed(Section::Hosts, index, "patterns out of place"));
+        }
+        end += name.count as usize;
+        host_patterns(snapshot, strings, name.first as usize..end)?;
+    }
+    if end != patterns.len() / PATTERN_BYTES {
+        return Err(malformed(Section::Patterns, end, "belongs to no host"));
+    }
+    Ok(())
+}
+
+/// Checks one host's patterns: places, order, parents.
+fn host_patterns(snapshot: &Snapshot, strings: &str, run: Range<usize>) -> Result<(), SnapshotError> {
+    let section = snapshot.section(Section::Patterns);
+    let bytes = section.get(run.start * PATTERN_BYTES..run.end * PATTERN_BYTES);
+    let bytes = bytes.ok_or_else(|| malformed(Section::Hosts, run.start, "patterns past the end"))?;
+    let mut before: Option<(&[u8], u16)> = None;
+    for index in 0..run.len() {
+        let wrong = |problem| malformed(Section::Patterns, run.start + index, problem);
+        let pattern = PatternRecord::read(bytes, index).ok_or_else(|| wrong("cut off"))?;
+        let start = pattern.path_at as usize;
+        let path = text(strings, start..start + usize::from(pattern.path_bytes), base::limits::PATTERN_BYTES_MAX)
+            .filter(|path| path.starts_with('/'))
+            .ok_or_else(|| wrong("path out of place"))?;
+        if PathKind::from_code(pattern.kind).is_none() {
+            return Err(wrong("unknown kind"));
+        }
+        let key = (path.as_bytes(), pattern.kind);
+        if before.replace(key).is_some_and(|before| before >= key) {
+            return Err(wrong("patterns are not ascending"));
+        }
+        if record(snapshot.section(Section::Deployments), pattern.deployment as usize, DEPLOYMENT_BYTES).is_none() {
+            return Err(wrong("leads to no deployment"));
+        }
+    }
+    let read = |index| PatternRecord::read(bytes, index);
+    let paths = (0..run.len())
+        .filter_map(read)
+        .map(|pattern| (pattern.path(strings.as_bytes()), PathKind::from_code(pattern.kind) == Some(PathKind::Prefix)));
+    let parents = layout::parents(paths);
+    match parents.enumerate().find(|(index, parent)| read(*index).is_none_or(|pattern| pattern.parent != *parent)) {
+        Some((index, _)) => Err(malformed(Section::Patterns, run.start + index, "wrong parent")),
+        None => Ok(()),
+    }
+}

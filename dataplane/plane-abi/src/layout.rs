@@ -1,0 +1,264 @@
+//! The bytes of a snapshot: what stands where, and how to read it without trusting it.
+//!
+//! ```text
+//! header (72 bytes) | section table (10 × 24 bytes) | sections, each at a multiple of 8, in the table's order
+//! ```
+//! All integers are little-endian. Every section is there, in the order of [`Section`], with nothing between two but
+//! zero bytes up to the next multiple of 8: one state has one form. Records are of fixed size and refer to each other by
+//! index and to text by (offset, length) into the strings.
+//!
+//! | record | fields at byte |
+//! |---|---|
+//! | header | 0 magic, 8 format, 12 sections, 16 generation, 24 total bytes, 32 lineage, 48 created (Unix ms), 56 env key id, 64 checksum |
+//! | table entry | 0 kind, 4 record bytes, 8 offset, 16 bytes |
+//! | meta | 0 platform domain |
+//! | deployment | 0 id, 16 account, 32 artifact, 64 artifact bytes, 72 env offset, 80 updated (Unix s), 88 env bytes, 92 version, 96 status, 100 CPU ms, 104 name, 112 subdomain, 120 compatibility date, 128 first binding, 132 bindings |
+//! | name | 0 hash, 8 text offset, 12 text bytes (u16), 14 kind (u16), 16 first, 20 count |
+//! | pattern | 0 path offset, 4 path bytes (u16), 6 kind (u16), 8 deployment, 12 parent |
+//! | binding | 0 kind, 4 zero, 8 name, 16 target |
+//!
+//! A *name* is a host (its patterns are `first..first+count`) or a subdomain (its deployment is `first`, count is 1).
+//! Names are sorted by (hash, kind, text); the directory before them holds, for each value of the hash's top bits, where
+//! its names begin, so that a lookup reads one directory entry and, on average, one name.
+//!
+//! Patterns of one host are sorted by (path, kind). `parent` is, plus one, the place within the host's run of the
+//! longest prefix pattern whose path begins this one's; 0 means none. A lookup finds by bisection the last pattern not
+//! after the path and follows parents: its cost grows with the depth of nesting, not with the number of patterns.
+//!
+//! Section kinds and record sizes are part of the format version; a later version may add sections (deltas, say).
+//! The checksum is xxh3-64 over everything but itself: it finds accidents. Authenticity is the TLS connection's matter.
+
+use std::ops::Range;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
+
+/// Version of the layout; a node reads exactly this one.
+pub const FORMAT_VERSION: u32 = 1;
+
+pub(crate) const MAGIC: [u8; 8] = *b"SLVGPLAN";
+pub(crate) const HEADER_BYTES: usize = 72;
+pub(crate) const CHECKSUM_AT: usize = 64;
+pub(crate) const TABLE_ENTRY_BYTES: usize = 24;
+pub(crate) const SECTIONS: usize = 10;
+pub(crate) const SECTIONS_AT: usize = HEADER_BYTES + SECTIONS * TABLE_ENTRY_BYTES;
+
+pub(crate) const DEPLOYMENT_BYTES: usize = 136;
+pub(crate) const NAME_BYTES: usize = 24;
+pub(crate) const PATTERN_BYTES: usize = 16;
+pub(crate) const BINDING_BYTES: usize = 24;
+
+const _: () = assert!(SECTIONS_AT.is_multiple_of(8) && DEPLOYMENT_BYTES.is_multiple_of(8));
+
+/// The sections, in the order they stand in. A kind's number is its place plus one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Section {
+    Meta = 0,
+    Strings = 1,
+    Blobs = 2,
+    Deployments = 3,
+    SubdomainDirectory = 4,
+    Subdomains = 5,
+    HostDirectory = 6,
+    Hosts = 7,
+    Patterns = 8,
+    Bindings = 9,
+}
+
+impl Section {
+    pub(crate) const ALL: [Section; SECTIONS] = [
+        Section::Meta,
+        Section::Strings,
+        Section::Blobs,
+        Section::Deployments,
+        Section::SubdomainDirectory,
+        Section::Subdomains,
+        Section::HostDirectory,
+        Section::Hosts,
+        Section::Patterns,
+        Section::Bindings,
+    ];
+
+    pub(crate) fn record_bytes(self) -> usize {
+        match self {
+            Section::Meta => 8,
+            Section::Strings | Section::Blobs => 1,
+            Section::SubdomainDirectory | Section::HostDirectory => 4,
+            Section::Deployments => DEPLOYMENT_BYTES,
+            Section::Subdomains | Section::Hosts => NAME_BYTES,
+            Section::Patterns => PATTERN_BYTES,
+            Section::Bindings => BINDING_BYTES,
+        }
+    }
+
+    /// Name in error messages.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Section::Meta => "meta",
+            Section::Strings => "strings",
+            Section::Blobs => "blobs",
+            Section::Deployments => "deployments",
+            Section::SubdomainDirectory => "subdomain directory",
+            Section::Subdomains => "subdomains",
+            Section::HostDirectory => "host directory",
+            Section::Hosts => "hosts",
+            Section::Patterns => "patterns",
+            Section::Bindings => "bindings",
+        }
+    }
+}
+
+/// Smallest multiple of 8 that is not below `at`.
+pub(crate) fn align8(at: usize) -> usize {
+    at.div_ceil(8) * 8
+}
+
+/// The checksum of a whole snapshot: everything but the eight bytes it stands in.
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(bytes.get(..CHECKSUM_AT).unwrap_or_default());
+    hash.update(bytes.get(HEADER_BYTES..).unwrap_or_default());
+    hash.digest()
+}
+
+/// Hash of a name. The lineage is the seed: it is random and known to no tenant, so nobody can choose names that fall
+/// together, and it stays the same from one generation to the next, so that unchanged names stay where they are.
+pub(crate) fn name_hash(lineage: u128, kind: u16, name: &[u8]) -> u64 {
+    let seed = (lineage as u64) ^ ((lineage >> 64) as u64).rotate_left(32);
+    xxh3_64_with_seed(name, seed.wrapping_add(u64::from(kind)))
+}
+
+/// Buckets of a directory over `names` names: a power of two, at least one.
+pub(crate) fn directory_buckets(names: usize) -> usize {
+    names.max(1).next_power_of_two()
+}
+
+/// The bucket of a hash: its top bits.
+pub(crate) fn bucket(hash: u64, buckets: usize) -> usize {
+    if buckets <= 1 { 0 } else { (hash >> (64 - buckets.trailing_zeros())) as usize }
+}
+
+// Readers. Out of range reads as zero or empty: a validated snapshot has no such place, and if its file were changed
+// behind our back the answer would be wrong but never undefined.
+
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    array_at(bytes, at).map_or(0, u16::from_le_bytes)
+}
+
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    array_at(bytes, at).map_or(0, u32::from_le_bytes)
+}
+
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    array_at(bytes, at).map_or(0, u64::from_le_bytes)
+}
+
+pub(crate) fn u128_at(bytes: &[u8], at: usize) -> u128 {
+    array_at(bytes, at).map_or(0, u128::from_le_bytes)
+}
+
+pub(crate) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk::<N>().copied()
+}
+
+/// The `index`th record of `size` bytes.
+pub(crate) fn record(section: &[u8], index: usize, size: usize) -> Option<&[u8]> {
+    let start = index.checked_mul(size)?;
+    section.get(start..start.checked_add(size)?)
+}
+
+/// A (offset, length) pair of u32 as a range.
+pub(crate) fn span_at(bytes: &[u8], at: usize) -> Range<usize> {
+    let start = u32_at(bytes, at) as usize;
+    start..start + u32_at(bytes, at + 4) as usize
+}
+
+/// A name record, copied out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NameRecord {
+    pub(crate) hash: u64,
+    pub(crate) text_at: u32,
+    pub(crate) text_bytes: u16,
+    pub(crate) kind: u16,
+    pub(crate) first: u32,
+    pub(crate) count: u32,
+}
+
+impl NameRecord {
+    pub(crate) fn read(names: &[u8], index: usize) -> Option<NameRecord> {
+        let bytes = record(names, index, NAME_BYTES)?;
+        Some(NameRecord {
+            hash: u64_at(bytes, 0),
+            text_at: u32_at(bytes, 8),
+            text_bytes: u16_at(bytes, 12),
+            kind: u16_at(bytes, 14),
+            first: u32_at(bytes, 16),
+            count: u32_at(bytes, 20),
+        })
+    }
+
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.hash.to_le_bytes());
+        out.extend_from_slice(&self.text_at.to_le_bytes());
+        out.extend_from_slice(&self.text_bytes.to_le_bytes());
+        out.extend_from_slice(&self.kind.to_le_bytes());
+        out.extend_from_slice(&self.first.to_le_bytes());
+        out.extend_from_slice(&self.count.to_le_bytes());
+    }
+
+    pub(crate) fn text<'a>(&self, strings: &'a [u8]) -> &'a [u8] {
+        let start = self.text_at as usize;
+        strings.get(start..start + usize::from(self.text_bytes)).unwrap_or_default()
+    }
+}
+
+/// A pattern record, copied out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PatternRecord {
+    pub(crate) path_at: u32,
+    pub(crate) path_bytes: u16,
+    pub(crate) kind: u16,
+    pub(crate) deployment: u32,
+    pub(crate) parent: u32,
+}
+
+impl PatternRecord {
+    pub(crate) fn read(patterns: &[u8], index: usize) -> Option<PatternRecord> {
+        let bytes = record(patterns, index, PATTERN_BYTES)?;
+        Some(PatternRecord {
+            path_at: u32_at(bytes, 0),
+            path_bytes: u16_at(bytes, 4),
+            kind: u16_at(bytes, 6),
+            deployment: u32_at(bytes, 8),
+            parent: u32_at(bytes, 12),
+        })
+    }
+
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.path_at.to_le_bytes());
+        out.extend_from_slice(&self.path_bytes.to_le_bytes());
+        out.extend_from_slice(&self.kind.to_le_bytes());
+        out.extend_from_slice(&self.deployment.to_le_bytes());
+        out.extend_from_slice(&self.parent.to_le_bytes());
+    }
+
+    pub(crate) fn path<'a>(&self, strings: &'a [u8]) -> &'a [u8] {
+        let start = self.path_at as usize;
+        strings.get(start..start + usize::from(self.path_bytes)).unwrap_or_default()
+    }
+}
+
+/// For each pattern of a run sorted by (path, kind): its parent, as in [`PatternRecord::parent`]. `paths` gives path
+/// and whether it is a prefix.
+pub(crate) fn parents<'a>(paths: impl Iterator<Item = (&'a [u8], bool)>) -> impl Iterator<Item = u32> {
+    // The prefixes that begin the current path, shortest first: each begins the next.
+    let mut open: Vec<(&'a [u8], u32)> = Vec::new();
+    paths.enumerate().map(move |(index, (path, is_prefix))| {
+        while open.last().is_some_and(|(prefix, _)| !path.starts_with(prefix)) {
+            open.pop();
+        }
+        let parent = open.last().map_or(0, |(_, place)| *place);
+        if is_prefix {
+            open.push((path, index as u32 + 1));
+        }
+        parent
+    })
+}

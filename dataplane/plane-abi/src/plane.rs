@@ -1,0 +1,150 @@
+//! `Plane`: a node's current configuration. The agent publishes, shards read; neither ever waits for the other.
+//!
+//! A reader that holds an older [`Published`] keeps it whole (snapshot, keys) for as long as it likes; the memory goes
+//! when the last one lets go. Artifacts are files named by their SHA-256 and are checked against it on every read, so
+//! that a file damaged on disk is an error and never somebody's code.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwapOption;
+use base::id::{ArtifactHash, DeploymentId};
+use ring::digest;
+
+use crate::seal::{self, Key, SealError};
+use crate::snapshot::{Deployment, Snapshot};
+
+/// What serves now: nothing, or one [`Published`]. Clones are the same plane.
+#[derive(Clone, Default)]
+pub struct Plane(Arc<ArcSwapOption<Published>>);
+
+impl Plane {
+    /// A plane with nothing published.
+    pub fn new() -> Plane {
+        Plane::default()
+    }
+
+    /// Replaces what serves. Every reader sees it at its next look.
+    pub fn publish(&self, published: Published) {
+        self.0.store(Some(Arc::new(published)));
+    }
+
+    /// What serves now.
+    pub fn current(&self) -> Option<Arc<Published>> {
+        self.0.load_full()
+    }
+
+    /// A reader for one thread: a look costs one load when nothing has changed.
+    pub fn reader(&self) -> PlaneReader {
+        PlaneReader(arc_swap::Cache::new(Arc::clone(&self.0)))
+    }
+}
+
+/// One thread's view of a [`Plane`].
+pub struct PlaneReader(arc_swap::Cache<Arc<ArcSwapOption<Published>>, Option<Arc<Published>>>);
+
+impl PlaneReader {
+    /// What serves now. It holds on to what it gave last until the next call: a reader that may be idle for long and
+    /// should let an old configuration go calls it now and then.
+    pub fn current(&mut self) -> Option<&Arc<Published>> {
+        self.0.load().as_ref()
+    }
+}
+
+/// A snapshot and what goes with it on this node.
+#[derive(Debug)]
+pub struct Published {
+    snapshot: Arc<Snapshot>,
+    artifacts: PathBuf,
+    env_key: Option<Key>,
+}
+
+impl Published {
+    /// `artifacts` is the node's artifact folder, `env_key` the key that the snapshot names, where the node has it.
+    pub fn new(snapshot: Arc<Snapshot>, artifacts: PathBuf, env_key: Option<Key>) -> Published {
+        Published { snapshot, artifacts, env_key }
+    }
+
+    /// The snapshot.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// An artifact's bytes, read from disk (blocking: page cache as a rule) and checked against the hash.
+    /// `NotFound` if the node has none; `InvalidData` if the file is not what its name says.
+    pub fn artifact(&self, hash: ArtifactHash) -> io::Result<Vec<u8>> {
+        let bytes = fs::read(artifact_path(&self.artifacts, hash))?;
+        if artifact_hash(&bytes) != hash {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("artifact {hash} on disk is damaged")));
+        }
+        Ok(bytes)
+    }
+
+    /// A deployment's environment variables, by name.
+    pub fn env(&self, deployment: &Deployment<'_>) -> Result<Vec<(String, String)>, SealError> {
+        let sealed = deployment.sealed_env();
+        if sealed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let key_id = self.snapshot.env_key_id();
+        let key = self.env_key.as_ref().filter(|key| key.id() == key_id).ok_or(SealError::NoKey(key_id))?;
+        open_env(key, deployment.id(), sealed)
+    }
+}
+
+/// Where an artifact lies in an artifact folder.
+pub fn artifact_path(folder: &Path, hash: ArtifactHash) -> PathBuf {
+    folder.join(hash.to_string())
+}
+
+/// The hash an artifact of these bytes has.
+pub fn artifact_hash(bytes: &[u8]) -> ArtifactHash {
+    let digest = digest::digest(&digest::SHA256, bytes);
+    ArtifactHash(digest.as_ref().first_chunk().copied().expect("a SHA-256 digest has 32 bytes"))
+}
+
+fn env_aad(deployment: DeploymentId) -> Vec<u8> {
+    let mut aad = b"selvage env v1 ".to_vec();
+    aad.extend_from_slice(&deployment.0.to_be_bytes());
+    aad
+}
+
+/// Seals a deployment's variables for a snapshot; nothing for none. Sorts by name, so that the same variables give the
+/// same bytes.
+pub fn seal_env(key: &Key, deployment: DeploymentId, variables: &[(String, String)]) -> Vec<u8> {
+    if variables.is_empty() {
+        return Vec::new();
+    }
+    let mut sorted: Vec<&(String, String)> = variables.iter().collect();
+    sorted.sort_unstable();
+    let plaintext = postcard::to_allocvec(&sorted).expect("strings serialise into memory");
+    let sealed = seal::seal_deterministic(key, &env_aad(deployment), &plaintext);
+    drop(zeroize::Zeroizing::new(plaintext));
+    sealed
+}
+
+/// Opens what [`seal_env`] made.
+pub fn open_env(key: &Key, deployment: DeploymentId, sealed: &[u8]) -> Result<Vec<(String, String)>, SealError> {
+    let plaintext = zeroize::Zeroizing::new(seal::open(key, &env_aad(deployment), sealed)?);
+    postcard::from_bytes(&plaintext).map_err(|_| SealError::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn env_opens_only_for_its_own_deployment_and_does_not_depend_on_order() {
+        let key = Key::from_bytes([1; 32]);
+        let variables = [("B".to_owned(), "2".to_owned()), ("A".to_owned(), "1".to_owned())];
+        let sealed = seal_env(&key, DeploymentId(5), &variables);
+        let reversed: Vec<_> = variables.iter().rev().cloned().collect();
+        assert_eq!(sealed, seal_env(&key, DeploymentId(5), &reversed));
+        assert_eq!(open_env(&key, DeploymentId(5), &sealed), Ok(reversed));
+        assert_eq!(open_env(&key, DeploymentId(6), &sealed), Err(SealError::Authentication));
+        assert!(seal_env(&key, DeploymentId(5), &[]).is_empty());
+    }
+}

@@ -1,0 +1,372 @@
+//! `SnapshotWriter`: the one place that makes a snapshot's bytes.
+//!
+//! Deterministic: the same state gives the same bytes, in whatever order it was added. Refuses what a reader would
+//! refuse, and [`SnapshotWriter::finish`] proves it by opening what it made. Does not parse patterns or decide who may
+//! have which: crate `plan` does.
+
+use std::collections::HashMap;
+
+use base::id::{AccountId, ArtifactHash, DeploymentId};
+
+use crate::layout::{
+    self, CHECKSUM_AT, FORMAT_VERSION, MAGIC, NameRecord, PatternRecord, SECTIONS, SECTIONS_AT, Section, align8,
+};
+use crate::limits::{BINDINGS_MAX, ENV_BYTES_MAX, HOST_BYTES_MAX, NAME_BYTES_MAX, SEAL_OVERHEAD_BYTES};
+use crate::snapshot::{BindingKind, HostKind, Lineage, PathKind, SUBDOMAIN_KIND, Snapshot, Status};
+
+/// A deployment to be written. Fields as in [`crate::Deployment`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewDeployment {
+    /// Its id, used once.
+    pub id: DeploymentId,
+    /// Its tenant.
+    pub account: AccountId,
+    /// Number of the active version.
+    pub version: u32,
+    /// Whether it answers.
+    pub status: Status,
+    /// SHA-256 of the module.
+    pub artifact: ArtifactHash,
+    /// Size of the module, bytes.
+    pub artifact_bytes: u64,
+    /// Name.
+    pub name: String,
+    /// One lower-case label, used once; empty for none.
+    pub subdomain: String,
+    /// `YYYY-MM-DD` or empty.
+    pub compatibility_date: String,
+    /// CPU time of one request, milliseconds.
+    pub cpu_ms: u32,
+    /// Seconds since the Unix epoch.
+    pub updated_unix_s: u64,
+    /// Sealed environment, or empty.
+    pub sealed_env: Vec<u8>,
+    /// (kind, name, target).
+    pub bindings: Vec<(BindingKind, String, String)>,
+}
+
+/// A route to be written: a pattern in normal form and where it leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRoute {
+    /// How the host matches.
+    pub host_kind: HostKind,
+    /// Host in normal form, without `*.`.
+    pub host: String,
+    /// How the path matches.
+    pub path_kind: PathKind,
+    /// Path in normal form, without the final `*`.
+    pub path: String,
+    /// Where it leads.
+    pub deployment: DeploymentId,
+}
+
+/// Why a state cannot be written.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum WriteError {
+    /// Two deployments of one id.
+    #[error("deployment {0} is there twice")]
+    DuplicateDeployment(DeploymentId),
+    /// Two deployments of one subdomain.
+    #[error("subdomain {0:?} is there twice")]
+    DuplicateSubdomain(String),
+    /// Two routes of one pattern.
+    #[error("route {0} is there twice")]
+    DuplicateRoute(String),
+    /// A route to a deployment that is not there.
+    #[error("route to unknown deployment {0}")]
+    UnknownDeployment(DeploymentId),
+    /// A field over its limit or of the wrong form.
+    #[error("deployment {id}: {field} is over its limit or malformed")]
+    Field {
+        /// Whose.
+        id: DeploymentId,
+        /// Which field.
+        field: &'static str,
+    },
+    /// A route's host or path is empty or over its limit.
+    #[error("route {0} has a host or path that is empty or over its limit")]
+    Route(String),
+    /// The platform domain is empty or over its limit.
+    #[error("platform domain is empty or over its limit")]
+    PlatformDomain,
+    /// More than `SNAPSHOT_BYTES_MAX`.
+    #[error("snapshot would have {0} bytes, over the limit")]
+    TooLarge(usize),
+    /// What was made does not open: a fault of the writer.
+    #[error("snapshot does not open after writing: {0}")]
+    Unreadable(String),
+}
+
+/// Collects a state and writes it. See the module's text.
+#[derive(Debug)]
+pub struct SnapshotWriter {
+    generation: u64,
+    lineage: Lineage,
+    created_unix_ms: u64,
+    env_key_id: u64,
+    platform_domain: String,
+    deployments: Vec<NewDeployment>,
+    routes: Vec<NewRoute>,
+}
+
+/// Text, each stored once, in order of first use.
+#[derive(Default)]
+struct Strings<'a> {
+    bytes: Vec<u8>,
+    places: HashMap<&'a str, u32>,
+}
+
+impl<'a> Strings<'a> {
+    fn place(&mut self, text: &'a str) -> u32 {
+        if text.is_empty() {
+            return 0;
+        }
+        let next = self.bytes.len();
+        let place = *self.places.entry(text).or_insert_with(|| {
+            self.bytes.extend_from_slice(text.as_bytes());
+            // Wraps only past 4 GiB, far over the limit that `finish` checks before it opens the result.
+            next as u32
+        });
+        place
+    }
+
+    fn span(&mut self, text: &'a str, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.place(text).to_le_bytes());
+        out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+    }
+}
+
+impl SnapshotWriter {
+    /// An empty state. `platform_domain` in normal form; `env_key_id` names the key of all sealed environments.
+    pub fn new(
+        lineage: Lineage,
+        generation: u64,
+        created_unix_ms: u64,
+        env_key_id: u64,
+        platform_domain: &str,
+    ) -> SnapshotWriter {
+        SnapshotWriter {
+            generation,
+            lineage,
+            created_unix_ms,
+            env_key_id,
+            platform_domain: platform_domain.to_owned(),
+            deployments: Vec::new(),
+            routes: Vec::new(),
+        }
+    }
+
+    /// Adds a deployment.
+    pub fn deployment(&mut self, deployment: NewDeployment) -> &mut SnapshotWriter {
+        self.deployments.push(deployment);
+        self
+    }
+
+    /// Adds a route.
+    pub fn route(&mut self, route: NewRoute) -> &mut SnapshotWriter {
+        self.routes.push(route);
+        self
+    }
+
+    /// Writes the snapshot's bytes.
+    pub fn finish(mut self) -> Result<Vec<u8>, WriteError> {
+        self.normalise()?;
+        let mut strings = Strings::default();
+        let mut sections: [Vec<u8>; SECTIONS] = std::array::from_fn(|_| Vec::new());
+        strings.span(&self.platform_domain, &mut sections[Section::Meta as usize]);
+        self.write_deployments(&mut strings, &mut sections);
+        self.write_subdomains(&mut strings, &mut sections);
+        self.write_hosts(&mut strings, &mut sections)?;
+        sections[Section::Strings as usize] = strings.bytes;
+        let bytes = self.assemble(&sections)?;
+        match Snapshot::from_vec(bytes) {
+            Ok(snapshot) => Ok(snapshot.into_bytes()),
+            Err(error) => Err(WriteError::Unreadable(error.to_string())),
+        }
+    }
+
+    /// Sorts everything and checks limits and doubles.
+    fn normalise(&mut self) -> Result<(), WriteError> {
+        if self.platform_domain.is_empty() || self.platform_domain.len() > HOST_BYTES_MAX {
+            return Err(WriteError::PlatformDomain);
+        }
+        self.deployments.sort_unstable_by_key(|deployment| deployment.id);
+        for pair in self.deployments.windows(2) {
+            if pair[0].id == pair[1].id {
+                return Err(WriteError::DuplicateDeployment(pair[0].id));
+            }
+        }
+        for deployment in &mut self.deployments {
+            deployment.bindings.sort_unstable();
+            check_deployment(deployment).map_err(|field| WriteError::Field { id: deployment.id, field })?;
+        }
+        for route in &self.routes {
+            let host_ok = !route.host.is_empty() && route.host.len() <= HOST_BYTES_MAX;
+            if !host_ok || !route.path.starts_with('/') || route.path.len() > base::limits::PATTERN_BYTES_MAX {
+                return Err(WriteError::Route(route_text(route)));
+            }
+        }
+        let lineage = self.lineage.0;
+        let hash = |route: &NewRoute| layout::name_hash(lineage, route.host_kind.code(), route.host.as_bytes());
+        self.routes.sort_by_cached_key(|route| {
+            (hash(route), route.host_kind, route.host.clone(), route.path.clone(), route.path_kind)
+        });
+        for pair in self.routes.windows(2) {
+            if same_host(&pair[0], &pair[1]) && (&pair[0].path, pair[0].path_kind) == (&pair[1].path, pair[1].path_kind)
+            {
+                return Err(WriteError::DuplicateRoute(route_text(&pair[0])));
+            }
+        }
+        let mut subdomains: Vec<&str> =
+            self.deployments.iter().map(|deployment| deployment.subdomain.as_str()).collect();
+        subdomains.sort_unstable();
+        match subdomains.windows(2).find(|pair| !pair[0].is_empty() && pair[0] == pair[1]) {
+            Some(pair) => Err(WriteError::DuplicateSubdomain(pair[0].to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    fn write_deployments<'a>(&'a self, strings: &mut Strings<'a>, sections: &mut [Vec<u8>; SECTIONS]) {
+        let (mut records, mut blobs, mut bindings) = (Vec::new(), Vec::new(), Vec::new());
+        let mut bindings_before = 0u32;
+        for deployment in &self.deployments {
+            records.extend_from_slice(&deployment.id.0.to_le_bytes());
+            records.extend_from_slice(&deployment.account.0.to_le_bytes());
+            records.extend_from_slice(&deployment.artifact.0);
+            records.extend_from_slice(&deployment.artifact_bytes.to_le_bytes());
+            records.extend_from_slice(&(blobs.len() as u64).to_le_bytes());
+            records.extend_from_slice(&deployment.updated_unix_s.to_le_bytes());
+            records.extend_from_slice(&(deployment.sealed_env.len() as u32).to_le_bytes());
+            records.extend_from_slice(&deployment.version.to_le_bytes());
+            records.extend_from_slice(&deployment.status.code().to_le_bytes());
+            records.extend_from_slice(&deployment.cpu_ms.to_le_bytes());
+            strings.span(&deployment.name, &mut records);
+            strings.span(&deployment.subdomain, &mut records);
+            strings.span(&deployment.compatibility_date, &mut records);
+            records.extend_from_slice(&bindings_before.to_le_bytes());
+            records.extend_from_slice(&(deployment.bindings.len() as u32).to_le_bytes());
+            blobs.extend_from_slice(&deployment.sealed_env);
+            for (kind, name, target) in &deployment.bindings {
+                bindings.extend_from_slice(&kind.code().to_le_bytes());
+                bindings.extend_from_slice(&0u32.to_le_bytes());
+                strings.span(name, &mut bindings);
+                strings.span(target, &mut bindings);
+            }
+            bindings_before += deployment.bindings.len() as u32;
+        }
+        sections[Section::Deployments as usize] = records;
+        sections[Section::Blobs as usize] = blobs;
+        sections[Section::Bindings as usize] = bindings;
+    }
+
+    fn write_subdomains<'a>(&'a self, strings: &mut Strings<'a>, sections: &mut [Vec<u8>; SECTIONS]) {
+        let named = self.deployments.iter().enumerate().filter(|(_, deployment)| !deployment.subdomain.is_empty());
+        let mut names: Vec<(NameRecord, &str)> = named
+            .map(|(index, deployment)| {
+                let text = deployment.subdomain.as_str();
+                let hash = layout::name_hash(self.lineage.0, SUBDOMAIN_KIND, text.as_bytes());
+                let (text_at, text_bytes) = (strings.place(text), text.len() as u16);
+                (NameRecord { hash, text_at, text_bytes, kind: SUBDOMAIN_KIND, first: index as u32, count: 1 }, text)
+            })
+            .collect();
+        names.sort_unstable_by_key(|(name, text)| (name.hash, *text));
+        let names: Vec<NameRecord> = names.into_iter().map(|(name, _)| name).collect();
+        write_names(&names, Section::SubdomainDirectory, Section::Subdomains, sections);
+    }
+
+    fn write_hosts<'a>(
+        &'a self,
+        strings: &mut Strings<'a>,
+        sections: &mut [Vec<u8>; SECTIONS],
+    ) -> Result<(), WriteError> {
+        let mut names = Vec::new();
+        let mut patterns = Vec::new();
+        let mut first = 0u32;
+        for run in self.routes.chunk_by(same_host) {
+            let (kind, host) = (run[0].host_kind.code(), run[0].host.as_str());
+            let hash = layout::name_hash(self.lineage.0, kind, host.as_bytes());
+            let (text_at, text_bytes) = (strings.place(host), host.len() as u16);
+            names.push(NameRecord { hash, text_at, text_bytes, kind, first, count: run.len() as u32 });
+            first += run.len() as u32;
+            let paths = run.iter().map(|route| (route.path.as_bytes(), route.path_kind == PathKind::Prefix));
+            for (route, parent) in run.iter().zip(layout::parents(paths)) {
+                let place = self.deployments.binary_search_by_key(&route.deployment, |deployment| deployment.id);
+                let deployment = place.map_err(|_| WriteError::UnknownDeployment(route.deployment))? as u32;
+                let (path_at, path_bytes) = (strings.place(&route.path), route.path.len() as u16);
+                PatternRecord { path_at, path_bytes, kind: route.path_kind.code(), deployment, parent }
+                    .write(&mut patterns);
+            }
+        }
+        sections[Section::Patterns as usize] = patterns;
+        write_names(&names, Section::HostDirectory, Section::Hosts, sections);
+        Ok(())
+    }
+
+    fn assemble(&self, sections: &[Vec<u8>; SECTIONS]) -> Result<Vec<u8>, WriteError> {
+        let total = sections.iter().fold(SECTIONS_AT, |at, section| align8(at + section.len()));
+        if total > base::limits::SNAPSHOT_BYTES_MAX {
+            return Err(WriteError::TooLarge(total));
+        }
+        let mut out = Vec::with_capacity(total);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&(SECTIONS as u32).to_le_bytes());
+        out.extend_from_slice(&self.generation.to_le_bytes());
+        out.extend_from_slice(&(total as u64).to_le_bytes());
+        out.extend_from_slice(&self.lineage.0.to_le_bytes());
+        out.extend_from_slice(&self.created_unix_ms.to_le_bytes());
+        out.extend_from_slice(&self.env_key_id.to_le_bytes());
+        out.extend_from_slice(&[0; 8]);
+        let mut at = SECTIONS_AT;
+        for (section, bytes) in Section::ALL.into_iter().zip(sections) {
+            out.extend_from_slice(&(section as u32 + 1).to_le_bytes());
+            out.extend_from_slice(&(section.record_bytes() as u32).to_le_bytes());
+            out.extend_from_slice(&(at as u64).to_le_bytes());
+            out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+            at = align8(at + bytes.len());
+        }
+        for bytes in sections {
+            out.extend_from_slice(bytes);
+            out.resize(align8(out.len()), 0);
+        }
+        let checksum = layout::checksum(&out);
+        out[CHECKSUM_AT..CHECKSUM_AT + 8].copy_from_slice(&checksum.to_le_bytes());
+        Ok(out)
+    }
+}
+
+fn same_host(a: &NewRoute, b: &NewRoute) -> bool {
+    a.host_kind == b.host_kind && a.host == b.host
+}
+
+fn route_text(route: &NewRoute) -> String {
+    let wildcard = if route.host_kind == HostKind::Wildcard { "*." } else { "" };
+    let star = if route.path_kind == PathKind::Prefix { "*" } else { "" };
+    format!("{wildcard}{}{}{star}", route.host, route.path)
+}
+
+fn check_deployment(deployment: &NewDeployment) -> Result<(), &'static str> {
+    let bound = |ok: bool, field| if ok { Ok(()) } else { Err(field) };
+    bound(deployment.name.len() <= NAME_BYTES_MAX, "name")?;
+    bound(deployment.subdomain.len() <= base::limits::SUBDOMAIN_BYTES_MAX, "subdomain")?;
+    bound(deployment.compatibility_date.len() <= NAME_BYTES_MAX, "compatibility date")?;
+    bound(deployment.sealed_env.len() <= ENV_BYTES_MAX + SEAL_OVERHEAD_BYTES, "environment")?;
+    bound(deployment.bindings.len() <= BINDINGS_MAX, "bindings")?;
+    let texts_ok = |(_, name, target): &(BindingKind, String, String)| name.len().max(target.len()) <= NAME_BYTES_MAX;
+    bound(deployment.bindings.iter().all(texts_ok), "bindings")
+}
+
+fn write_names(names: &[NameRecord], directory: Section, at: Section, sections: &mut [Vec<u8>; SECTIONS]) {
+    let buckets = layout::directory_buckets(names.len());
+    let mut starts = vec![0u32; buckets + 1];
+    for name in names {
+        starts[layout::bucket(name.hash, buckets) + 1] += 1;
+    }
+    for bucket in 0..buckets {
+        starts[bucket + 1] += starts[bucket];
+    }
+    sections[directory as usize] = starts.iter().flat_map(|start| start.to_le_bytes()).collect();
+    for name in names {
+        name.write(&mut sections[at as usize]);
+    }
+}

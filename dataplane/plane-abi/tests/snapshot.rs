@@ -1,0 +1,350 @@
+//! A snapshot reads back what was written, has one form, and is refused when a byte of it is not as written, whether or
+//! not its checksum was made to fit.
+
+use std::{collections::BTreeMap, fs};
+
+use base::id::{AccountId, ArtifactHash, DeploymentId};
+use plane_abi::plane::{Plane, Published, artifact_hash, artifact_path, seal_env};
+use plane_abi::seal::{Key, SealError};
+use plane_abi::{
+    Binding, BindingKind, DeploymentIx, HostKind, Lineage, NewDeployment, NewRoute, PathKind, Snapshot, SnapshotError,
+    SnapshotWriter, Status, WriteError,
+};
+use proptest::prelude::*;
+
+const LINEAGE: Lineage = Lineage(0x1234_5678_9abc_def0_0fed_cba9_8765_4321);
+const CHECKSUM_AT: usize = 64;
+const HEADER_BYTES: usize = 72;
+
+fn deployment(id: u128, subdomain: &str) -> NewDeployment {
+    NewDeployment {
+        id: DeploymentId(id),
+        account: AccountId(id + 1000),
+        version: 5,
+        status: Status::Active,
+        artifact: ArtifactHash([id as u8; 32]),
+        artifact_bytes: 1234,
+        name: format!("worker {id} ü"),
+        subdomain: subdomain.to_owned(),
+        compatibility_date: "2025-01-01".to_owned(),
+        cpu_ms: 50,
+        updated_unix_s: 1_705_312_800,
+        sealed_env: seal_env(&key(), DeploymentId(id), &[("KEY".to_owned(), format!("value {id}"))]),
+        bindings: vec![
+            (BindingKind::DurableObject, "COUNTER".to_owned(), "Counter".to_owned()),
+            (BindingKind::Kv, "CACHE".to_owned(), "ns_xyz".to_owned()),
+        ],
+    }
+}
+
+fn route(host_kind: HostKind, host: &str, path_kind: PathKind, path: &str, to: u128) -> NewRoute {
+    NewRoute { host_kind, host: host.to_owned(), path_kind, path: path.to_owned(), deployment: DeploymentId(to) }
+}
+
+fn key() -> Key {
+    Key::from_bytes([42; 32])
+}
+
+fn writer(generation: u64) -> SnapshotWriter {
+    SnapshotWriter::new(LINEAGE, generation, 1_700_000_000_000, key().id(), "workers.localhost")
+}
+
+fn sample() -> Vec<u8> {
+    let mut writer = writer(7);
+    writer.deployment(deployment(2, "two")).deployment(deployment(1, "one"));
+    writer.deployment(NewDeployment {
+        status: Status::Paused,
+        sealed_env: vec![],
+        bindings: vec![],
+        ..deployment(3, "")
+    });
+    writer.route(route(HostKind::Exact, "example.com", PathKind::Prefix, "/", 1));
+    writer.route(route(HostKind::Exact, "example.com", PathKind::Prefix, "/api/", 2));
+    writer.route(route(HostKind::Exact, "example.com", PathKind::Exact, "/api/", 3));
+    writer.route(route(HostKind::Exact, "example.com", PathKind::Exact, "/b", 3));
+    writer.route(route(HostKind::Wildcard, "example.com", PathKind::Prefix, "/", 3));
+    writer.finish().expect("a valid state")
+}
+
+#[test]
+fn reads_back_what_was_written() {
+    let snapshot = Snapshot::from_vec(sample()).expect("opens");
+    assert_eq!((snapshot.generation(), snapshot.lineage()), (7, LINEAGE));
+    assert_eq!((snapshot.created_unix_ms(), snapshot.env_key_id()), (1_700_000_000_000, key().id()));
+    assert_eq!((snapshot.platform_domain(), snapshot.deployments_len()), ("workers.localhost", 3));
+    let one = snapshot.deployment(DeploymentIx(0)).expect("there");
+    assert_eq!((one.id(), one.account()), (DeploymentId(1), AccountId(1001)));
+    assert_eq!((one.version(), one.status(), one.cpu_ms()), (5, Status::Active, 50));
+    assert_eq!((one.artifact(), one.artifact_bytes()), (ArtifactHash([1; 32]), 1234));
+    assert_eq!((one.name(), one.subdomain(), one.compatibility_date()), ("worker 1 ü", "one", "2025-01-01"));
+    assert_eq!(one.updated_unix_s(), 1_705_312_800);
+    let bindings: Vec<_> = one.bindings().collect();
+    assert_eq!(
+        bindings,
+        [
+            Binding { kind: BindingKind::Kv, name: "CACHE", target: "ns_xyz" },
+            Binding { kind: BindingKind::DurableObject, name: "COUNTER", target: "Counter" }
+        ]
+    );
+    let three = snapshot.deployment(DeploymentIx(2)).expect("there");
+    assert_eq!((three.status(), three.bindings().len(), three.sealed_env()), (Status::Paused, 0, &[][..]));
+    assert!(snapshot.deployment(DeploymentIx(3)).is_none());
+    for (id, ix) in [(0, None), (1, Some(0)), (2, Some(1)), (3, Some(2)), (4, None)] {
+        assert_eq!(snapshot.find_deployment(DeploymentId(id)), ix.map(DeploymentIx));
+    }
+    assert_eq!(snapshot.subdomain(b"two"), Some(DeploymentIx(1)));
+    assert_eq!((snapshot.subdomain(b"three"), snapshot.subdomain(b"")), (None, None));
+    let host = snapshot.host(HostKind::Exact, b"example.com").expect("there");
+    let paths: Vec<_> = host.iter().map(|found| (found.path, found.kind, found.deployment.0, found.parent)).collect();
+    assert_eq!(
+        paths,
+        [
+            (&b"/"[..], PathKind::Prefix, 0, None),
+            (b"/api/", PathKind::Prefix, 1, Some(0)),
+            (b"/api/", PathKind::Exact, 2, Some(1)),
+            (b"/b", PathKind::Exact, 2, Some(0)),
+        ]
+    );
+    assert_eq!(snapshot.host(HostKind::Wildcard, b"example.com").map(|routes| routes.len()), Some(1));
+    assert!(snapshot.host(HostKind::Wildcard, b"com").is_none());
+    assert_eq!(snapshot.hosts().count(), 2);
+}
+
+#[test]
+fn an_empty_state_is_a_snapshot() {
+    let snapshot = Snapshot::from_vec(writer(1).finish().expect("valid")).expect("opens");
+    assert_eq!((snapshot.deployments_len(), snapshot.hosts().count()), (0, 0));
+    assert!(snapshot.subdomain(b"x").is_none() && snapshot.host(HostKind::Exact, b"x").is_none());
+}
+
+#[test]
+fn every_flip_and_every_truncation_is_refused() {
+    let bytes = sample();
+    for at in 0..bytes.len() {
+        for bit in [0x01, 0x80] {
+            let mut changed = bytes.clone();
+            changed[at] ^= bit;
+            assert!(Snapshot::from_vec(changed).is_err(), "bit {bit:#x} of byte {at}");
+        }
+        assert!(Snapshot::from_vec(bytes[..at].to_vec()).is_err(), "cut at {at}");
+    }
+    let mut longer = bytes;
+    longer.extend_from_slice(&[0; 8]);
+    assert!(matches!(Snapshot::from_vec(longer), Err(SnapshotError::Length { .. })));
+}
+
+#[test]
+fn a_mapped_file_is_checked_like_memory() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("s");
+    assert!(matches!(Snapshot::open(&path), Err(SnapshotError::Io(_))));
+    let bytes = sample();
+    for cut in [0, 1, HEADER_BYTES, bytes.len() - 1] {
+        fs::write(&path, &bytes[..cut]).expect("write");
+        assert!(matches!(Snapshot::open(&path), Err(SnapshotError::Length { .. })), "cut at {cut}");
+    }
+    fs::write(&path, &bytes).expect("write");
+    let snapshot = Snapshot::open(&path).expect("opens");
+    fs::remove_file(&path).expect("unlink");
+    assert_eq!(snapshot.bytes(), bytes, "an unlinked file stays readable");
+    assert!(matches!(Snapshot::from_vec(vec![0; 400]), Err(SnapshotError::Magic)));
+}
+
+/// Sets the checksum right, so that only the checks of records stand between the bytes and a reader.
+fn with_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    hash.update(&bytes[..CHECKSUM_AT]);
+    hash.update(&bytes[HEADER_BYTES..]);
+    let sum = hash.digest();
+    bytes[CHECKSUM_AT..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+/// Reads everything a snapshot has, so that a bad offset would show.
+fn walk(snapshot: &Snapshot) -> usize {
+    let mut read = snapshot.platform_domain().len();
+    for (_, deployment) in snapshot.deployments() {
+        read += deployment.name().len() + deployment.sealed_env().len() + deployment.compatibility_date().len();
+        read += deployment.bindings().map(|binding| binding.name.len() + binding.target.len()).sum::<usize>();
+        if !deployment.subdomain().is_empty() {
+            assert!(snapshot.subdomain(deployment.subdomain().as_bytes()).is_some());
+        }
+    }
+    for (kind, host, routes) in snapshot.hosts() {
+        assert_eq!(snapshot.host(kind, host.as_bytes()).map(|found| found.len()), Some(routes.len()));
+        for (index, found) in routes.iter().enumerate() {
+            assert!(snapshot.deployment(found.deployment).is_some());
+            assert!(found.parent.is_none_or(|parent| parent < index));
+            read += found.path.len();
+        }
+    }
+    read
+}
+
+#[test]
+fn with_a_forged_checksum_every_flip_is_refused_or_harmless() {
+    let bytes = sample();
+    let mut refused = 0;
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1 << bit;
+            match Snapshot::from_vec(with_checksum(changed)) {
+                Ok(snapshot) => _ = walk(&snapshot),
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(refused > bytes.len(), "only {refused} of {} flips were refused", bytes.len() * 8);
+}
+
+#[test]
+fn the_writer_refuses_doubles_strangers_and_excess() {
+    let refused = |fill: fn(&mut SnapshotWriter)| {
+        let mut writer = writer(1);
+        fill(&mut writer);
+        writer.finish().expect_err("refused")
+    };
+    let doubled = refused(|writer| _ = writer.deployment(deployment(1, "a")).deployment(deployment(1, "b")));
+    assert_eq!(doubled, WriteError::DuplicateDeployment(DeploymentId(1)));
+    let subdomain = refused(|writer| _ = writer.deployment(deployment(1, "a")).deployment(deployment(2, "a")));
+    assert_eq!(subdomain, WriteError::DuplicateSubdomain("a".to_owned()));
+    let stranger = refused(|writer| _ = writer.route(route(HostKind::Exact, "a.b", PathKind::Exact, "/", 9)));
+    assert_eq!(stranger, WriteError::UnknownDeployment(DeploymentId(9)));
+    let twice = refused(|writer| {
+        writer.deployment(deployment(1, "a")).deployment(deployment(2, "b"));
+        writer.route(route(HostKind::Wildcard, "a.b", PathKind::Prefix, "/", 1));
+        writer.route(route(HostKind::Wildcard, "a.b", PathKind::Prefix, "/", 2));
+    });
+    assert_eq!(twice, WriteError::DuplicateRoute("*.a.b/*".to_owned()));
+    let field = |change: fn(&mut NewDeployment)| {
+        let mut changed = deployment(1, "a");
+        change(&mut changed);
+        let mut writer = writer(1);
+        writer.deployment(changed);
+        matches!(writer.finish(), Err(WriteError::Field { .. }))
+    };
+    assert!(field(|changed| changed.name = "x".repeat(256)));
+    assert!(field(|changed| changed.subdomain = "x".repeat(64)));
+    assert!(field(|changed| changed.sealed_env = vec![0; 1 << 20]));
+    assert!(field(|changed| changed.bindings = vec![(BindingKind::Kv, String::new(), String::new()); 257]));
+    let rootless = refused(|writer| {
+        writer.deployment(deployment(1, "a")).route(route(HostKind::Exact, "a.b", PathKind::Exact, "x", 1));
+    });
+    assert!(matches!(rootless, WriteError::Route(_)));
+    let nowhere = SnapshotWriter::new(LINEAGE, 1, 0, 0, "").finish();
+    assert_eq!(nowhere, Err(WriteError::PlatformDomain));
+}
+
+#[test]
+fn published_gives_env_and_artifacts_and_notices_damage() {
+    let folder = tempfile::tempdir().expect("folder");
+    let snapshot = std::sync::Arc::new(Snapshot::from_vec(sample()).expect("opens"));
+    let plane = Plane::new();
+    let mut reader = plane.reader();
+    assert!(reader.current().is_none());
+    plane.publish(Published::new(snapshot.clone(), folder.path().to_owned(), Some(key())));
+    let published = reader.current().expect("published").clone();
+    let one = snapshot.deployment(DeploymentIx(0)).expect("there");
+    assert_eq!(published.env(&one), Ok(vec![("KEY".to_owned(), "value 1".to_owned())]));
+    let three = snapshot.deployment(DeploymentIx(2)).expect("there");
+    assert_eq!(published.env(&three), Ok(vec![]));
+    for wrong in [None, Some(Key::from_bytes([0; 32]))] {
+        let other = Published::new(snapshot.clone(), folder.path().to_owned(), wrong);
+        assert_eq!(other.env(&one), Err(SealError::NoKey(key().id())));
+    }
+    let hash = artifact_hash(b"export default {}");
+    assert_eq!(published.artifact(hash).expect_err("missing").kind(), std::io::ErrorKind::NotFound);
+    fs::write(artifact_path(folder.path(), hash), b"export default {}").expect("write");
+    assert_eq!(published.artifact(hash).expect("reads"), b"export default {}");
+    fs::write(artifact_path(folder.path(), hash), b"export default []").expect("write");
+    assert_eq!(published.artifact(hash).expect_err("damaged").kind(), std::io::ErrorKind::InvalidData);
+}
+
+#[test]
+fn same_code_sees_what_an_isolate_sees() {
+    let snapshot_with = |change: fn(&mut NewDeployment)| {
+        let mut changed = deployment(1, "a");
+        change(&mut changed);
+        let mut writer = writer(1);
+        writer.deployment(deployment(0, "zero")).deployment(changed);
+        Snapshot::from_vec(writer.finish().expect("valid")).expect("opens")
+    };
+    let same = |change: fn(&mut NewDeployment)| {
+        let (before, after) = (snapshot_with(|_| {}), snapshot_with(change));
+        let (before, after) = (before.deployment(DeploymentIx(1)), after.deployment(DeploymentIx(1)));
+        before.expect("there").same_code(&after.expect("there"))
+    };
+    assert!(same(|_| {}));
+    assert!(same(|changed| changed.subdomain = "other".to_owned()));
+    assert!(!same(|changed| changed.version = 6));
+    assert!(!same(|changed| changed.artifact = ArtifactHash([9; 32])));
+    assert!(!same(|changed| changed.sealed_env = seal_env(&key(), DeploymentId(1), &[("A".into(), "B".into())])));
+    assert!(!same(|changed| changed.bindings.clear()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_state_round_trips_and_order_of_adding_does_not_matter(
+        ids in proptest::collection::btree_set(0u128..1000, 1..40),
+        routes in proptest::collection::btree_map(
+            (any::<bool>(), "[a-c]{1,2}(\\.[a-c]{1,2}){0,2}", any::<bool>(), "/[ab/]{0,5}"), any::<proptest::sample::Index>(), 0..80),
+        swap in any::<u64>(),
+    ) {
+        let ids: Vec<u128> = ids.into_iter().collect();
+        let routes: BTreeMap<_, _> = routes;
+        let mut new_routes: Vec<NewRoute> = routes.iter().map(|((wild, host, exact, path), to)| {
+            let host_kind = if *wild { HostKind::Wildcard } else { HostKind::Exact };
+            let path_kind = if *exact { PathKind::Exact } else { PathKind::Prefix };
+            route(host_kind, host, path_kind, path, *to.get(&ids))
+        }).collect();
+        let build = |ids: &[u128], routes: &[NewRoute]| {
+            let mut writer = writer(3);
+            for id in ids {
+                writer.deployment(deployment(*id, &format!("s{id}")));
+            }
+            for route in routes {
+                writer.route(route.clone());
+            }
+            writer.finish().expect("valid")
+        };
+        let bytes = build(&ids, &new_routes);
+        let snapshot = Snapshot::from_vec(bytes.clone()).expect("opens");
+        walk(&snapshot);
+        for route in &new_routes {
+            let host = snapshot.host(route.host_kind, route.host.as_bytes()).expect("host is there");
+            let found = host.iter().find(|found| found.path == route.path.as_bytes() && found.kind == route.path_kind);
+            let to = found.and_then(|found| snapshot.deployment(found.deployment)).map(|deployment| deployment.id());
+            prop_assert_eq!(to, Some(route.deployment));
+        }
+        for id in &ids {
+            let ix = snapshot.subdomain(format!("s{id}").as_bytes());
+            prop_assert_eq!(ix, snapshot.find_deployment(DeploymentId(*id)));
+            prop_assert!(ix.is_some());
+        }
+        let mut shuffled = ids.clone();
+        shuffled.rotate_left(swap as usize % ids.len());
+        if !new_routes.is_empty() {
+            let by = swap as usize % new_routes.len();
+            new_routes.rotate_left(by);
+        }
+        prop_assert_eq!(build(&shuffled, &new_routes), bytes);
+    }
+
+    #[test]
+    fn hostile_bytes_never_panic(changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..12), cut in any::<proptest::sample::Index>(), cuts in any::<bool>()) {
+        let mut bytes = sample();
+        for (at, value) in &changes {
+            let at = at.index(bytes.len());
+            bytes[at] = *value;
+        }
+        if cuts {
+            bytes.truncate(cut.index(bytes.len()).max(HEADER_BYTES));
+        }
+        if let Ok(snapshot) = Snapshot::from_vec(with_checksum(bytes)) {
+            walk(&snapshot);
+        }
+    }
+}
