@@ -1,0 +1,177 @@
+//! The desired state as the compiler wants it, and the generation that numbers it.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use model::{AccountId, Bindings, DeploymentId, State, VersionMetadata};
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::{Row, SqliteConnection};
+
+use crate::{Result, Store, StoreError, env, row};
+
+/// Everything that nodes are to serve, of one moment.
+#[derive(Clone, Debug)]
+pub struct DesiredState {
+    /// Identifies the store.
+    pub lineage: u128,
+    /// Numbers the moment.
+    pub generation: u64,
+    /// By id. Only those that have a version to serve.
+    pub deployments: Vec<DesiredDeployment>,
+}
+
+/// A deployment that nodes are to know.
+#[derive(Clone)]
+pub struct DesiredDeployment {
+    /// Its id.
+    pub id: DeploymentId,
+    /// Whose it is.
+    pub account_id: AccountId,
+    /// For logs.
+    pub name: String,
+    /// One DNS label.
+    pub subdomain: String,
+    /// Whether it is to answer 503.
+    pub paused: bool,
+    /// The version to serve.
+    pub version_number: u32,
+    /// SHA-256 of its module, 64 hex digits.
+    pub artifact_hash: String,
+    /// Bytes of its module.
+    pub size_bytes: u64,
+    /// What came with the version.
+    pub metadata: VersionMetadata,
+    /// Patterns in force, in their normal form.
+    pub routes: Vec<String>,
+    /// Names and values, in the clear, by name.
+    pub env: Vec<(String, String)>,
+    /// Its bindings.
+    pub bindings: Bindings,
+}
+
+impl fmt::Debug for DesiredDeployment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DesiredDeployment")
+            .field("id", &self.id)
+            .field("version_number", &self.version_number)
+            .field("paused", &self.paused)
+            .field("routes", &self.routes)
+            .field("env", &format_args!("{} variables", self.env.len()))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// The desired state now. For deployments in `held_back` the version on its way is left out, and the one before it,
+    /// if any, taken in its place.
+    pub async fn desired_state(&self, held_back: &[DeploymentId]) -> Result<DesiredState> {
+        // One read transaction: all of it is of the same moment.
+        let mut tx = self.reader.begin().await?;
+        let generation = generation(&mut tx).await?;
+        let sql = "SELECT d.id, d.account_id, d.name, d.subdomain, d.status, d.bindings, \
+                          v.version_number, v.artifact_hash, v.size_bytes, v.metadata, \
+                          r.version_number AS restore_number, r.artifact_hash AS restore_hash, \
+                          r.size_bytes AS restore_size, r.metadata AS restore_metadata \
+                   FROM deployments d JOIN deployment_versions v ON v.id = d.active_version_id \
+                   LEFT JOIN deployment_versions r ON r.id = d.restore_version_id \
+                   WHERE d.status IN ('deploying', 'active', 'failed', 'rolling_back', 'paused') ORDER BY d.id";
+        let rows = sqlx::query(sql).try_map(|r| from_row(&r, held_back)).fetch_all(&mut *tx).await?;
+        let mut deployments: Vec<DesiredDeployment> = rows.into_iter().flatten().collect();
+        let places: HashMap<DeploymentId, usize> = deployments.iter().enumerate().map(|(i, d)| (d.id, i)).collect();
+
+        let sql = "SELECT deployment_id, pattern FROM routes WHERE enabled ORDER BY pattern";
+        let routes = sqlx::query(sql)
+            .try_map(|r| Ok((row::parsed::<DeploymentId>(&r, "deployment_id")?, r.try_get::<String, _>("pattern")?)));
+        for (deployment, pattern) in routes.fetch_all(&mut *tx).await? {
+            if let Some(&place) = places.get(&deployment) {
+                deployments[place].routes.push(pattern);
+            }
+        }
+
+        let sql = "SELECT deployment_id, key, encrypted_value FROM env_variables ORDER BY deployment_id, key";
+        let vars = sqlx::query(sql).try_map(|r| {
+            let deployment = row::parsed::<DeploymentId>(&r, "deployment_id")?;
+            Ok((deployment, r.try_get::<String, _>("key")?, r.try_get::<Vec<u8>, _>("encrypted_value")?))
+        });
+        for (deployment, key, sealed) in vars.fetch_all(&mut *tx).await? {
+            if let Some(&place) = places.get(&deployment) {
+                let damaged = || StoreError::Corrupt(format!("variable {key} of {deployment}"));
+                let value = self.master.open(&env::aad(deployment, &key), &sealed).ok_or_else(damaged)?;
+                let value = String::from_utf8(value).map_err(|_| damaged())?;
+                deployments[place].env.push((key, value));
+            }
+        }
+        tx.commit().await?;
+        Ok(DesiredState { lineage: self.lineage, generation, deployments })
+    }
+
+    /// The newest generation.
+    pub async fn generation(&self) -> Result<u64> {
+        let mut connection = self.reader.acquire().await?;
+        Ok(generation(&mut connection).await?)
+    }
+
+    /// Raises the generation without another change, for a desired state that holds something back.
+    pub async fn raise_generation(&self) -> Result<u64> {
+        let mut tx = self.write().await?;
+        let generation = raise_generation(&mut tx).await?;
+        tx.commit().await?;
+        Ok(generation)
+    }
+
+    /// Makes sure that the generation is at least `floor`: a node has acknowledged it, so this store is older than what
+    /// the node listened to (restored from a backup).
+    pub async fn raise_generation_to(&self, floor: u64) -> Result<u64> {
+        let floor = i64::try_from(floor).map_err(|_| StoreError::Precondition("no such generation".to_owned()))?;
+        let sql = "UPDATE configuration SET generation = CASE WHEN generation < $1 THEN $1 ELSE generation END \
+                   WHERE id = 1 RETURNING generation";
+        let row = sqlx::query(sql).bind(floor).try_map(|r| row::unsigned(&r, "generation"));
+        Ok(row.fetch_one(&self.writer).await?)
+    }
+}
+
+fn from_row(row: &SqliteRow, held_back: &[DeploymentId]) -> sqlx::Result<Option<DesiredDeployment>> {
+    let id = row::parsed(row, "id")?;
+    let status = row::named(row, "status", State::from_name)?;
+    let columns = if !held_back.contains(&id) {
+        ("version_number", "artifact_hash", "size_bytes", "metadata")
+    } else if row.try_get::<Option<i64>, _>("restore_number")?.is_some() {
+        ("restore_number", "restore_hash", "restore_size", "restore_metadata")
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(DesiredDeployment {
+        id,
+        account_id: row::parsed(row, "account_id")?,
+        name: row.try_get("name")?,
+        subdomain: row.try_get("subdomain")?,
+        paused: status == State::Paused,
+        version_number: row::unsigned(row, columns.0)?,
+        artifact_hash: row.try_get(columns.1)?,
+        size_bytes: row::unsigned(row, columns.2)?,
+        metadata: row::json(row, columns.3)?,
+        routes: Vec::new(),
+        env: Vec::new(),
+        bindings: row::json(row, "bindings")?,
+    }))
+}
+
+async fn generation(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
+    let query = sqlx::query("SELECT generation FROM configuration WHERE id = 1");
+    query.try_map(|r| row::unsigned(&r, "generation")).fetch_one(connection).await
+}
+
+/// One more, in the caller's transaction.
+pub(crate) async fn raise_generation(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
+    let sql = "UPDATE configuration SET generation = generation + 1 WHERE id = 1 RETURNING generation";
+    sqlx::query(sql).try_map(|r| row::unsigned(&r, "generation")).fetch_one(connection).await
+}
+
+/// The store's own mark, made with its first opening.
+pub(crate) async fn load_or_create_lineage(writer: &SqlitePool) -> Result<u128> {
+    let made = uuid::Uuid::new_v4().simple().to_string();
+    let sql = "INSERT INTO configuration (id, lineage, generation) VALUES (1, $1, 0) ON CONFLICT (id) DO NOTHING";
+    sqlx::query(sql).bind(made).execute(writer).await?;
+    let text: String = sqlx::query_scalar("SELECT lineage FROM configuration WHERE id = 1").fetch_one(writer).await?;
+    u128::from_str_radix(&text, 16).map_err(|_| StoreError::Corrupt("lineage".to_owned()))
+}

@@ -1,0 +1,103 @@
+//! Routes of deployments. Patterns come in their normal form and are unique on the platform.
+
+use model::{DeploymentId, Route, RouteId, rules};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+
+use crate::error::conflict;
+use crate::{NewRoute, Page, Result, Store, StoreError, deployments, desired, row};
+
+fn from_row(row: &SqliteRow) -> sqlx::Result<Route> {
+    Ok(Route {
+        id: row::parsed(row, "id")?,
+        deployment_id: row::parsed(row, "deployment_id")?,
+        pattern: row.try_get("pattern")?,
+        zone_id: row.try_get("zone_id")?,
+        enabled: row.try_get("enabled")?,
+    })
+}
+
+pub(crate) async fn insert(
+    connection: &mut SqliteConnection,
+    deployment: DeploymentId,
+    new: &NewRoute,
+    field: &str,
+) -> Result<Route> {
+    let route = Route {
+        id: RouteId::new(),
+        deployment_id: deployment,
+        pattern: new.pattern.clone(),
+        zone_id: new.zone_id.clone(),
+        enabled: new.enabled,
+    };
+    let sql = "INSERT INTO routes (id, deployment_id, pattern, zone_id, enabled) VALUES ($1, $2, $3, $4, $5)";
+    sqlx::query(sql)
+        .bind(route.id.to_string())
+        .bind(deployment.to_string())
+        .bind(&route.pattern)
+        .bind(&route.zone_id)
+        .bind(route.enabled)
+        .execute(connection)
+        .await
+        .map_err(|e| conflict(e, field, format!("the route {:?} is taken", route.pattern)))?;
+    Ok(route)
+}
+
+impl Store {
+    /// A deployment's routes in the order they were made.
+    pub async fn routes(&self, deployment: DeploymentId, page: &Page) -> Result<Vec<Route>> {
+        let sql = "SELECT id, deployment_id, pattern, zone_id, enabled FROM routes \
+                   WHERE deployment_id = $1 AND id > $2 ORDER BY id LIMIT $3";
+        let after = page.after.as_deref().unwrap_or("");
+        let query = sqlx::query(sql).bind(deployment.to_string()).bind(after).bind(page.limit);
+        Ok(query.try_map(|r| from_row(&r)).fetch_all(&self.reader).await?)
+    }
+
+    /// Adds a route; gives the generation that has it.
+    pub async fn add_route(&self, deployment: DeploymentId, new: &NewRoute) -> Result<(Route, u64)> {
+        let mut tx = self.write().await?;
+        deployments::find_live(&mut tx, deployment).await?;
+        let sql = "SELECT COUNT(*) FROM routes WHERE deployment_id = $1";
+        let count: i64 = sqlx::query_scalar(sql).bind(deployment.to_string()).fetch_one(&mut *tx).await?;
+        if count >= rules::ROUTES_MAX as i64 {
+            return Err(StoreError::Limit(format!("a deployment has at most {} routes", rules::ROUTES_MAX)));
+        }
+        let route = insert(&mut tx, deployment, new, "pattern").await?;
+        let generation = desired::raise_generation(&mut tx).await?;
+        tx.commit().await?;
+        Ok((route, generation))
+    }
+
+    /// Puts a route in or out of force; gives the generation that has it so.
+    pub async fn set_route_enabled(
+        &self,
+        deployment: DeploymentId,
+        id: RouteId,
+        enabled: bool,
+    ) -> Result<(Route, u64)> {
+        let mut tx = self.write().await?;
+        deployments::find_live(&mut tx, deployment).await?;
+        let sql = "UPDATE routes SET enabled = $1 WHERE id = $2 AND deployment_id = $3 \
+                   RETURNING id, deployment_id, pattern, zone_id, enabled";
+        let query = sqlx::query(sql).bind(enabled).bind(id.to_string()).bind(deployment.to_string());
+        let route = query.try_map(|r| from_row(&r)).fetch_optional(&mut *tx).await?;
+        let route = route.ok_or(StoreError::NotFound("route"))?;
+        let generation = desired::raise_generation(&mut tx).await?;
+        tx.commit().await?;
+        Ok((route, generation))
+    }
+
+    /// Takes a route away; gives the generation without it.
+    pub async fn delete_route(&self, deployment: DeploymentId, id: RouteId) -> Result<(Route, u64)> {
+        let mut tx = self.write().await?;
+        deployments::find_live(&mut tx, deployment).await?;
+        let sql = "DELETE FROM routes WHERE id = $1 AND deployment_id = $2 \
+                   RETURNING id, deployment_id, pattern, zone_id, enabled";
+        let query = sqlx::query(sql).bind(id.to_string()).bind(deployment.to_string());
+        let route = query.try_map(|r| from_row(&r)).fetch_optional(&mut *tx).await?;
+        let route = route.ok_or(StoreError::NotFound("route"))?;
+        let generation = desired::raise_generation(&mut tx).await?;
+        tx.commit().await?;
+        Ok((route, generation))
+    }
+}

@@ -1,0 +1,129 @@
+//! Bearer tokens: made from 256 random bits, kept as SHA-256, found by it.
+//!
+//! A lookup compares digests in an index. What its timing could tell is a digest's prefix, from which no token follows;
+//! so it is the same whether a token is wrong, expired or revoked.
+
+use model::{Account, AccountId, CreatedToken, Timestamp, Token, TokenId, TokenScope};
+use ring::rand::{SecureRandom, SystemRandom};
+use sha2::{Digest, Sha256};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
+
+use crate::{Page, Result, Store, StoreError, row};
+
+/// What a token begins with, so that people and secret scanners know it for one.
+const PREFIX: &str = "selvage_";
+
+fn from_row(row: &SqliteRow) -> sqlx::Result<Token> {
+    Ok(Token {
+        id: row::parsed(row, "id")?,
+        account_id: row::parsed(row, "account_id")?,
+        name: row.try_get("name")?,
+        scope: row::named(row, "scope", TokenScope::from_name)?,
+        created_at: row::time(row, "created_at")?,
+        expires_at: row::time_opt(row, "expires_at")?,
+        revoked_at: row::time_opt(row, "revoked_at")?,
+    })
+}
+
+fn new_secret() -> Result<String> {
+    let mut bytes = [0u8; 32];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| StoreError::Precondition("no randomness".to_owned()))?;
+    Ok(format!("{PREFIX}{}", hex::encode(bytes)))
+}
+
+fn digest(secret: &str) -> String {
+    hex::encode(Sha256::digest(secret.as_bytes()))
+}
+
+async fn insert(tx: &mut Transaction<'static, Sqlite>, token: Token) -> Result<CreatedToken> {
+    let secret = new_secret()?;
+    let sql = "INSERT INTO tokens (id, account_id, name, scope, hash, created_at, expires_at) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    sqlx::query(sql)
+        .bind(token.id.to_string())
+        .bind(token.account_id.to_string())
+        .bind(&token.name)
+        .bind(token.scope.as_str())
+        .bind(digest(&secret))
+        .bind(token.created_at.unix_ms())
+        .bind(token.expires_at.map(Timestamp::unix_ms))
+        .execute(&mut **tx)
+        .await?;
+    Ok(CreatedToken { token, secret })
+}
+
+fn new_token(account_id: AccountId, name: &str, scope: TokenScope, expires_at: Option<Timestamp>) -> Token {
+    let created_at = Timestamp::now();
+    let name = name.to_owned();
+    Token { id: TokenId::new(), account_id, name, scope, created_at, expires_at, revoked_at: None }
+}
+
+impl Store {
+    /// Makes a token. Its secret is in the answer and nowhere else.
+    pub async fn create_token(
+        &self,
+        account: AccountId,
+        name: &str,
+        scope: TokenScope,
+        expires_at: Option<Timestamp>,
+    ) -> Result<CreatedToken> {
+        let mut tx = self.write().await?;
+        let known = sqlx::query("SELECT 1 FROM accounts WHERE id = $1").bind(account.to_string());
+        if known.fetch_optional(&mut *tx).await?.is_none() {
+            return Err(StoreError::NotFound("account"));
+        }
+        let created = insert(&mut tx, new_token(account, name, scope, expires_at)).await?;
+        tx.commit().await?;
+        Ok(created)
+    }
+
+    /// Makes the account of `email` with an admin's token, if there is none of that email. `None` if there is.
+    pub async fn bootstrap(&self, email: &str) -> Result<Option<(Account, CreatedToken)>> {
+        let email = email.to_ascii_lowercase();
+        let mut tx = self.write().await?;
+        let known = sqlx::query("SELECT 1 FROM accounts WHERE email = $1").bind(&email);
+        if known.fetch_optional(&mut *tx).await?.is_some() {
+            return Ok(None);
+        }
+        let account =
+            Account { id: AccountId::new(), email, plan_tier: "free".to_owned(), created_at: Timestamp::now() };
+        sqlx::query("INSERT INTO accounts (id, email, plan_tier, created_at) VALUES ($1, $2, $3, $4)")
+            .bind(account.id.to_string())
+            .bind(&account.email)
+            .bind(&account.plan_tier)
+            .bind(account.created_at.unix_ms())
+            .execute(&mut *tx)
+            .await?;
+        let created = insert(&mut tx, new_token(account.id, "bootstrap", TokenScope::Admin, None)).await?;
+        tx.commit().await?;
+        Ok(Some((account, created)))
+    }
+
+    /// The token of this secret, if it may be used at `now`: known, not revoked, not expired.
+    pub async fn token_by_secret(&self, secret: &str, now: Timestamp) -> Result<Option<Token>> {
+        let sql = "SELECT id, account_id, name, scope, created_at, expires_at, revoked_at FROM tokens WHERE hash = $1";
+        let query = sqlx::query(sql).bind(digest(secret)).try_map(|r| from_row(&r));
+        let token = query.fetch_optional(&self.reader).await?;
+        Ok(token.filter(|token| token.revoked_at.is_none() && token.expires_at.is_none_or(|at| at > now)))
+    }
+
+    /// An account's tokens in the order they were made, those that ended too.
+    pub async fn tokens(&self, account: AccountId, page: &Page) -> Result<Vec<Token>> {
+        let sql = "SELECT id, account_id, name, scope, created_at, expires_at, revoked_at FROM tokens \
+                   WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT $3";
+        let after = page.after.as_deref().unwrap_or("");
+        let query = sqlx::query(sql).bind(account.to_string()).bind(after).bind(page.limit);
+        Ok(query.try_map(|r| from_row(&r)).fetch_all(&self.reader).await?)
+    }
+
+    /// Takes a token back; once more changes nothing.
+    pub async fn revoke_token(&self, account: AccountId, id: TokenId) -> Result<Token> {
+        let sql = "UPDATE tokens SET revoked_at = COALESCE(revoked_at, $1) WHERE id = $2 AND account_id = $3 \
+                   RETURNING id, account_id, name, scope, created_at, expires_at, revoked_at";
+        let now = Timestamp::now().unix_ms();
+        let query = sqlx::query(sql).bind(now).bind(id.to_string()).bind(account.to_string());
+        let token = query.try_map(|r| from_row(&r)).fetch_optional(&self.writer).await?;
+        token.ok_or(StoreError::NotFound("token"))
+    }
+}
