@@ -1,3 +1,3 @@
-//! Placeholder.
+//! `selvage-bench`.
 
 fn main() {}

@@ -1,0 +1,10 @@
+//! Load generator, peers and promises: everything behind `cargo xtask load-test` and `cargo xtask bench NAME`.
+//!
+//! *Invariant:* sends to loopback only (see [`load::target`]); names no crate of the node or the control plane except
+//! in the `h1` bench, and drives both through their processes and sockets.
+
+#![forbid(unsafe_code)]
+
+pub mod load;
+pub mod machine;
+pub mod report;

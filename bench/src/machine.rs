@@ -1,0 +1,162 @@
+//! What the machine is and what it has spent: cores, pinning, CPU time, and a description for reports.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::Context;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
+
+/// Cores that this process may use, ascending.
+pub fn cores() -> Vec<usize> {
+    match sched_getaffinity(None) {
+        Ok(set) => (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect(),
+        Err(_) => vec![0],
+    }
+}
+
+/// Lets the calling thread, and processes it starts, run on these cores only.
+pub fn pin_thread(cores: &[usize]) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    for core in cores {
+        anyhow::ensure!(*core < CpuSet::MAX_CPU, "no core {core}");
+        set.set(*core);
+    }
+    sched_setaffinity(None, &set).context("sched_setaffinity")
+}
+
+/// CPU time of the calling thread, ns.
+pub fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// One line of a process in `/proc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ProcStat {
+    parent: u32,
+    cpu_ticks: u64,
+}
+
+/// CPU time (user and system) of a process and everything below it, seconds; what ended and was waited for counts.
+/// Resolution is one clock tick, 10 ms on most kernels.
+pub fn tree_cpu_seconds(root: u32) -> anyhow::Result<f64> {
+    let stats = all_stats()?;
+    anyhow::ensure!(stats.contains_key(&root), "process {root} is gone");
+    let ticks: u64 = tree(&stats, root).iter().map(|pid| stats[pid].cpu_ticks).sum();
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// Resident memory of a process and everything below it, bytes.
+pub fn tree_resident_bytes(root: u32) -> anyhow::Result<u64> {
+    let stats = all_stats()?;
+    let pages: u64 = tree(&stats, root)
+        .iter()
+        .filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/statm")).ok())
+        .filter_map(|line| line.split(' ').nth(1)?.parse::<u64>().ok())
+        .sum();
+    Ok(pages * rustix::param::page_size() as u64)
+}
+
+fn all_stats() -> anyhow::Result<HashMap<u32, ProcStat>> {
+    let mut stats = HashMap::new();
+    for entry in std::fs::read_dir("/proc").context("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // A process may end between the listing and the reading.
+        let Ok(line) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        if let Some(stat) = parse_stat(&line) {
+            stats.insert(pid, stat);
+        }
+    }
+    Ok(stats)
+}
+
+/// `/proc/PID/stat` (proc(5)): the name in field 2 may hold spaces and parentheses, so count from the last `)`.
+fn parse_stat(line: &str) -> Option<ProcStat> {
+    let (_, rest) = line.rsplit_once(')')?;
+    let field: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let number = |index: usize| field.get(index - 3)?.parse::<u64>().ok();
+    let parent = u32::try_from(number(4)?).ok()?;
+    Some(ProcStat { parent, cpu_ticks: number(14)? + number(15)? + number(16)? + number(17)? })
+}
+
+fn tree(stats: &HashMap<u32, ProcStat>, root: u32) -> Vec<u32> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        // A process has one parent, so nothing is found twice, but for the root if /proc changed under the reader.
+        found.extend(stats.iter().filter(|(pid, stat)| stat.parent == parent && **pid != root).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found.retain(|pid| stats.contains_key(pid));
+    found
+}
+
+/// What a report says about where it was measured.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Machine {
+    /// Model name of the first core.
+    pub cpu: String,
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// Kernel release.
+    pub kernel: String,
+    /// Load average over one minute when the run began; far above zero, the numbers mean little.
+    pub load_average: f64,
+}
+
+impl Machine {
+    /// Reads `/proc`; unknown parts stay empty.
+    pub fn describe() -> Machine {
+        let read = |path: &str| std::fs::read_to_string(Path::new(path)).unwrap_or_default();
+        let cpu = read("/proc/cpuinfo")
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim().to_owned()))
+            .unwrap_or_default();
+        Machine {
+            cpu,
+            cores: cores().len(),
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            load_average: read("/proc/loadavg").split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_a_stat_line_with_a_hostile_name() {
+        let line = "7 (a b) c) S 3 7 7 0 -1 4194560 1 0 0 0 11 22 33 44 20 0 1 0 5 6 7";
+        assert_eq!(parse_stat(line), Some(ProcStat { parent: 3, cpu_ticks: 110 }));
+        assert_eq!(parse_stat("7 (x"), None);
+        assert_eq!(parse_stat("7 (x) S 1"), None);
+    }
+
+    #[test]
+    fn counts_the_cpu_time_of_a_child() -> anyhow::Result<()> {
+        let me = std::process::id();
+        let before = tree_cpu_seconds(me)?;
+        let mut child = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn()?;
+        std::thread::sleep(std::time::Duration::from_millis(400));
+        let during = tree_cpu_seconds(me)?;
+        child.kill()?;
+        child.wait()?;
+        assert!(during > before, "{before} to {during}");
+        assert!(tree_resident_bytes(me)? > 1 << 20);
+        Ok(())
+    }
+
+    #[test]
+    fn pins_and_tells() -> anyhow::Result<()> {
+        let last = *cores().last().context("a core")?;
+        std::thread::spawn(move || -> anyhow::Result<()> {
+            pin_thread(&[last])?;
+            assert_eq!(cores(), [last]);
+            Ok(())
+        })
+        .join()
+        .expect("the thread does not panic")
+    }
+}
