@@ -1,1 +1,36 @@
-//! Placeholder.
+//! The only crate that names V8: process start, isolates in cages of their own, limits, and safe words for what
+//! `worker-api` needs of JavaScript.
+//!
+//! *Owns:* the one [`Engine`] of a process; [`Isolate`]s, each in an isolate group (a 4 GiB cage) of its own; the stack
+//! they run on; the watchdog thread that ends what computes too long; accounting of heap and array buffers.
+//! *Does not:* know what a request is, do input or output, or show a type of V8.
+//! *Invariants:* JavaScript runs only inside [`Isolate::turn`], on a stack of its own, so that V8's fatal "out of memory"
+//! ends one isolate and not the process. A panic never crosses a frame of V8. A handle never outlives its turn.
+//! *Bounds:* CPU time of a turn, heap and buffers of an isolate, depth of recursion.
+//! *Fails:* with [`Ended`] for a turn that hit a limit; the isolate says through [`Isolate::usable`] whether it can run again.
+//! *Thread:* an isolate stays on the thread that made it.
+
+mod clock;
+mod engine;
+mod group;
+mod handle;
+mod isolate;
+mod memory;
+mod module;
+mod op;
+mod scope;
+mod script;
+mod serialize;
+mod stack;
+mod text;
+mod value;
+mod watchdog;
+
+pub use clock::{Ticks, ticks, ticks_to_ns};
+pub use engine::{Engine, EngineError};
+pub use isolate::{Ended, HeapUse, Isolate, IsolateLimits, Turn};
+pub use module::{ModuleError, ModuleState};
+pub use op::{Args, Op, OpError, OpResult, OpTable};
+pub use scope::{CallError, Scope};
+pub use script::{CodeCache, ScriptError};
+pub use value::{Global, PromiseState, Value};

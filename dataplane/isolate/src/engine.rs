@@ -1,0 +1,87 @@
+//! Process start: ICU data, V8's flags and platform, the watchdog thread.
+//!
+//! *Owns:* the process-wide state of V8, made once and never ended. *Thread:* `init` on the main thread before any shard
+//! thread starts, because memory protection keys are inherited at thread creation.
+
+use std::sync::OnceLock;
+
+use crate::{clock, watchdog::Watchdog};
+
+/// V8's flags, and why each is set.
+const FLAGS: &[&str] = &[
+    // No helper thread touches a heap: garbage collection and compilation happen in the turn that causes them, on that
+    // tenant's CPU account. Needed by the single-threaded platform.
+    "--single-threaded",
+    // No shared state between isolates by way of code.
+    "--no-flush-bytecode",
+];
+
+/// The JavaScript engine of this process.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) shared: &'static Shared,
+}
+
+/// What every isolate of the process shares.
+pub(crate) struct Shared {
+    pub(crate) watchdog: Watchdog,
+}
+
+/// Why the engine cannot start. Fatal to the process that wanted one.
+#[derive(Debug)]
+pub enum EngineError {
+    /// V8 refuses the ICU data that the binary carries.
+    Icu(i32),
+    /// V8 was linked without isolate groups: not the multi-cage build.
+    NoIsolateGroups,
+    /// The watchdog thread cannot be started.
+    Watchdog(std::io::Error),
+}
+
+impl std::fmt::Display for EngineError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            EngineError::Icu(code) => write!(f, "ICU data refused (code {code})"),
+            EngineError::NoIsolateGroups => write!(f, "this V8 is not the multi-cage build; run `cargo xtask v8`"),
+            EngineError::Watchdog(error) => write!(f, "watchdog thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+impl Engine {
+    /// Starts the engine; a second call gives the same one.
+    pub fn init() -> Result<Engine, EngineError> {
+        static SHARED: OnceLock<Result<Shared, EngineError>> = OnceLock::new();
+        match SHARED.get_or_init(start) {
+            Ok(shared) => Ok(Engine { shared }),
+            Err(EngineError::Icu(code)) => Err(EngineError::Icu(*code)),
+            Err(EngineError::NoIsolateGroups) => Err(EngineError::NoIsolateGroups),
+            Err(EngineError::Watchdog(error)) => Err(EngineError::Watchdog(error.kind().into())),
+        }
+    }
+
+    /// V8's version, for logs and metrics.
+    pub fn version(&self) -> &'static str {
+        v8::V8::get_version()
+    }
+
+    /// Isolates whose heap was given up since the process started, because V8 could not go on with it. Their
+    /// memory is returned to the system, their address space is not.
+    pub fn isolates_abandoned(&self) -> u64 {
+        crate::stack::abandoned()
+    }
+}
+
+fn start() -> Result<Shared, EngineError> {
+    clock::calibrate();
+    v8::icu::set_common_data_77(deno_core_icudata::ICU_DATA).map_err(EngineError::Icu)?;
+    v8::V8::set_flags_from_string(&FLAGS.join(" "));
+    v8::V8::initialize_platform(v8::new_single_threaded_default_platform(false).make_shared());
+    v8::V8::initialize();
+    if !crate::group::can_create() {
+        return Err(EngineError::NoIsolateGroups);
+    }
+    Ok(Shared { watchdog: Watchdog::start().map_err(EngineError::Watchdog)? })
+}

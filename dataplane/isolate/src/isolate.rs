@@ -1,0 +1,431 @@
+//! [`Isolate`]: one tenant's JavaScript, in a cage of its own.
+//!
+//! *Owns:* V8's isolate, its group and its one context; the embedder's state `S`, which native functions reach through
+//! [`Scope::state`]. *Does not:* decide what a limit means for a request.
+//! *Invariants:* V8 is entered only in [`Isolate::turn`] (and when it is made and dropped), on the thread's V8 stack; turns
+//! do not nest. After [`Ended::Abandoned`] or [`Ended::Panic`] the isolate never runs again.
+//! *Thread:* the one that made it; the type is not `Send`.
+
+use std::{
+    any::{Any, TypeId},
+    cell::{Cell, RefCell},
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    ptr,
+    rc::Rc,
+    sync::Arc,
+};
+
+use crate::{
+    clock,
+    engine::Engine,
+    group::Group,
+    memory::{self, Memory},
+    scope::Scope,
+    stack::{self, StackInfo},
+    watchdog::Watched,
+};
+
+/// V8's young generation, bytes: three semi-spaces of this third. Small, because most isolates idle.
+const YOUNG_BYTES_MAX: usize = 12 << 20;
+/// A cage's size and alignment.
+const CAGE_BYTES: usize = 4 << 30;
+
+unsafe extern "C" {
+    /// `void Isolate::SetStackLimit(uintptr_t)`.
+    #[link_name = "_ZN2v87Isolate13SetStackLimitEm"]
+    fn isolate_set_stack_limit(isolate: *mut std::ffi::c_void, limit: usize);
+}
+
+/// What an isolate may use.
+#[derive(Clone, Copy, Debug)]
+pub struct IsolateLimits {
+    /// Heap and array buffers together, bytes.
+    pub heap_bytes: usize,
+}
+
+/// Why a turn did not run to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// CPU time.
+    Cpu,
+    /// Heap and array buffers. The isolate should get no new work: its heap is full.
+    Memory,
+    /// V8 could not go on: the heap is given up, the isolate never runs again. A matter of memory, in all known cases.
+    Abandoned,
+    /// A native function panicked, with this message. The isolate never runs again.
+    Panic(String),
+}
+
+/// What came of a turn.
+pub struct Turn<R> {
+    /// What the job gave; `None` only after [`Ended::Abandoned`].
+    pub value: Option<R>,
+    /// CPU time used, ns. An upper bound: preemption within the first millisecond counts.
+    pub cpu_ns: u64,
+    /// The limit that ended it, if one did.
+    pub ended: Option<Ended>,
+}
+
+/// Memory in use, bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeapUse {
+    /// Used heap now, garbage included.
+    pub heap: usize,
+    /// Heap committed by the system.
+    pub committed: usize,
+    /// Live array buffers.
+    pub buffers: usize,
+}
+
+/// One tenant's JavaScript with state `S` for its native functions.
+pub struct Isolate<S: 'static> {
+    v8: ManuallyDrop<v8::OwnedIsolate>,
+    context: ManuallyDrop<v8::Global<v8::Context>>,
+    /// Boxed: the watchdog holds its address during a turn.
+    handle: Box<v8::IsolateHandle>,
+    /// Boxed: V8 holds its address in a data slot. Owned; a raw pointer because native functions read it during turns.
+    inner: *mut Inner,
+    state: *mut S,
+    memory: Arc<Memory>,
+    group: ManuallyDrop<Group>,
+    thread: Rc<ThreadClock>,
+    /// Which stack V8's stack limit was set for.
+    stack_number: u64,
+    cage: usize,
+    usable: bool,
+    not_send: PhantomData<*mut ()>,
+}
+
+/// What native functions find through the isolate.
+pub(crate) struct Inner {
+    /// The boxed state, of type `state_type`.
+    pub(crate) state: *mut (),
+    pub(crate) state_type: TypeId,
+    pub(crate) memory: Arc<Memory>,
+    pub(crate) dom_exception: RefCell<Option<v8::Global<v8::Function>>>,
+    pub(crate) rejections: RefCell<Vec<v8::Global<v8::Promise>>>,
+    pub(crate) handle_template: RefCell<Option<v8::Global<v8::ObjectTemplate>>>,
+    panic: RefCell<Option<String>>,
+}
+
+impl Inner {
+    /// Remembers that a native function panicked.
+    #[cold]
+    pub(crate) fn set_panic(&self, panic: &(dyn Any + Send)) {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        self.panic.replace(Some(text.unwrap_or_else(|| "panic".to_owned())));
+    }
+}
+
+impl<S: 'static> Isolate<S> {
+    /// Makes an isolate with one empty context. `None` where V8 could not (out of memory).
+    pub fn new(engine: &Engine, limits: IsolateLimits, state: S) -> Option<Isolate<S>> {
+        let thread = ThreadClock::of_this_thread(engine);
+        stack::run(|info| Isolate::make(limits, state, thread, info))
+    }
+
+    fn make(limits: IsolateLimits, state: S, thread: Rc<ThreadClock>, info: StackInfo) -> Isolate<S> {
+        let memory = Memory::new(limits.heap_bytes);
+        let young = YOUNG_BYTES_MAX.min(limits.heap_bytes / 2);
+        let params = v8::CreateParams::default()
+            .set_max_young_generation_size_in_bytes(young)
+            .set_max_old_generation_size_in_bytes(limits.heap_bytes - young)
+            .array_buffer_allocator(memory.allocator())
+            .allow_atomics_wait(false);
+        // SAFETY: the limit is within the stack on which the isolate is entered; `turn` renews it for another stack.
+        let params = unsafe { params.set_stack_limit(ptr::without_provenance_mut(info.js_limit)) };
+        let group = Group::create();
+        let mut v8 = group.within(|| v8::Isolate::new(params));
+        memory::install(&mut v8, &memory);
+        v8.set_microtasks_policy(v8::MicrotasksPolicy::Explicit);
+        v8.set_promise_reject_callback(promise_rejected);
+        let state = Box::into_raw(Box::new(state));
+        let inner = Box::into_raw(Box::new(Inner {
+            state: state.cast(),
+            state_type: TypeId::of::<S>(),
+            memory: Arc::clone(&memory),
+            dom_exception: RefCell::new(None),
+            rejections: RefCell::new(Vec::new()),
+            handle_template: RefCell::new(None),
+            panic: RefCell::new(None),
+        }));
+        v8.set_data(0, inner.cast());
+        let (context, cage) = {
+            v8::scope!(let scope, &mut v8);
+            let context = v8::Context::new(scope, v8::ContextOptions::default());
+            context.set_allow_generation_from_strings(false);
+            // A handle's slot holds the object's full address; the cage is the 4 GiB around it.
+            let slot: *const v8::Context = &*context;
+            // SAFETY: `slot` is a live handle's slot.
+            let address = unsafe { *slot.cast::<usize>() };
+            (v8::Global::new(scope, context), address & !(CAGE_BYTES - 1))
+        };
+        let handle = Box::new(v8.thread_safe_handle());
+        // SAFETY: `v8::Isolate::new` entered it on this thread.
+        unsafe { v8.exit() };
+        Isolate {
+            v8: ManuallyDrop::new(v8),
+            context: ManuallyDrop::new(context),
+            handle,
+            inner,
+            state,
+            memory,
+            group: ManuallyDrop::new(group),
+            thread,
+            stack_number: info.number,
+            cage,
+            usable: true,
+            not_send: PhantomData,
+        }
+    }
+
+    /// Runs `job` with JavaScript at hand, for at most about `budget_ns` of CPU time.
+    ///
+    /// Where a limit ends it, JavaScript stops at once and `job` sees [`CallError::Ended`](crate::CallError::Ended); it
+    /// must then return. An isolate that is not [`usable`](Isolate::usable) runs nothing and gives [`Ended::Abandoned`].
+    pub fn turn<R>(&mut self, budget_ns: u64, job: impl FnOnce(&mut Scope<'_, '_>) -> R) -> Turn<R> {
+        if !self.usable {
+            return Turn { value: None, cpu_ns: 0, ended: Some(Ended::Abandoned) };
+        }
+        let thread = Rc::clone(&self.thread);
+        let stamp = thread.start();
+        let done = stack::run(|info| self.turn_on_stack(info, budget_ns, job));
+        let cpu_ns = thread.since(stamp);
+        match done {
+            None => {
+                self.give_up();
+                Turn { value: None, cpu_ns, ended: Some(Ended::Abandoned) }
+            }
+            Some((Err(panic), _)) => {
+                self.usable = false;
+                resume_unwind(panic)
+            }
+            Some((Ok(value), ended)) => Turn { value: Some(value), cpu_ns, ended },
+        }
+    }
+
+    fn turn_on_stack<R>(
+        &mut self,
+        info: StackInfo,
+        budget_ns: u64,
+        job: impl FnOnce(&mut Scope<'_, '_>) -> R,
+    ) -> (Result<R, Box<dyn Any + Send>>, Option<Ended>) {
+        // SAFETY: left below, or by `abandon_current`; turns do not nest, so no other isolate is entered in between.
+        unsafe { self.v8.enter() };
+        if info.number != self.stack_number {
+            // SAFETY: a live isolate, entered on this thread; the limit lies within the stack in use.
+            unsafe { isolate_set_stack_limit(self.raw(), info.js_limit) };
+            self.stack_number = info.number;
+        }
+        memory::set_current(memory::Current { handle: &raw const *self.handle, isolate: self.raw() });
+        self.thread.watched.enter(&raw const *self.handle, budget_ns);
+        let value = {
+            v8::scope!(let scope, &mut **self.v8);
+            let context = v8::Local::new(scope, &*self.context);
+            let scope = &mut v8::ContextScope::new(scope, context);
+            catch_unwind(AssertUnwindSafe(|| job(Scope::wrap(scope))))
+        };
+        let told = self.thread.watched.leave();
+        memory::set_current(memory::Current::NONE);
+        let ended = self.how_it_ended(told);
+        // SAFETY: entered above, on this thread.
+        unsafe { self.v8.exit() };
+        (value, ended)
+    }
+
+    #[inline]
+    fn how_it_ended(&mut self, told: bool) -> Option<Ended> {
+        let panicked = self.inner().panic.borrow().is_some();
+        if !told && !panicked && !self.memory.exceeded() {
+            return None;
+        }
+        self.v8.cancel_terminate_execution();
+        if let Some(text) = self.inner().panic.take() {
+            self.usable = false;
+            return Some(Ended::Panic(text));
+        }
+        if self.memory.exceeded() {
+            self.usable = false;
+            return Some(Ended::Memory);
+        }
+        Some(Ended::Cpu)
+    }
+
+    /// V8 left its stack: what it owned is never touched again, and its pages go back to the system.
+    #[cold]
+    fn give_up(&mut self) {
+        self.usable = false;
+        self.thread.watched.leave();
+        memory::set_current(memory::Current::NONE);
+        // SAFETY: the cage is reserved for this isolate's group alone, which is never released (see `drop`) and in
+        // which nothing runs again.
+        unsafe { libc::madvise(ptr::without_provenance_mut(self.cage), CAGE_BYTES, libc::MADV_DONTNEED) };
+        self.cage = 0;
+    }
+
+    fn inner(&self) -> &Inner {
+        // SAFETY: made in `make`, freed in `drop`.
+        unsafe { &*self.inner }
+    }
+
+    fn raw(&self) -> *mut std::ffi::c_void {
+        // SAFETY: `UnsafeRawIsolatePtr` is a transparent wrapper of the pointer; it is used while the isolate lives.
+        unsafe { std::mem::transmute::<v8::UnsafeRawIsolatePtr, *mut std::ffi::c_void>(self.v8.as_raw_isolate_ptr()) }
+    }
+
+    /// Whether it can run.
+    pub fn usable(&self) -> bool {
+        self.usable
+    }
+
+    /// The state, between turns.
+    pub fn state(&self) -> &S {
+        // SAFETY: owned by this isolate; native functions reach it only during a turn, which borrows `self` mutably.
+        unsafe { &*self.state }
+    }
+
+    /// The state, between turns.
+    pub fn state_mut(&mut self) -> &mut S {
+        // SAFETY: as in `state`.
+        unsafe { &mut *self.state }
+    }
+
+    /// Live bytes of heap and buffers, as of the last full collection; cheap.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+
+    /// Memory in use now. Walks V8's spaces: microseconds.
+    pub fn heap_use(&mut self) -> HeapUse {
+        if !self.usable {
+            return HeapUse::default();
+        }
+        let statistics = self.v8.get_heap_statistics();
+        HeapUse {
+            heap: statistics.used_heap_size(),
+            committed: statistics.total_physical_size(),
+            buffers: self.memory.buffer_bytes(),
+        }
+    }
+
+    /// First address of the 4 GiB cage that the isolate's heap lies in; 0 once it was given up.
+    pub fn cage(&self) -> usize {
+        self.cage
+    }
+}
+
+impl<S: 'static> Drop for Isolate<S> {
+    fn drop(&mut self) {
+        let given_up = self.cage == 0;
+        if !given_up {
+            let disposed = stack::run(|_| {
+                // SAFETY: dropping `OwnedIsolate` wants it entered and leaves it. Its handles go first; each is
+                // dropped once, here.
+                unsafe {
+                    self.v8.enter();
+                    ManuallyDrop::drop(&mut self.context);
+                    let inner = Box::from_raw(self.inner);
+                    drop((inner.dom_exception.take(), inner.rejections.take(), inner.handle_template.take()));
+                    ManuallyDrop::drop(&mut self.v8);
+                    ManuallyDrop::drop(&mut self.group);
+                }
+            });
+            if disposed.is_none() {
+                tracing::error!("V8 ran out of memory while an isolate was disposed of");
+            }
+        }
+        // SAFETY: made in `make`; native functions are gone with the isolate. A given-up isolate's frames are never
+        // resumed, so a reference to the state that one of them holds is never used.
+        drop(unsafe { Box::from_raw(self.state) });
+    }
+}
+
+/// Leaves the turn that runs on this thread for good; see `stack`.
+#[cold]
+pub(crate) fn abandon_current() {
+    let current = memory::current();
+    if current.isolate.is_null() {
+        return;
+    }
+    // SAFETY: the isolate whose turn runs here, entered once by `turn_on_stack`.
+    unsafe { v8::Isolate::from_raw_ptr(current.isolate.cast()).exit() };
+    stack::abandon();
+}
+
+/// At most this many rejections are looked at after a turn.
+const REJECTIONS_MAX: usize = 256;
+
+unsafe extern "C" fn promise_rejected(message: v8::PromiseRejectMessage<'_>) {
+    if message.get_event() != v8::PromiseRejectEvent::PromiseRejectWithNoHandler {
+        return;
+    }
+    v8::callback_scope!(unsafe scope, &message);
+    let promise = message.get_promise();
+    let scope: &mut v8::PinScope<'_, '_> = scope;
+    let promise = v8::Global::new(scope, promise);
+    let mut rejections = Scope::wrap(scope).inner().rejections.borrow_mut();
+    if rejections.len() < REJECTIONS_MAX {
+        rejections.push(promise);
+    }
+}
+
+/// CPU time of turns, for the most part without system calls.
+///
+/// A turn's ticks are its CPU time unless the thread was preempted. Where a turn is long enough for that to matter, the
+/// thread's CPU clock is read at its end and compared with a reading taken at most [`ANCHOR_NS`] before its start.
+struct ThreadClock {
+    watched: Watched,
+    anchor_ticks: Cell<u64>,
+    anchor_cpu_ns: Cell<u64>,
+    anchor_span: u64,
+}
+
+/// Age of a reading of the CPU clock after which a turn takes a new one, ns.
+const ANCHOR_NS: u64 = 1_000_000;
+
+impl ThreadClock {
+    fn of_this_thread(engine: &Engine) -> Rc<ThreadClock> {
+        thread_local! {
+            static CLOCK: RefCell<Option<Rc<ThreadClock>>> = const { RefCell::new(None) };
+        }
+        CLOCK.with_borrow_mut(|clock| {
+            Rc::clone(clock.get_or_insert_with(|| {
+                Rc::new(ThreadClock {
+                    watched: engine.shared.watchdog.watch_this_thread(),
+                    anchor_ticks: Cell::new(0),
+                    anchor_cpu_ns: Cell::new(0),
+                    anchor_span: clock::ns_to_ticks(ANCHOR_NS),
+                })
+            }))
+        })
+    }
+
+    #[inline]
+    fn start(&self) -> u64 {
+        let now = clock::ticks();
+        if now.wrapping_sub(self.anchor_ticks.get()) > self.anchor_span {
+            self.renew(now);
+        }
+        now
+    }
+
+    #[cold]
+    fn renew(&self, now: u64) {
+        self.anchor_ticks.set(now);
+        self.anchor_cpu_ns.set(clock::thread_cpu_ns());
+    }
+
+    #[inline]
+    fn since(&self, start: u64) -> u64 {
+        let span = clock::ticks().wrapping_sub(start);
+        let ns = clock::ticks_to_ns(span);
+        if span <= self.anchor_span {
+            return ns;
+        }
+        let used = clock::thread_cpu_ns().saturating_sub(self.anchor_cpu_ns.get());
+        ns.min(used)
+    }
+}

@@ -1,0 +1,233 @@
+//! What an isolate's memory costs: array buffers through an allocator that counts, the heap through V8's near-limit and
+//! garbage collection callbacks.
+//!
+//! *Invariants:* buffers and heap together stay below the limit, as of the last garbage collection; an allocation past it
+//! fails (`RangeError` in JavaScript) or ends the turn with [`Ended::Memory`](crate::Ended::Memory).
+//! *Bounds:* after the limit the heap may grow by [`UNWIND_BYTES`] while the turn is being ended; past that the
+//! isolate is given up (see `stack`).
+
+use std::{
+    alloc::Layout,
+    cell::Cell,
+    ffi::c_void,
+    ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+/// What a heap may grow past its limit until its turn has ended, bytes. One native function of V8 may allocate this much
+/// before it looks whether it should stop; the cage (4 GiB) has room for it.
+const UNWIND_BYTES: usize = 256 << 20;
+/// By how much the near-limit callback raises V8's limit each time, bytes.
+const STEP_BYTES: usize = 64 << 20;
+
+/// Memory of one isolate. Shared with V8's allocator, which may outlive the isolate by a buffer.
+pub(crate) struct Memory {
+    /// Limit for heap and buffers together.
+    limit: usize,
+    /// Bytes of live array buffers.
+    buffers: AtomicUsize,
+    /// Bytes of the heap after the last full collection.
+    heap: AtomicUsize,
+    /// A limit was passed in this turn.
+    exceeded: AtomicBool,
+}
+
+impl Memory {
+    pub(crate) fn new(limit: usize) -> Arc<Memory> {
+        Arc::new(Memory {
+            limit,
+            buffers: AtomicUsize::new(0),
+            heap: AtomicUsize::new(0),
+            exceeded: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether the limit was passed.
+    #[inline]
+    pub(crate) fn exceeded(&self) -> bool {
+        self.exceeded.load(Relaxed)
+    }
+
+    /// Live bytes, as of the last collection.
+    pub(crate) fn bytes(&self) -> usize {
+        self.heap.load(Relaxed) + self.buffers.load(Relaxed)
+    }
+
+    /// Live bytes of array buffers.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.buffers.load(Relaxed)
+    }
+
+    /// Counts `len` bytes if they fit.
+    pub(crate) fn reserve(&self, len: usize) -> bool {
+        let heap = self.heap.load(Relaxed);
+        self.buffers
+            .fetch_update(Relaxed, Relaxed, |used| {
+                let next = used.checked_add(len)?;
+                (next.checked_add(heap)? <= self.limit).then_some(next)
+            })
+            .is_ok()
+    }
+
+    pub(crate) fn release(&self, len: usize) {
+        self.buffers.fetch_sub(len, Relaxed);
+    }
+
+    /// Makes V8 ask this object for the memory of array buffers.
+    pub(crate) fn allocator(self: &Arc<Memory>) -> v8::UniqueRef<v8::Allocator> {
+        // SAFETY: the table's functions take `&Memory` and its drop takes back the reference given here.
+        unsafe { v8::new_rust_allocator(Arc::into_raw(Arc::clone(self)), &TABLE) }
+    }
+}
+
+static TABLE: v8::RustAllocatorVtable<Memory> =
+    v8::RustAllocatorVtable { allocate: zeroed, allocate_uninitialized: uninitialized, free, drop: release_table };
+
+/// Alignment of buffers: what `Float64Array` and SIMD code in V8 may want.
+const ALIGN: usize = 16;
+
+fn layout(len: usize) -> Option<Layout> {
+    Layout::from_size_align(len.max(1), ALIGN).ok()
+}
+
+unsafe extern "C" fn zeroed(memory: &Memory, len: usize) -> *mut c_void {
+    allocate(memory, len, |layout| {
+        // SAFETY: `layout` has at least one byte.
+        unsafe { std::alloc::alloc_zeroed(layout) }
+    })
+}
+
+unsafe extern "C" fn uninitialized(memory: &Memory, len: usize) -> *mut c_void {
+    allocate(memory, len, |layout| {
+        // SAFETY: `layout` has at least one byte.
+        unsafe { std::alloc::alloc(layout) }
+    })
+}
+
+fn allocate(memory: &Memory, len: usize, from: impl FnOnce(Layout) -> *mut u8) -> *mut c_void {
+    let Some(layout) = layout(len) else { return ptr::null_mut() };
+    if !memory.reserve(len) {
+        return ptr::null_mut();
+    }
+    let data = from(layout);
+    if data.is_null() {
+        memory.release(len);
+    }
+    data.cast()
+}
+
+unsafe extern "C" fn free(memory: &Memory, data: *mut c_void, len: usize) {
+    if let Some(layout) = layout(len).filter(|_| !data.is_null()) {
+        // SAFETY: V8 gives back what `allocate` gave, with the same length, once.
+        unsafe { std::alloc::dealloc(data.cast(), layout) };
+        memory.release(len);
+    }
+}
+
+unsafe extern "C" fn release_table(memory: *const Memory) {
+    // SAFETY: the reference that `Memory::allocator` made with `Arc::into_raw`.
+    drop(unsafe { Arc::from_raw(memory) });
+}
+
+/// Makes these bytes the memory of an array buffer, counted. `None` if they do not fit.
+pub(crate) fn adopt(memory: &Arc<Memory>, bytes: Vec<u8>) -> Option<v8::UniqueRef<v8::BackingStore>> {
+    if bytes.is_empty() {
+        return Some(v8::ArrayBuffer::new_backing_store_from_vec(bytes));
+    }
+    if !memory.reserve(bytes.len()) {
+        return None;
+    }
+    let len = bytes.len();
+    let data = Box::into_raw(bytes.into_boxed_slice()).cast::<c_void>();
+    let owner = Arc::into_raw(Arc::clone(memory)).cast_mut().cast::<c_void>();
+    // SAFETY: `data` is a boxed slice of `len` bytes that nobody else has; `drop_adopted` takes both back, once.
+    Some(unsafe { v8::ArrayBuffer::new_backing_store_from_ptr(data, len, drop_adopted, owner) })
+}
+
+unsafe extern "C" fn drop_adopted(data: *mut c_void, len: usize, owner: *mut c_void) {
+    // SAFETY: what `adopt` made with `Arc::into_raw` and `Box::into_raw`, with the same length.
+    unsafe {
+        Arc::from_raw(owner.cast::<Memory>().cast_const()).release(len);
+        drop(Box::from_raw(ptr::slice_from_raw_parts_mut(data.cast::<u8>(), len)));
+    }
+}
+
+/// Installs the callbacks that keep the heap within `memory`'s limit. `memory` outlives the isolate.
+pub(crate) fn install(isolate: &mut v8::OwnedIsolate, memory: &Arc<Memory>) {
+    let data = Arc::as_ptr(memory).cast_mut().cast();
+    isolate.add_near_heap_limit_callback(near_limit, data);
+    isolate.add_gc_epilogue_callback(after_collection, data, v8::GCType::kGCTypeMarkSweepCompact);
+    isolate.set_oom_error_handler(out_of_memory);
+}
+
+/// V8 cannot collect enough to stay below its limit: the turn ends; until it has, the limit is raised.
+unsafe extern "C" fn near_limit(data: *mut c_void, current: usize, initial: usize) -> usize {
+    // SAFETY: `install` passed a `Memory` that outlives the isolate.
+    let memory = unsafe { &*data.cast::<Memory>() };
+    memory.exceeded.store(true, Relaxed);
+    terminate_current();
+    current.saturating_add(STEP_BYTES).min(initial.saturating_add(UNWIND_BYTES)).max(current)
+}
+
+/// Compares heap and buffers together with the limit.
+unsafe extern "C" fn after_collection(
+    isolate: v8::UnsafeRawIsolatePtr,
+    _kind: v8::GCType,
+    _flags: v8::GCCallbackFlags,
+    data: *mut c_void,
+) {
+    // SAFETY: `install` passed a `Memory` that outlives the isolate.
+    let memory = unsafe { &*data.cast::<Memory>() };
+    // SAFETY: V8 passes the isolate that has just collected; it is used within the call only.
+    let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
+    let heap = isolate.get_heap_statistics().used_heap_size();
+    memory.heap.store(heap, Relaxed);
+    if heap + memory.buffers.load(Relaxed) > memory.limit {
+        memory.exceeded.store(true, Relaxed);
+        terminate_current();
+    }
+}
+
+/// V8 can go no further with this isolate.
+unsafe extern "C" fn out_of_memory(_location: *const std::ffi::c_char, _details: &v8::OomDetails) {
+    crate::isolate::abandon_current();
+}
+
+/// The isolate whose turn runs on a thread.
+#[derive(Clone, Copy)]
+pub(crate) struct Current {
+    pub(crate) handle: *const v8::IsolateHandle,
+    pub(crate) isolate: *mut c_void,
+}
+
+impl Current {
+    /// No turn runs.
+    pub(crate) const NONE: Current = Current { handle: ptr::null(), isolate: ptr::null_mut() };
+}
+
+thread_local! {
+    static CURRENT: Cell<Current> = const { Cell::new(Current::NONE) };
+}
+
+/// Names the isolate whose turn starts, or none.
+#[inline]
+pub(crate) fn set_current(current: Current) {
+    CURRENT.set(current);
+}
+
+/// The isolate whose turn runs on this thread.
+pub(crate) fn current() -> Current {
+    CURRENT.get()
+}
+
+/// Asks V8 to end the turn that runs on this thread.
+pub(crate) fn terminate_current() {
+    let handle = CURRENT.get().handle;
+    if !handle.is_null() {
+        // SAFETY: set by `Isolate::turn`, which owns the handle, for the time of the turn.
+        unsafe { &*handle }.terminate_execution();
+    }
+}

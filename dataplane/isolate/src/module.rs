@@ -1,0 +1,133 @@
+//! A tenant's ES module: compiling, with the place of a syntax error, and evaluating, top-level `await` included.
+//!
+//! *Does not:* load anything: a module that imports does not compile here (bundles have no imports).
+
+use crate::{
+    scope::Scope,
+    value::{Global, PromiseState, Value},
+};
+
+/// Why a module cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModuleError {
+    /// It does not compile.
+    Syntax {
+        /// V8's message.
+        message: String,
+        /// Line, from 1.
+        line: u32,
+        /// Column, from 1.
+        column: u32,
+    },
+    /// Its top level threw.
+    Threw {
+        /// The error as a line of text.
+        message: String,
+        /// Its stack, if it has one.
+        stack: String,
+        /// Where it was thrown: line and column, from 1.
+        place: Option<(u32, u32)>,
+    },
+    /// A limit ended it; the turn says which.
+    Ended,
+}
+
+/// A compiled module, kept between turns.
+pub struct ModuleState {
+    module: v8::Global<v8::Module>,
+    done: Option<Global>,
+}
+
+impl<'s> Scope<'s, '_> {
+    /// Compiles and links a module. `name` is what stacks call it.
+    pub fn compile_module(&mut self, name: &str, source: &str) -> Result<ModuleState, ModuleError> {
+        let too_long = || ModuleError::Syntax { message: "the module is too long".to_owned(), line: 1, column: 1 };
+        let text = self.string_from_utf8(source.as_bytes()).ok_or_else(too_long)?;
+        let name = self.string(name);
+        v8::tc_scope!(let tc, &mut self.0);
+        let text = v8::Local::<v8::String>::try_from(text.0).map_err(|_| too_long())?;
+        let origin = v8::ScriptOrigin::new(tc, name.0, 0, 0, false, -1, None, false, false, true, None);
+        let mut source = v8::script_compiler::Source::new(text, Some(&origin));
+        let module = v8::script_compiler::compile_module(tc, &mut source);
+        let linked = module.and_then(|module| module.instantiate_module(tc, refuse_import).map(|_| module));
+        match linked {
+            Some(module) => Ok(ModuleState { module: v8::Global::new(tc, module), done: None }),
+            None if tc.has_terminated() || !tc.can_continue() => Err(ModuleError::Ended),
+            None => {
+                let Some(message) = tc.message() else { return Err(ModuleError::Ended) };
+                let mut text = message.get(tc).to_rust_string_lossy(tc);
+                if let Some(rest) = text.strip_prefix("Uncaught ") {
+                    text = rest.to_owned();
+                }
+                // A refused import is reported without a place; the statement itself has one.
+                let request = module.filter(|_| message.get_line_number(tc).unwrap_or(0) == 0).and_then(|module| {
+                    let requests = module.get_module_requests();
+                    let request = requests.get(tc, 0)?;
+                    let request = v8::Local::<v8::ModuleRequest>::try_from(request).ok()?;
+                    Some(module.source_offset_to_location(request.get_source_offset()))
+                });
+                let (line, column) = match request {
+                    Some(place) => (place.get_line_number() + 1, place.get_column_number() + 1),
+                    None => (
+                        message.get_line_number(tc).unwrap_or(0).max(1) as i32,
+                        message.get_start_column() as i32 + 1,
+                    ),
+                };
+                Err(ModuleError::Syntax { message: text, line: line as u32, column: column as u32 })
+            }
+        }
+    }
+
+    /// Runs a module's top level up to its end or first `await`. Microtasks do not run.
+    pub fn start_module(&mut self, state: &mut ModuleState) -> Result<(), ModuleError> {
+        v8::tc_scope!(let tc, &mut self.0);
+        let module = v8::Local::new(tc, &state.module);
+        match module.evaluate(tc) {
+            Some(promise) => {
+                if let Ok(promise) = v8::Local::<v8::Promise>::try_from(promise) {
+                    promise.mark_as_handled();
+                }
+                state.done = Some(Global(v8::Global::new(tc, promise)));
+                Ok(())
+            }
+            None => Err(ModuleError::Ended),
+        }
+    }
+
+    /// How far a started module is.
+    pub fn module_progress(&mut self, state: &ModuleState) -> PromiseState<Value<'s>> {
+        let done = state.done.as_ref().map(|done| self.open(done));
+        done.and_then(|done| done.promise_state(self)).unwrap_or(PromiseState::Pending)
+    }
+
+    /// An export of an evaluated module; `None` if there is none of that name.
+    pub fn module_export(&mut self, state: &ModuleState, name: &str) -> Option<Value<'s>> {
+        let module = v8::Local::new(&self.0, &state.module);
+        let namespace = Value(module.get_module_namespace());
+        self.get(namespace, name).filter(|value| !value.is_undefined())
+    }
+
+    /// Line and column, from 1, of where a thrown value was made, if V8 knows.
+    pub fn place_of(&mut self, thrown: Value<'s>) -> Option<(u32, u32)> {
+        let message = v8::Exception::create_message(&self.0, thrown.0);
+        let line = message.get_line_number(&self.0)?;
+        Some((u32::try_from(line).ok()?, u32::try_from(message.get_start_column()).ok()? + 1))
+    }
+}
+
+/// A module has no other module to import.
+fn refuse_import<'s>(
+    context: v8::Local<'s, v8::Context>,
+    specifier: v8::Local<'s, v8::String>,
+    _attributes: v8::Local<'s, v8::FixedArray>,
+    _referrer: v8::Local<'s, v8::Module>,
+) -> Option<v8::Local<'s, v8::Module>> {
+    v8::callback_scope!(unsafe scope, context);
+    let specifier = specifier.to_rust_string_lossy(scope);
+    let text = format!("cannot find module {specifier:?}: a Worker is one module, bundled");
+    if let Some(text) = v8::String::new(scope, &text) {
+        let error = v8::Exception::error(scope, text);
+        scope.throw_exception(error);
+    }
+    None
+}

@@ -1,0 +1,1 @@
+//! Structured clone of values within one isolate (HTML, "StructuredSerialize" and "StructuredDeserialize").

@@ -1,0 +1,174 @@
+//! The stack on which V8 runs, beside the thread's own.
+//!
+//! V8 answers some shortages of memory by ending the process: it calls the "out of memory" handler and aborts when that
+//! returns. Here it never returns: the handler leaves V8's stack for good, the isolate is given up with everything it
+//! owned, and the thread goes on with a new stack. Frames that are left behind are never unwound or freed, so
+//! nothing that they point to is invalid; their isolate is never touched again.
+//!
+//! *Owns:* one stack per thread, made at first use, replaced when it was abandoned.
+//! *Invariants:* V8 is entered only through [`run`]; V8 is told through the `GetStackStart` wrapper where this stack
+//! begins, because it scans from there. Turns do not nest.
+//! *Bounds:* [`STACK_BYTES`], of which [`RESERVE_BYTES`] are for native code under the deepest JavaScript frame.
+
+use std::{
+    cell::{Cell, RefCell},
+    ffi::c_void,
+    ptr,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use corosensei::{
+    Coroutine, CoroutineResult, Yielder,
+    stack::{DefaultStack, Stack},
+};
+
+/// A thread's V8 stack, bytes; touched pages only cost memory.
+pub(crate) const STACK_BYTES: usize = 2 << 20;
+/// Kept free of JavaScript for native code: V8's runtime functions, garbage collection, our operations.
+pub(crate) const RESERVE_BYTES: usize = 768 << 10;
+
+/// How a job left the stack.
+enum Left {
+    /// It has run to its end.
+    Done,
+    /// It never will: its frames are given up.
+    Abandoned,
+}
+
+/// A job, as a fat pointer: valid until the job is done, or for ever unused after.
+type Job = *mut dyn FnMut();
+
+struct Fiber {
+    coroutine: Coroutine<Job, Left, (), DefaultStack>,
+    base: usize,
+    limit: usize,
+    number: u64,
+}
+
+thread_local! {
+    static FIBER: RefCell<Option<Fiber>> = const { RefCell::new(None) };
+    /// Highest address of the stack in use; 0 while the thread is on its own stack.
+    static STACK_START: Cell<usize> = const { Cell::new(0) };
+    /// The yielder of the stack in use.
+    static YIELDER: Cell<*const Yielder<Job, Left>> = const { Cell::new(ptr::null()) };
+}
+
+static ABANDONED: AtomicU64 = AtomicU64::new(0);
+static NUMBER: AtomicU64 = AtomicU64::new(1);
+
+unsafe extern "C" {
+    fn __real__ZN2v84base5Stack13GetStackStartEv() -> *mut c_void;
+}
+
+/// Answers V8's question where the stack begins.
+#[unsafe(no_mangle)]
+extern "C" fn __wrap__ZN2v84base5Stack13GetStackStartEv() -> *mut c_void {
+    match STACK_START.get() {
+        // SAFETY: V8's own function, without arguments.
+        0 => unsafe { __real__ZN2v84base5Stack13GetStackStartEv() },
+        start => ptr::without_provenance_mut(start),
+    }
+}
+
+/// Stacks given up in this process.
+pub(crate) fn abandoned() -> u64 {
+    ABANDONED.load(Ordering::Relaxed)
+}
+
+/// Which stack a job runs on.
+#[derive(Clone, Copy)]
+pub(crate) struct StackInfo {
+    /// Lowest address JavaScript may reach.
+    pub(crate) js_limit: usize,
+    /// Differs for each stack of the process.
+    pub(crate) number: u64,
+}
+
+/// Runs `job` on the thread's V8 stack. `None`: the job was given up by [`abandon`]; whatever it had borrowed mutably
+/// must not be used again.
+///
+/// A panic inside `job` must be caught by `job`.
+#[inline]
+pub(crate) fn run<R>(job: impl FnOnce(StackInfo) -> R) -> Option<R> {
+    assert_eq!(STACK_START.get(), 0, "turns do not nest");
+    FIBER.with_borrow_mut(|place| {
+        let fiber = place.get_or_insert_with(new_fiber);
+        let info = StackInfo { js_limit: fiber.limit + RESERVE_BYTES, number: fiber.number };
+        let mut job = Some(job);
+        let mut result = None;
+        let mut call = || {
+            if let Some(job) = job.take() {
+                result = Some(job(info));
+            }
+        };
+        let call: *mut (dyn FnMut() + '_) = &raw mut call;
+        // SAFETY: only the lifetime changes. The pointer is used during `resume` alone: the loop in `new_fiber` calls
+        // it once and suspends; an abandoned job is never resumed.
+        let call: Job = unsafe { std::mem::transmute::<*mut (dyn FnMut() + '_), Job>(call) };
+        STACK_START.set(fiber.base);
+        let left = fiber.coroutine.resume(call);
+        STACK_START.set(0);
+        match left {
+            CoroutineResult::Yield(Left::Done) => result,
+            CoroutineResult::Yield(Left::Abandoned) | CoroutineResult::Return(()) => {
+                ABANDONED.fetch_add(1, Ordering::Relaxed);
+                // Dropping the coroutine would unwind its frames, V8's among them. Its memory stays as it is.
+                std::mem::forget(place.take());
+                None
+            }
+        }
+    })
+}
+
+/// Leaves the job that runs on this stack, for ever. Returns only if no job runs.
+pub(crate) fn abandon() {
+    if STACK_START.get() == 0 {
+        return;
+    }
+    let yielder = YIELDER.get();
+    if !yielder.is_null() {
+        // SAFETY: set by the coroutine that is running (`STACK_START` says one is), and lives on its stack.
+        unsafe { &*yielder }.suspend(Left::Abandoned);
+    }
+    unreachable!("an abandoned stack is never resumed");
+}
+
+fn new_fiber() -> Fiber {
+    let stack = DefaultStack::new(STACK_BYTES).expect("address space for a 2 MiB stack");
+    let (base, limit) = (stack.base().get(), stack.limit().get());
+    let coroutine = Coroutine::with_stack(stack, |yielder: &Yielder<Job, Left>, mut job: Job| {
+        loop {
+            YIELDER.set(yielder);
+            // SAFETY: `run` passes a pointer to a closure that outlives the call.
+            unsafe { (*job)() };
+            job = yielder.suspend(Left::Done);
+        }
+    });
+    Fiber { coroutine, base, limit, number: NUMBER.fetch_add(1, Ordering::Relaxed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_elsewhere_and_gives_the_result() {
+        let here = 0u8;
+        let there = run(|info| {
+            let local = 0u8;
+            (&raw const local as usize, info.js_limit)
+        })
+        .expect("done");
+        assert!((&raw const here as usize).abs_diff(there.0) > RESERVE_BYTES);
+        assert!(there.0 > there.1 && there.0 - there.1 < STACK_BYTES);
+    }
+
+    #[test]
+    fn goes_on_with_a_new_stack_after_one_is_abandoned() {
+        let before = run(|info| info.number).expect("done");
+        assert!(run(|_| abandon()).is_none());
+        let after = run(|info| info.number).expect("done");
+        assert_ne!(before, after);
+        assert!(abandoned() > 0);
+    }
+}

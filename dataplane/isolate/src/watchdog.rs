@@ -1,0 +1,235 @@
+//! One thread that ends turns which use more CPU time than they may.
+//!
+//! A thread stamps the start and the end of each turn into its [`Slot`], without a system call. While any turn runs the
+//! watchdog looks every [`TICK`]; a turn it sees twice is measured by its thread's CPU clock, so that waiting for the
+//! processor costs a tenant nothing. While nothing runs the watchdog sleeps until a turn starts.
+//!
+//! *Invariants:* a turn is ended by number: the watchdog claims the number with a compare-and-swap and the thread does
+//! not leave a claimed turn before the claim is done, so neither a later turn nor a freed isolate is ever hit.
+//! *Bounds:* a turn is ended at most two ticks after its budget is used up. *Fails:* never; a claim that V8 does not act on
+//! (a native function that polls nothing) is counted in [`Watchdog::claims`].
+
+use std::{
+    cell::Cell,
+    ptr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicBool, AtomicPtr, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release, SeqCst},
+        },
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use crate::clock::clock_ns;
+
+/// How often turns are looked at.
+const TICK: Duration = Duration::from_millis(2);
+/// Ticks without a turn after which the watchdog sleeps.
+const IDLE_TICKS: u32 = 50;
+
+/// Set by the watchdog: it is ending this turn.
+const CLAIMED: u64 = 1;
+/// Set by the watchdog: the turn's isolate has been told.
+const TOLD: u64 = 2;
+/// Turn numbers are multiples of this; 0 is no turn.
+const STEP: u64 = 4;
+
+/// What a thread says about the turn that it runs. On cache lines of its own: it is written at each turn.
+#[repr(align(128))]
+struct Slot {
+    /// Number of the running turn with flags, or 0.
+    turn: AtomicU64,
+    /// What ends that turn. Valid while `turn` has its number.
+    handle: AtomicPtr<v8::IsolateHandle>,
+    /// CPU time it may use, ns.
+    budget_ns: AtomicU64,
+    /// CPU clock of the thread.
+    clock: libc::clockid_t,
+    /// The thread has ended.
+    gone: AtomicBool,
+}
+
+struct Shared {
+    slots: Mutex<Vec<Arc<Slot>>>,
+    asleep: AtomicBool,
+    claims: AtomicU64,
+}
+
+/// Handle to the watchdog thread, which lives as long as the process.
+pub(crate) struct Watchdog {
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+/// A thread's place with the watchdog.
+pub(crate) struct Watched {
+    slot: Arc<Slot>,
+    shared: Arc<Shared>,
+    thread: Thread,
+    number: Cell<u64>,
+}
+
+impl Watchdog {
+    pub(crate) fn start() -> std::io::Result<Watchdog> {
+        let shared = Arc::new(Shared {
+            slots: Mutex::new(Vec::new()),
+            asleep: AtomicBool::new(false),
+            claims: AtomicU64::new(0),
+        });
+        let for_thread = Arc::clone(&shared);
+        let joiner = thread::Builder::new().name("v8-watchdog".into()).spawn(move || watch(&for_thread))?;
+        Ok(Watchdog { shared, thread: joiner.thread().clone() })
+    }
+
+    /// Registers the calling thread.
+    pub(crate) fn watch_this_thread(&self) -> Watched {
+        let mut clock = 0;
+        // SAFETY: `pthread_self` is a live thread and `clock` a valid place.
+        let failed = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
+        assert_eq!(failed, 0, "a thread has a CPU clock");
+        let slot = Arc::new(Slot {
+            turn: AtomicU64::new(0),
+            handle: AtomicPtr::new(ptr::null_mut()),
+            budget_ns: AtomicU64::new(0),
+            clock,
+            gone: AtomicBool::new(false),
+        });
+        lock(&self.shared.slots).push(Arc::clone(&slot));
+        Watched { slot, shared: Arc::clone(&self.shared), thread: self.thread.clone(), number: Cell::new(0) }
+    }
+
+    /// Turns ended so far.
+    #[cfg(test)]
+    pub(crate) fn claims(&self) -> u64 {
+        self.shared.claims.load(Relaxed)
+    }
+}
+
+impl Watched {
+    /// A turn starts; it may use `budget_ns` of CPU time. `handle` stays valid until [`Watched::leave`].
+    #[inline]
+    pub(crate) fn enter(&self, handle: *const v8::IsolateHandle, budget_ns: u64) {
+        let number = self.number.get() + STEP;
+        self.number.set(number);
+        self.slot.budget_ns.store(budget_ns, Relaxed);
+        self.slot.handle.store(handle.cast_mut(), Relaxed);
+        // Sequentially consistent against `sleep`: either the watchdog sees this turn or this thread sees it asleep.
+        self.slot.turn.swap(number, SeqCst);
+        if self.shared.asleep.load(SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// The turn is over. Whether the watchdog ended it.
+    #[inline]
+    pub(crate) fn leave(&self) -> bool {
+        let number = self.number.get();
+        if self.slot.turn.compare_exchange(number, 0, SeqCst, Relaxed).is_ok() {
+            return false;
+        }
+        self.leave_claimed()
+    }
+
+    #[cold]
+    fn leave_claimed(&self) -> bool {
+        while self.slot.turn.load(Acquire) & TOLD == 0 {
+            thread::yield_now();
+        }
+        self.slot.turn.store(0, SeqCst);
+        true
+    }
+
+    #[cold]
+    fn wake(&self) {
+        if self.shared.asleep.swap(false, SeqCst) {
+            self.thread.unpark();
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.slot.gone.store(true, Release);
+    }
+}
+
+/// What the watchdog remembers of a slot between ticks.
+struct Seen {
+    slot: Arc<Slot>,
+    turn: u64,
+    cpu_ns: u64,
+}
+
+fn watch(shared: &Shared) {
+    let mut seen: Vec<Seen> = Vec::new();
+    let mut idle_ticks = 0;
+    loop {
+        if idle_ticks >= IDLE_TICKS {
+            sleep(shared, &seen);
+            idle_ticks = 0;
+        }
+        thread::sleep(TICK);
+        admit(shared, &mut seen);
+        idle_ticks += 1;
+        for entry in &mut seen {
+            let turn = entry.slot.turn.load(Acquire);
+            if turn != 0 {
+                idle_ticks = 0;
+                look(shared, entry, turn);
+            }
+        }
+    }
+}
+
+/// Takes in new slots and drops those of threads that have ended.
+fn admit(shared: &Shared, seen: &mut Vec<Seen>) {
+    let mut slots = lock(&shared.slots);
+    slots.retain(|slot| !slot.gone.load(Acquire));
+    seen.retain(|entry| !entry.slot.gone.load(Acquire));
+    for slot in slots.iter() {
+        if !seen.iter().any(|entry| Arc::ptr_eq(&entry.slot, slot)) {
+            seen.push(Seen { slot: Arc::clone(slot), turn: 0, cpu_ns: 0 });
+        }
+    }
+}
+
+/// Looks at a running turn, and ends it if it has used its budget since it was first seen.
+fn look(shared: &Shared, entry: &mut Seen, turn: u64) {
+    if turn & CLAIMED != 0 {
+        return;
+    }
+    let slot = &*entry.slot;
+    let cpu_ns = clock_ns(slot.clock);
+    if entry.turn != turn {
+        entry.turn = turn;
+        entry.cpu_ns = cpu_ns;
+    } else if cpu_ns.saturating_sub(entry.cpu_ns) >= slot.budget_ns.load(Relaxed) {
+        if slot.turn.compare_exchange(turn, turn | CLAIMED, SeqCst, Relaxed).is_ok() {
+            // SAFETY: the thread does not leave a claimed turn before `TOLD`, and the handle is valid within it.
+            unsafe { &*slot.handle.load(Relaxed) }.terminate_execution();
+            shared.claims.fetch_add(1, Relaxed);
+            slot.turn.store(turn | CLAIMED | TOLD, Release);
+        }
+    }
+}
+
+/// Sleeps until a turn starts.
+fn sleep(shared: &Shared, seen: &[Seen]) {
+    shared.asleep.store(true, SeqCst);
+    let known = lock(&shared.slots).len();
+    let running = seen.iter().any(|entry| entry.slot.turn.load(SeqCst) != 0);
+    if running || known > seen.len() {
+        shared.asleep.store(false, SeqCst);
+        return;
+    }
+    while shared.asleep.load(SeqCst) {
+        thread::park();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
