@@ -1,3 +1,82 @@
-//! Placeholder.
+//! `selvage`: the command that developers deploy with and operators look at their platform with.
+//!
+//! Wiring only: reads the command line, makes a [`context::Context`], runs one command of [`command`], prints its failure and
+//! ends with its exit code (`failure::Kind`). One thread, except in `dev`. Talks to the control plane over its public API alone:
+//! it can do nothing that a script with the same token cannot.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod args;
+mod client;
+mod command;
+mod context;
+mod excerpt;
+mod failure;
+mod jsonc;
+mod logs;
+mod multipart;
+mod output;
+mod project;
+mod prompt;
+mod settings;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command, ConfigCommand, EnvCommand, RoutesCommand};
+use clap::{CommandFactory, Parser};
+use context::Context;
+use failure::Outcome;
+use output::Output;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json, cli.color);
+    match run(cli, output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.failure(&failure);
+            ExitCode::from(failure.kind as u8)
+        }
+    }
+}
+
+fn run(cli: Cli, output: Output) -> Outcome {
+    let context = Context::new(output, cli.api_url, cli.account, cli.config)?;
+    match cli.command {
+        Command::Login(args) => command::account::login(&context, &args),
+        Command::Whoami => command::account::whoami(&context),
+        Command::Init(args) => command::init::init(&context, &args),
+        Command::Deploy(args) => command::deploy::deploy(&context, &args),
+        Command::List { project } => command::lifecycle::list(&context, &project),
+        Command::Versions(target) => command::lifecycle::versions(&context, &target),
+        Command::Activate { version, target } => command::lifecycle::activate(&context, &target, version),
+        Command::Rollback { version, target } => command::lifecycle::rollback(&context, &target, version),
+        Command::Pause(target) => command::lifecycle::pause(&context, &target),
+        Command::Resume(target) => command::lifecycle::resume(&context, &target),
+        Command::Delete { target, yes } => command::lifecycle::delete(&context, &target, yes),
+        Command::Routes(RoutesCommand::List(target)) => command::routes::list(&context, &target),
+        Command::Routes(RoutesCommand::Add { pattern, zone, target }) => {
+            command::routes::add(&context, &target, pattern, zone)
+        }
+        Command::Routes(RoutesCommand::Remove { route, target }) => command::routes::remove(&context, &target, &route),
+        Command::Routes(RoutesCommand::Enable { route, target }) => {
+            command::routes::enable(&context, &target, &route, true)
+        }
+        Command::Routes(RoutesCommand::Disable { route, target }) => {
+            command::routes::enable(&context, &target, &route, false)
+        }
+        Command::Env(EnvCommand::List(target)) => command::env::list(&context, &target),
+        Command::Env(EnvCommand::Set { key, value, secret, target }) => {
+            command::env::set(&context, &target, &key, value, secret)
+        }
+        Command::Env(EnvCommand::Unset { key, target }) => command::env::unset(&context, &target, &key),
+        Command::Config(ConfigCommand::Show { all, target }) => command::operator::config(&context, &target, all),
+        Command::Nodes => command::operator::nodes(&context),
+        Command::Tail { target, limit } => command::tail::tail(&context, &target, limit),
+        Command::Dev(args) => command::dev::dev(&context, &args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "selvage", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
