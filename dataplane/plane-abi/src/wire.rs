@@ -434,7 +434,7 @@ mod tests {
             let mut places: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
             places.extend([0, bytes.len()]);
             places.sort_unstable();
-            let (mut decoder, mut got) = (Decoder::new(), Vec::new());
+            let (mut decoder, mut got) = (Decoder::<ToNode>::new(), Vec::new());
             for pair in places.windows(2) {
                 decoder.push(&bytes[pair[0]..pair[1]]);
                 while let Some(message) = decoder.poll().unwrap() {
