@@ -5,6 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod checkout;
+pub mod client;
+pub mod command;
 pub mod load;
 pub mod machine;
+pub mod process;
 pub mod report;
+pub mod stack;

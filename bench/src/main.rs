@@ -1,3 +1,32 @@
-//! `selvage-bench`.
+//! `selvage-bench`: wiring of the subcommands. Exit codes: 0 promises kept, 1 a promise missed, 2 could not measure.
 
-fn main() {}
+use std::process::ExitCode;
+
+use bench::command::{Verdict, load_test};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "selvage-bench", version, about = "Load and benchmarks of Selvage, on loopback", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    LoadTest(load_test::Arguments),
+}
+
+fn main() -> ExitCode {
+    let verdict = match &Cli::parse().command {
+        Command::LoadTest(arguments) => load_test::run(arguments),
+    };
+    match verdict {
+        Ok(Verdict::Kept) => ExitCode::SUCCESS,
+        Ok(Verdict::Missed) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

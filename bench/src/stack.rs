@@ -1,0 +1,273 @@
+//! A platform of its own: a control plane and a node from the real binaries, on free loopback ports with their data in a
+//! temporary folder, and the deployment API as far as the benches need it.
+//!
+//! *Invariant:* nothing of a run outlives it: both processes stop with [`Stack`], and the folder goes with it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::client::{Answer, Client};
+use crate::load::{Scope, Target};
+use crate::process::Server;
+
+/// Below it every deployment has its name.
+pub const PLATFORM_DOMAIN: &str = "workers.localhost";
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// Where the project's binaries are.
+#[derive(Clone, Debug)]
+pub struct Binaries(PathBuf);
+
+impl Binaries {
+    /// `$SELVAGE_BIN_DIR`, else the folder of this executable.
+    pub fn find() -> anyhow::Result<Binaries> {
+        let dir = match std::env::var_os("SELVAGE_BIN_DIR") {
+            Some(dir) => PathBuf::from(dir),
+            None => std::env::current_exe()?.parent().context("the executable is in a folder")?.to_path_buf(),
+        };
+        Ok(Binaries(dir))
+    }
+
+    fn path(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let path = self.0.join(name);
+        ensure!(
+            path.is_file(),
+            "{} is missing: build it (cargo build --release), or set SELVAGE_BIN_DIR",
+            path.display()
+        );
+        Ok(path)
+    }
+}
+
+/// How to start.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Shards of the node.
+    pub shards: usize,
+    /// Cores of the node; empty: all.
+    pub node_cores: Vec<usize>,
+    /// Cores of the control plane; empty: all.
+    pub control_cores: Vec<usize>,
+}
+
+/// A running platform with one account.
+pub struct Stack {
+    // Fields drop in this order: the servers before their data.
+    node: Server,
+    control: Server,
+    api: Target,
+    http: SocketAddr,
+    admin: SocketAddr,
+    account: String,
+    token: String,
+    project: String,
+    _dir: TempDir,
+}
+
+/// A deployment of the stack's account.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// Its id.
+    pub id: String,
+    /// Its name below the platform domain.
+    pub subdomain: String,
+}
+
+impl Stack {
+    /// Starts both processes, joins the node to the control plane, and makes an account and a project.
+    pub fn start(binaries: &Binaries, options: &Options) -> anyhow::Result<Stack> {
+        let dir = tempfile::Builder::new().prefix("selvage-bench-").tempdir()?;
+        let (data, identity) = (dir.path().join("control"), dir.path().join("identity"));
+        let control_binary = binaries.path("selvage-control")?;
+        let node_binary = binaries.path("selvage-node")?;
+
+        let mut command = Command::new(&control_binary);
+        command.args(["serve", "--data"]).arg(&data);
+        command.args(["--listen", "127.0.0.1:0", "--push-listen", "127.0.0.1:0"]);
+        command.args(["--platform-domain", PLATFORM_DOMAIN, "--validator"]).arg(&node_binary);
+        let mut control = Server::start("control", command, &options.control_cores, dir.path())?;
+        let ready = control.wait_ready(START_TIMEOUT)?;
+        let api = Target::parse(ready.get("api").context("no api= in the ready line")?, Scope::Loopback)?;
+        let push = ready.get("push").context("no push= in the ready line")?.clone();
+
+        let admin = bootstrap(&control_binary, &data)?;
+        tool(Command::new(&control_binary).args(["enroll", "--name", "bench", "--data"]).arg(&data).arg("--out").arg(&identity))?;
+
+        let mut command = Command::new(&node_binary);
+        command.args(["serve", "--data"]).arg(dir.path().join("node"));
+        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--control", &push, "--identity"]).arg(&identity);
+        command.args(["--shards", &options.shards.max(1).to_string()]);
+        let mut node = Server::start("node", command, &options.node_cores, dir.path())?;
+        let ready = node.wait_ready(START_TIMEOUT)?;
+        let address = |key: &str| -> anyhow::Result<SocketAddr> {
+            let text = ready.get(key).with_context(|| format!("no {key}= in the ready line"))?;
+            text.trim_start_matches("http://").parse().with_context(|| format!("{key}={text}"))
+        };
+        let (http, admin_addr) = (address("http")?, address("admin")?);
+        let mut stack = Stack {
+            node,
+            control,
+            api,
+            http,
+            admin: admin_addr,
+            account: text(&admin, "account_id")?,
+            token: text(&admin, "token")?,
+            project: String::new(),
+            _dir: dir,
+        };
+        let body = json!({"name": "bench", "slug": "bench"});
+        let project = stack.call("POST", &format!("/v1/accounts/{}/projects", stack.account), &body)?;
+        stack.project = text(&project, "id")?;
+        Ok(stack)
+    }
+
+    /// The node's process, for its CPU time.
+    pub fn node_pid(&self) -> u32 {
+        self.node.pid()
+    }
+
+    /// An error if one of the processes has ended.
+    pub fn expect_alive(&mut self) -> anyhow::Result<()> {
+        self.node.expect_alive()?;
+        self.control.expect_alive()
+    }
+
+    /// A path of a deployment, as the node serves it.
+    pub fn target(&self, subdomain: &str, path: &str) -> anyhow::Result<Target> {
+        let host = format!("{subdomain}.{PLATFORM_DOMAIN}:{}", self.http.port());
+        Ok(Target::new(self.http, &host, path, Scope::Loopback)?)
+    }
+
+    /// The node's address for requests.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// The node's admin address.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Creates a deployment, uploads the module, activates it, and waits until the node serves it.
+    pub fn deploy(&mut self, subdomain: &str, module: &[u8]) -> anyhow::Result<Deployment> {
+        let deployment = self.create(subdomain)?;
+        let version = self.upload(&deployment, module)?;
+        self.activate(&deployment, version)?;
+        self.wait_version(&deployment, version, Duration::from_secs(20))?;
+        Ok(deployment)
+    }
+
+    /// Creates a deployment.
+    pub fn create(&self, subdomain: &str) -> anyhow::Result<Deployment> {
+        let body = json!({"name": subdomain, "subdomain": subdomain});
+        let result = self.call("POST", &format!("/v1/projects/{}/deployments", self.project), &body)?;
+        Ok(Deployment { id: text(&result, "id")?, subdomain: subdomain.to_owned() })
+    }
+
+    /// Uploads a module as a new version and returns its number.
+    pub fn upload(&self, deployment: &Deployment, module: &[u8]) -> anyhow::Result<u64> {
+        let answer = self.try_upload(deployment, module)?;
+        let result = envelope(&answer).with_context(|| format!("upload to {}", deployment.subdomain))?;
+        result["version_number"].as_u64().context("a version_number")
+    }
+
+    /// Uploads a module; whatever the API says.
+    pub fn try_upload(&self, deployment: &Deployment, module: &[u8]) -> anyhow::Result<Answer> {
+        const BOUNDARY: &str = "----selvage-bench-7d1f0c3e5a";
+        let mut body = Vec::with_capacity(module.len() + 512);
+        let part = "Content-Disposition: form-data; name=\"file\"; filename=\"worker.js\"\r\nContent-Type: application/javascript+module";
+        body.extend_from_slice(format!("--{BOUNDARY}\r\n{part}\r\n\r\n").as_bytes());
+        body.extend_from_slice(module);
+        let part = "Content-Disposition: form-data; name=\"metadata\"\r\nContent-Type: application/json";
+        body.extend_from_slice(format!("\r\n--{BOUNDARY}\r\n{part}\r\n\r\n{{}}\r\n--{BOUNDARY}--\r\n").as_bytes());
+        let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
+        self.send("POST", &format!("/v1/deployments/{}/versions", deployment.id), &content_type, &body)
+    }
+
+    /// Activates a version; returns the moment before its request was sent.
+    pub fn activate(&self, deployment: &Deployment, version: u64) -> anyhow::Result<Instant> {
+        let begin = Instant::now();
+        let answer = self.send("PUT", &format!("/v1/deployments/{}/versions/{version}", deployment.id), "application/json", b"")?;
+        envelope(&answer).with_context(|| format!("activate v{version} of {}", deployment.subdomain))?;
+        Ok(begin)
+    }
+
+    /// Deletes a deployment.
+    pub fn delete(&self, deployment: &Deployment) -> anyhow::Result<()> {
+        let answer = self.send("DELETE", &format!("/v1/deployments/{}", deployment.id), "application/json", b"")?;
+        envelope(&answer).with_context(|| format!("delete {}", deployment.subdomain)).map(|_| ())
+    }
+
+    /// Asks the node until it answers with that version.
+    pub fn wait_version(&mut self, deployment: &Deployment, version: u64, timeout: Duration) -> anyhow::Result<Answer> {
+        let wanted = format!("v{version}");
+        let begin = Instant::now();
+        let mut client = Client::new(self.target(&deployment.subdomain, "/")?, Duration::from_secs(5));
+        loop {
+            let got = client.get();
+            match got {
+                Ok(answer) if answer.field("x-deployment-version") == Some(&wanted) => return Ok(answer),
+                other if begin.elapsed() > timeout => {
+                    bail!("{} {wanted} is not served after {timeout:?}: {other:?}", deployment.subdomain)
+                }
+                _ => self.expect_alive()?,
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Stops both processes; an error if one does not end as it should.
+    pub fn stop(self) -> anyhow::Result<()> {
+        for server in [self.node, self.control] {
+            let name = server.name.clone();
+            let status = server.stop(STOP_GRACE)?;
+            ensure!(status.success(), "{name} did not end cleanly on SIGTERM: {status}");
+        }
+        Ok(())
+    }
+
+    fn call(&self, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let answer = self.send(method, path, "application/json", body.to_string().as_bytes())?;
+        envelope(&answer).with_context(|| format!("{method} {path}"))
+    }
+
+    fn send(&self, method: &str, path: &str, content_type: &str, body: &[u8]) -> anyhow::Result<Answer> {
+        let bearer = format!("Bearer {}", self.token);
+        let mut fields = vec![("Authorization", bearer.as_str()), ("Connection", "close")];
+        if !body.is_empty() {
+            fields.push(("Content-Type", content_type));
+        }
+        Client::new(self.api.clone(), CALL_TIMEOUT).request(method, path, &fields, body)
+    }
+}
+
+/// The `result` of a good answer of the API; its errors otherwise.
+fn envelope(answer: &Answer) -> anyhow::Result<Value> {
+    ensure!((200..300).contains(&answer.status), "the API answered {}: {}", answer.status, answer.text());
+    let mut value: Value = serde_json::from_slice(&answer.body).context("the API's answer is not JSON")?;
+    ensure!(value["success"] == json!(true), "the API answered {value}");
+    Ok(value["result"].take())
+}
+
+fn text(value: &Value, key: &str) -> anyhow::Result<String> {
+    value[key].as_str().map(str::to_owned).with_context(|| format!("no {key} in {value}"))
+}
+
+fn bootstrap(control: &Path, data: &Path) -> anyhow::Result<Value> {
+    let out = tool(Command::new(control).args(["bootstrap", "--email", "bench@example.com", "--data"]).arg(data))?;
+    serde_json::from_str(out.trim()).with_context(|| format!("bootstrap said {out:?}"))
+}
+
+fn tool(command: &mut Command) -> anyhow::Result<String> {
+    let out = command.output().with_context(|| format!("{command:?}"))?;
+    ensure!(out.status.success(), "{command:?}: {}: {}", out.status, String::from_utf8_lossy(&out.stderr).trim());
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
