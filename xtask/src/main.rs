@@ -7,10 +7,15 @@
 
 #![forbid(unsafe_code)]
 
+mod artifacts;
+mod bench;
 mod checkout;
+mod dev;
 mod packages;
 mod progress;
 mod run;
+mod test;
+mod tidy;
 mod v8;
 
 use std::process::ExitCode;
@@ -29,10 +34,22 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Start a control plane and a node on this machine and deploy a Worker to them
+    Dev(dev::Arguments),
+    /// Run every test that can run on this machine, and say what was skipped
+    Test(test::Arguments),
+    /// Hold the code against what the documents promise about it; rustfmt; clippy
+    Tidy,
     /// Find V8's archive, or build it from source, and put it where cargo looks for it
     V8(v8::Arguments),
     /// Install the system packages that building needs (as root), or print the line that does
     Setup,
+    /// Run one benchmark against its promise: `bench hello`
+    #[command(disable_help_flag = true)]
+    Bench(bench::Arguments),
+    /// Put load on a node of its own and report latencies
+    #[command(disable_help_flag = true)]
+    LoadTest(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -49,7 +66,15 @@ fn main() -> ExitCode {
 fn perform(task: Task) -> anyhow::Result<ExitCode> {
     let checkout = Checkout::find()?;
     match task {
+        Task::Dev(arguments) => dev::run(&checkout, &arguments),
+        Task::Test(arguments) => test::run(&checkout, &arguments),
+        Task::Tidy => {
+            let archive = artifacts::prepare(&checkout)?;
+            tidy::check(&checkout, &archive).map(|()| ExitCode::SUCCESS)
+        }
         Task::V8(arguments) => v8::run(&checkout, &arguments).map(|_| ExitCode::SUCCESS),
         Task::Setup => packages::ensure("building", packages::BUILD).map(|()| ExitCode::SUCCESS),
+        Task::Bench(arguments) => bench::run(&checkout, &[], &arguments),
+        Task::LoadTest(arguments) => bench::run(&checkout, &["load-test"], &arguments),
     }
 }

@@ -137,6 +137,7 @@ fn unpack_to(packed: &Path, part: &Path) -> Result<()> {
         .arg(packed)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(Stdio::null()) // its exit code says it; the error names the file
         .spawn()
         .context("starting `zstd`")?;
     let mut file = File::create(part).with_context(|| format!("making {}", part.display()))?;
