@@ -39,7 +39,7 @@ enum Task {
     /// Run every test that can run on this machine, and say what was skipped
     Test(test::Arguments),
     /// Hold the code against what the documents promise about it; rustfmt; clippy
-    Tidy,
+    Tidy(tidy::Arguments),
     /// Find V8's archive, or build it from source, and put it where cargo looks for it
     V8(v8::Arguments),
     /// Install the system packages that building needs (as root), or print the line that does
@@ -68,10 +68,7 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
     match task {
         Task::Dev(arguments) => dev::run(&checkout, &arguments),
         Task::Test(arguments) => test::run(&checkout, &arguments),
-        Task::Tidy => {
-            let archive = artifacts::prepare(&checkout)?;
-            tidy::check(&checkout, &archive).map(|()| ExitCode::SUCCESS)
-        }
+        Task::Tidy(arguments) => tidy::run(&checkout, &arguments).map(|()| ExitCode::SUCCESS),
         Task::V8(arguments) => v8::run(&checkout, &arguments).map(|_| ExitCode::SUCCESS),
         Task::Setup => packages::ensure("building", packages::BUILD).map(|()| ExitCode::SUCCESS),
         Task::Bench(arguments) => bench::run(&checkout, &[], &arguments),

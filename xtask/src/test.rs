@@ -69,7 +69,7 @@ pub(crate) fn run(checkout: &Checkout, arguments: &Arguments) -> Result<ExitCode
     };
     let whole = arguments.filter.is_none();
     if whole && !arguments.no_tidy {
-        step("tidy", &mut || tidy::check(checkout, &archive));
+        step("tidy", &mut || tidy::check(checkout, Some(&archive)));
     }
     // Binaries and tests in one go: they then share every dependency, features and all.
     let built = step("build", &mut || {

@@ -13,8 +13,8 @@ use super::metadata::Metadata;
 use crate::checkout::Checkout;
 use crate::run;
 
-/// Crates that may hold `unsafe`, each for a reason that its architecture entry tells. Every target of every other crate
-/// says `#![forbid(unsafe_code)]`.
+/// Crates that may hold `unsafe`, each for a reason that its architecture entry tells. Library and programs of every other crate
+/// say `#![forbid(unsafe_code)]`.
 const UNSAFE: &[&str] = &["pkey", "isolate", "shard", "steer", "plane-abi"];
 
 /// Lines of a source file without its tests.
@@ -40,7 +40,7 @@ pub(super) fn findings(checkout: &Checkout, metadata: &Metadata) -> Result<Vec<S
         }
     }
     for package in metadata.packages.iter().filter(|it| !UNSAFE.contains(&it.name.as_str())) {
-        for target in &package.targets {
+        for target in package.targets.iter().filter(|it| it.kind.iter().any(|kind| kind == "lib" || kind == "bin")) {
             let name = target.src_path.strip_prefix(checkout.root()).unwrap_or(&target.src_path);
             let text = fs::read_to_string(&target.src_path).unwrap_or_default();
             findings.extend(in_root(name, &target.kind, &text));
