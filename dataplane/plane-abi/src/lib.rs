@@ -26,6 +26,6 @@ pub mod writer;
 pub use layout::FORMAT_VERSION;
 pub use snapshot::{
     Binding, BindingKind, Deployment, DeploymentIx, HostKind, HostRoutes, Lineage, PathKind, RoutePath, Snapshot,
-    SnapshotError, Status,
+    SnapshotError, SnapshotHeader, Status,
 };
 pub use writer::{NewDeployment, NewRoute, SnapshotWriter, WriteError};

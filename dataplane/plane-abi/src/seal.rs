@@ -138,25 +138,31 @@ impl Key {
             text.push(char::from_digit(u32::from(byte & 15), 16).expect("below 16"));
         }
         text.push('\n');
-        let mut suffix = [0u8; 8];
-        SystemRandom::new().fill(&mut suffix).map_err(|_| io::Error::other(SealError::Random))?;
-        let temporary = path.with_extension(format!("{:016x}.tmp", u64::from_le_bytes(suffix)));
-        let write = || {
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            // A link, not a rename: it never replaces a key that is there.
-            fs::hard_link(&temporary, path)
-        };
-        let result = write();
-        let _ = fs::remove_file(&temporary);
-        result?;
-        path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
+        store_private(path, text.as_bytes())
     }
 
     fn cipher(&self) -> LessSafeKey {
         LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &self.0[..]).expect("an AES-256 key has 32 bytes"))
     }
+}
+
+/// Writes a secret to a new file of mode 0600, durably; fails with `AlreadyExists` rather than replace one. Of several
+/// writers at once one succeeds, and nobody ever reads half a file.
+pub fn store_private(path: &Path, secret: &[u8]) -> io::Result<()> {
+    let mut suffix = [0u8; 8];
+    SystemRandom::new().fill(&mut suffix).map_err(|_| io::Error::other(SealError::Random))?;
+    let temporary = path.with_extension(format!("{:016x}.tmp", u64::from_le_bytes(suffix)));
+    let write = || {
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(secret)?;
+        file.sync_all()?;
+        // A link, not a rename: it never replaces a secret that is there.
+        fs::hard_link(&temporary, path)
+    };
+    let result = write();
+    let _ = fs::remove_file(&temporary);
+    result?;
+    path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
 }
 
 /// Seals with a random nonce. `aad` says where the value belongs.

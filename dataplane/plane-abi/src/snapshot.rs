@@ -189,6 +189,29 @@ pub enum SnapshotError {
     },
 }
 
+/// What a snapshot's header says, for who passes it on without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotHeader {
+    /// The store it comes from.
+    pub lineage: Lineage,
+    /// Its generation.
+    pub generation: u64,
+    /// Its checksum.
+    pub checksum: u64,
+}
+
+impl SnapshotHeader {
+    /// Checks length, checksum and section table, and not the records.
+    pub fn read(bytes: &[u8]) -> Result<SnapshotHeader, SnapshotError> {
+        crate::check::sections(bytes)?;
+        Ok(SnapshotHeader {
+            lineage: Lineage(u128_at(bytes, 32)),
+            generation: u64_at(bytes, 16),
+            checksum: u64_at(bytes, layout::CHECKSUM_AT),
+        })
+    }
+}
+
 enum Backing {
     Memory(Vec<u8>),
     File(Mmap),

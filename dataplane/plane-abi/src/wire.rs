@@ -27,6 +27,25 @@ use crate::snapshot::Lineage;
 pub const PROTOCOL_VERSION: u8 = 1;
 const LENGTH_BYTES: usize = 4;
 
+/// The name in the control plane's certificate, whatever address it is reached at.
+pub const CONTROL_NAME: &str = "control.selvage.internal";
+/// What follows a node's name in its certificate.
+pub const NODE_SUFFIX: &str = ".node.selvage.internal";
+
+/// Whether a text may name a node: one lower-case DNS label.
+pub fn is_node_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=crate::limits::NODE_NAME_BYTES_MAX).contains(&name.len())
+        && name.bytes().all(allowed)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+/// The node's name among the DNS names of its certificate.
+pub fn node_name<'a>(mut dns_names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    dns_names.find_map(|name| name.strip_suffix(NODE_SUFFIX)).filter(|name| is_node_name(name))
+}
+
 /// Node to control plane.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToControl {

@@ -1,0 +1,407 @@
+//! One node's connection: handshake, then a reader and a writer side by side until either ends.
+//!
+//! The writer chooses what to send next: answers and pings, then parts of an artifact, then parts of the latest
+//! snapshot. It looks at the latest snapshot before every part: a newer one begins at once in place of what is left of
+//! an older one.
+
+use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
+
+use base::id::ArtifactHash;
+use base::limits::{LOG_BYTES_MAX, MODULE_BYTES_MAX};
+use bytes::Bytes;
+use plane_abi::limits::{LOG_BATCH_RECORDS_MAX, PART_BYTES};
+use plane_abi::wire::{
+    self, ArtifactPart, Blob, Decoder, Hash, Hello, RefuseReason, SnapshotBegin, ToControl, ToNode, Welcome, WireError,
+    WireKey,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::{Instant, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use crate::nodes::{Arrival, Refusal};
+use crate::server::{Latest, NodeLog, Shared, unix_ms};
+
+/// TLS handshake and `Hello`, each.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// One write that makes no progress: the node does not read.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// An artifact's source.
+const ARTIFACT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Artifact requests waiting in one connection; a node asks for fewer at a time.
+const WANTED_MAX: usize = 64;
+/// Missed heartbeats that end a connection.
+const HEARTBEATS_MISSED_MAX: u32 = 3;
+const READ_BYTES: usize = 16 * 1024;
+const DETAIL_BYTES_MAX: usize = 1024;
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectionError {
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Wire(#[from] WireError),
+    #[error("no {0} in time")]
+    Timeout(&'static str),
+    #[error("its certificate names no node")]
+    NoName,
+    #[error("node {0} is revoked")]
+    Revoked(String),
+    #[error("node {node} speaks out of turn: {problem}")]
+    Protocol { node: String, problem: &'static str },
+    #[error("node {node} reads snapshot format {format}")]
+    Format { node: String, format: u32 },
+    #[error("no room for node {0}")]
+    Full(String),
+    #[error("node {0} has connected anew")]
+    Replaced(String),
+}
+
+/// Serves one connection to its end. A clean end of the peer is no error.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    acceptor: TlsAcceptor,
+    shared: &Shared,
+    permit: OwnedSemaphorePermit,
+) -> Result<(), ConnectionError> {
+    stream.set_nodelay(true)?;
+    let accepted = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
+    let mut stream = accepted.map_err(|_| ConnectionError::Timeout("TLS handshake"))??;
+    let name = peer_name(&stream).ok_or(ConnectionError::NoName)?;
+    if shared.is_revoked(&name) {
+        return Err(ConnectionError::Revoked(name));
+    }
+    let mut decoder = Decoder::new();
+    let hello = timeout(HANDSHAKE_TIMEOUT, read_hello(&mut stream, &mut decoder, &name)).await;
+    let hello = hello.map_err(|_| ConnectionError::Timeout("hello"))??;
+    drop(permit);
+    let software: String = hello.software.chars().take(64).collect();
+    let arrival = Arrival {
+        name: &name,
+        address,
+        software: &software,
+        lineage: hello.lineage,
+        generation: hello.generation,
+        unix_ms: unix_ms(),
+    };
+    let Some(connection) = shared.change_nodes(|nodes| nodes.arrive(&arrival)) else {
+        return Err(ConnectionError::Full(name));
+    };
+    tracing::info!(node = name, %address, generation = hello.generation, "node connected");
+    let peer = Peer { shared, name: Arc::from(name), connection };
+    let (reader, writer) = tokio::io::split(stream);
+    let (wanted_in, wanted) = mpsc::channel(WANTED_MAX);
+    let result = tokio::select! {
+        result = peer.read(reader, decoder, wanted_in) => result,
+        result = peer.write(writer, &hello, wanted) => result,
+        error = peer.unwelcome() => Err(error),
+    };
+    shared.change_nodes(|nodes| nodes.leave(&peer.name, connection));
+    tracing::info!(node = &*peer.name, "node disconnected");
+    result
+}
+
+/// The name that our authority has put into the client's certificate. The chain was verified in the handshake.
+fn peer_name(stream: &TlsStream<TcpStream>) -> Option<String> {
+    let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+    wire::node_name(certificate.valid_dns_names()).map(str::to_owned)
+}
+
+async fn read_hello(
+    stream: &mut TlsStream<TcpStream>,
+    decoder: &mut Decoder<ToControl>,
+    name: &str,
+) -> Result<Hello, ConnectionError> {
+    let mut buffer = vec![0; READ_BYTES];
+    let hello = loop {
+        match decoder.poll()? {
+            Some(ToControl::Hello(hello)) => break hello,
+            Some(_) => return Err(ConnectionError::Protocol { node: name.to_owned(), problem: "first is not Hello" }),
+            None => {}
+        }
+        let read = stream.read(&mut buffer).await?;
+        if read == 0 {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+        }
+        decoder.push(&buffer[..read]);
+    };
+    if hello.node != name {
+        return Err(ConnectionError::Protocol { node: name.to_owned(), problem: "its name is not its certificate's" });
+    }
+    if hello.format != plane_abi::FORMAT_VERSION {
+        return Err(ConnectionError::Format { node: name.to_owned(), format: hello.format });
+    }
+    Ok(hello)
+}
+
+struct Peer<'a> {
+    shared: &'a Shared,
+    name: Arc<str>,
+    connection: u64,
+}
+
+/// What is being sent in parts.
+struct Transfer {
+    snapshot: Latest,
+    sent: usize,
+}
+
+impl Peer<'_> {
+    fn protocol(&self, problem: &'static str) -> ConnectionError {
+        ConnectionError::Protocol { node: self.name.to_string(), problem }
+    }
+
+    /// Resolves when the node is revoked or has another connection.
+    async fn unwelcome(&self) -> ConnectionError {
+        let mut changes = self.shared.changes.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if self.shared.is_revoked(&self.name) {
+                return ConnectionError::Revoked(self.name.to_string());
+            }
+            if !self.shared.nodes(|nodes| nodes.is_current(&self.name, self.connection)) {
+                return ConnectionError::Replaced(self.name.to_string());
+            }
+            if changes.changed().await.is_err() {
+                pending::<()>().await;
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        mut stream: impl AsyncRead + Unpin,
+        mut decoder: Decoder<ToControl>,
+        wanted: mpsc::Sender<ArtifactHash>,
+    ) -> Result<(), ConnectionError> {
+        let silence_max = self.shared.config.heartbeat * HEARTBEATS_MISSED_MAX;
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            while let Some(message) = decoder.poll()? {
+                self.handle(message, &wanted)?;
+            }
+            let read = timeout(silence_max, stream.read(&mut buffer)).await;
+            let read = match read.map_err(|_| ConnectionError::Timeout("heartbeat"))? {
+                // A node that is killed closes TCP without TLS's farewell.
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => 0,
+                read => read?,
+            };
+            if read == 0 {
+                return Ok(());
+            }
+            decoder.push(&buffer[..read]);
+            self.shared.nodes(|nodes| nodes.heard(&self.name, self.connection, unix_ms(), None));
+        }
+    }
+
+    fn handle(&self, message: ToControl, wanted: &mpsc::Sender<ArtifactHash>) -> Result<(), ConnectionError> {
+        let ours = self.shared.config.lineage;
+        match message {
+            ToControl::Hello(_) => return Err(self.protocol("a second Hello")),
+            ToControl::Ack { lineage, generation, artifacts_missing } if lineage == ours => {
+                let published = self.shared.latest.borrow().as_ref().map_or(0, |latest| latest.header.generation);
+                if generation > published {
+                    return Err(self.protocol("acknowledges what was never published"));
+                }
+                self.shared
+                    .change_nodes(|nodes| nodes.acked(&self.name, self.connection, generation, artifacts_missing));
+            }
+            ToControl::Refuse { lineage, generation, reason, mut detail } if lineage == ours => {
+                detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
+                tracing::warn!(node = &*self.name, generation, ?reason, detail, "node refuses a configuration");
+                self.refused(generation, reason, detail);
+            }
+            // Of a lineage that is not ours: about something this server has not sent.
+            ToControl::Ack { .. } | ToControl::Refuse { .. } => return Err(self.protocol("answers for another store")),
+            ToControl::ArtifactWanted(hash) => {
+                wanted.try_send(hash.into()).map_err(|_| self.protocol("asks for too many artifacts at once"))?;
+            }
+            ToControl::Logs(logs) => self.logs(logs)?,
+            ToControl::Heartbeat(load) => {
+                self.shared.nodes(|nodes| nodes.heard(&self.name, self.connection, unix_ms(), Some(load)));
+            }
+            ToControl::Pong(_) => {}
+        }
+        Ok(())
+    }
+
+    fn refused(&self, generation: u64, reason: RefuseReason, detail: String) {
+        let refusal = Refusal { generation, reason, detail };
+        self.shared.change_nodes(|nodes| nodes.refused(&self.name, self.connection, refusal));
+    }
+
+    fn logs(&self, logs: wire::Logs) -> Result<(), ConnectionError> {
+        let too_long = |record: &wire::LogRecord| record.text.len() > LOG_BYTES_MAX;
+        if logs.records.len() > LOG_BATCH_RECORDS_MAX || logs.records.iter().any(too_long) {
+            return Err(self.protocol("logs over the limit"));
+        }
+        let mut dropped = logs.dropped;
+        for record in logs.records {
+            let log = NodeLog { node: Arc::clone(&self.name), record, dropped: std::mem::take(&mut dropped) };
+            // Nobody listening is no failure.
+            let _ = self.shared.logs.send(Arc::new(log));
+        }
+        Ok(())
+    }
+
+    async fn write(
+        &self,
+        mut stream: impl AsyncWrite + Unpin,
+        hello: &Hello,
+        mut wanted: mpsc::Receiver<ArtifactHash>,
+    ) -> Result<(), ConnectionError> {
+        let config = &self.shared.config;
+        let welcome = Welcome {
+            lineage: config.lineage,
+            env_keys: config.env_keys.iter().cloned().map(WireKey).collect(),
+            heartbeat_ms: u32::try_from(config.heartbeat.as_millis()).unwrap_or(u32::MAX),
+        };
+        self.send(&mut stream, &ToNode::Welcome(welcome)).await?;
+        let mut latest = self.shared.latest.subscribe();
+        let mut transfer: Option<Transfer> = None;
+        let mut next_ping = Instant::now() + config.heartbeat;
+        let mut first_look = true;
+        loop {
+            if first_look || latest.has_changed().unwrap_or(false) {
+                first_look = false;
+                let current = latest.borrow_and_update().clone();
+                if let Some(current) = current.filter(|current| self.needs(hello, current)) {
+                    let begin = begin(&current);
+                    transfer = Some(Transfer { snapshot: current, sent: 0 });
+                    self.send(&mut stream, &ToNode::SnapshotBegin(begin)).await?;
+                }
+            }
+            if Instant::now() >= next_ping {
+                next_ping = Instant::now() + config.heartbeat;
+                self.send(&mut stream, &ToNode::Ping(unix_ms())).await?;
+            }
+            if let Ok(hash) = wanted.try_recv() {
+                self.send_artifact(&mut stream, hash).await?;
+                continue;
+            }
+            if let Some(under_way) = &mut transfer {
+                if self.send_part(&mut stream, under_way).await? {
+                    transfer = None;
+                }
+                continue;
+            }
+            tokio::select! {
+                hash = wanted.recv() => match hash {
+                    Some(hash) => self.send_artifact(&mut stream, hash).await?,
+                    None => return Ok(()),
+                },
+                changed = latest.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    latest.mark_changed();
+                }
+                () = tokio::time::sleep_until(next_ping) => {}
+            }
+        }
+    }
+
+    /// Whether the node is to be sent a snapshot, given what it had when it connected. What it has already is
+    /// acknowledged; what is older than its own it would refuse, and is spared the way.
+    fn needs(&self, hello: &Hello, latest: &Latest) -> bool {
+        let header = latest.header;
+        if hello.lineage != header.lineage || hello.generation < header.generation {
+            return true;
+        }
+        if hello.generation == header.generation && hello.checksum == header.checksum {
+            self.shared.change_nodes(|nodes| nodes.acked(&self.name, self.connection, header.generation, 0));
+        } else {
+            let detail = format!("node serves generation {} already", hello.generation);
+            tracing::warn!(node = &*self.name, generation = header.generation, detail, "node is ahead of the store");
+            self.refused(header.generation, RefuseReason::Older, detail);
+        }
+        false
+    }
+
+    /// Sends the next part of a snapshot, or its end: then true.
+    async fn send_part(
+        &self,
+        stream: &mut (impl AsyncWrite + Unpin),
+        transfer: &mut Transfer,
+    ) -> Result<bool, ConnectionError> {
+        let rest = &transfer.snapshot.bytes[transfer.sent..];
+        if rest.is_empty() {
+            let end = ToNode::SnapshotEnd { generation: transfer.snapshot.header.generation };
+            self.send(stream, &end).await?;
+            return Ok(true);
+        }
+        let part = &rest[..rest.len().min(PART_BYTES)];
+        transfer.sent += part.len();
+        self.send(stream, &ToNode::SnapshotPart(Blob(part.to_vec()))).await?;
+        Ok(false)
+    }
+
+    async fn send_artifact(
+        &self,
+        stream: &mut (impl AsyncWrite + Unpin),
+        hash: ArtifactHash,
+    ) -> Result<(), ConnectionError> {
+        let Some(bytes) = self.fetch_artifact(hash).await else {
+            return self.send(stream, &ToNode::ArtifactMissing(hash.into())).await;
+        };
+        let mut sent = 0;
+        loop {
+            let part = bytes.slice(sent..bytes.len().min(sent + PART_BYTES));
+            let message = ToNode::ArtifactPart(ArtifactPart {
+                hash: Hash::from(hash),
+                total_bytes: bytes.len() as u64,
+                offset: sent as u64,
+                bytes: Blob(part.to_vec()),
+            });
+            self.send(stream, &message).await?;
+            sent += part.len();
+            if sent == bytes.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn fetch_artifact(&self, hash: ArtifactHash) -> Option<Bytes> {
+        let fetched = timeout(ARTIFACT_TIMEOUT, self.shared.config.artifacts.fetch(hash)).await;
+        let problem = match fetched {
+            Ok(Ok(Some(bytes))) if bytes.len() <= MODULE_BYTES_MAX => return Some(bytes),
+            Ok(Ok(Some(_))) => "over the limit".to_owned(),
+            Ok(Ok(None)) => "there is none".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "took too long".to_owned(),
+        };
+        tracing::error!(node = &*self.name, %hash, problem, "cannot give an artifact");
+        None
+    }
+
+    async fn send(&self, stream: &mut (impl AsyncWrite + Unpin), message: &ToNode) -> Result<(), ConnectionError> {
+        let mut frame = Vec::new();
+        wire::encode(message, &mut frame)?;
+        let write = async {
+            // In pieces, so that the time limit is one of progress.
+            for piece in frame.chunks(READ_BYTES) {
+                let written = timeout(WRITE_TIMEOUT, stream.write_all(piece)).await;
+                written.map_err(|_| ConnectionError::Timeout("progress of a write"))??;
+            }
+            let flushed = timeout(WRITE_TIMEOUT, stream.flush()).await;
+            flushed.map_err(|_| ConnectionError::Timeout("progress of a write"))??;
+            Ok(())
+        };
+        write.await
+    }
+}
+
+fn begin(latest: &Latest) -> SnapshotBegin {
+    SnapshotBegin {
+        lineage: latest.header.lineage,
+        generation: latest.header.generation,
+        total_bytes: latest.bytes.len() as u64,
+        checksum: latest.header.checksum,
+    }
+}

@@ -1,0 +1,245 @@
+//! The table of nodes: who is connected, what each has acknowledged or refused. Pure: no clock, no sockets; the lock
+//! around it is [`crate::server`]'s.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use plane_abi::{
+    Lineage,
+    wire::{Load, RefuseReason},
+};
+
+/// A node as it was seen last.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeStatus {
+    /// The name in its certificate.
+    pub name: String,
+    /// Where it connected from.
+    pub address: SocketAddr,
+    /// Version of its program.
+    pub software: String,
+    /// Whether it is connected now.
+    pub connected: bool,
+    /// When it connected last, milliseconds since the Unix epoch.
+    pub connected_unix_ms: u64,
+    /// When it was heard last, milliseconds since the Unix epoch.
+    pub seen_unix_ms: u64,
+    /// The newest generation of our lineage that it has said it serves and keeps; 0 for none. May be above what was
+    /// published, when our store is older than the node's last configuration.
+    pub generation: u64,
+    /// The last thing it refused, if that is newer than what it has acknowledged.
+    pub refusal: Option<Refusal>,
+    /// Active deployments whose module it lacked at its last acknowledgement.
+    pub artifacts_missing: u32,
+    /// What its last heartbeat said.
+    pub load: Load,
+}
+
+/// A snapshot that a node would not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which.
+    pub generation: u64,
+    /// Why, for programs.
+    pub reason: RefuseReason,
+    /// Why, for people.
+    pub detail: String,
+}
+
+/// How far a generation has come among the nodes that are connected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acks {
+    /// Serve it, or a later one, and would after a restart.
+    pub acked: Vec<String>,
+    /// Refused it, or a later one.
+    pub refused: Vec<(String, Refusal)>,
+    /// Have not answered.
+    pub pending: Vec<String>,
+}
+
+impl Acks {
+    /// Whether every connected node serves it.
+    pub fn all_acked(&self) -> bool {
+        self.refused.is_empty() && self.pending.is_empty()
+    }
+}
+
+struct Node {
+    status: NodeStatus,
+    /// Generations it acknowledged of what this server published.
+    acked: u64,
+    connection: u64,
+}
+
+/// Nodes by name, connected or not; at most `max`.
+pub(crate) struct Nodes {
+    lineage: Lineage,
+    max: usize,
+    nodes: BTreeMap<String, Node>,
+    next_connection: u64,
+}
+
+/// What a connection says of itself when it registers.
+pub(crate) struct Arrival<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) address: SocketAddr,
+    pub(crate) software: &'a str,
+    pub(crate) lineage: Lineage,
+    pub(crate) generation: u64,
+    pub(crate) unix_ms: u64,
+}
+
+impl Nodes {
+    pub(crate) fn new(lineage: Lineage, max: usize) -> Nodes {
+        Nodes { lineage, max, nodes: BTreeMap::new(), next_connection: 1 }
+    }
+
+    /// Registers a connection and gives its number; an older one of that name is no longer the node's. None: the table
+    /// is full of connected nodes.
+    pub(crate) fn arrive(&mut self, arrival: &Arrival<'_>) -> Option<u64> {
+        if !self.nodes.contains_key(arrival.name) && self.nodes.len() >= self.max {
+            let away = self.nodes.values().filter(|node| !node.status.connected);
+            let oldest = away.min_by_key(|node| node.status.seen_unix_ms).map(|node| node.status.name.clone())?;
+            self.nodes.remove(&oldest);
+        }
+        let connection = self.next_connection;
+        self.next_connection += 1;
+        let generation = if arrival.lineage == self.lineage { arrival.generation } else { 0 };
+        let status = NodeStatus {
+            name: arrival.name.to_owned(),
+            address: arrival.address,
+            software: arrival.software.to_owned(),
+            connected: true,
+            connected_unix_ms: arrival.unix_ms,
+            seen_unix_ms: arrival.unix_ms,
+            generation,
+            refusal: None,
+            artifacts_missing: 0,
+            load: Load::default(),
+        };
+        self.nodes.insert(arrival.name.to_owned(), Node { status, acked: 0, connection });
+        Some(connection)
+    }
+
+    /// The connection has ended.
+    pub(crate) fn leave(&mut self, name: &str, connection: u64) {
+        if let Some(node) = self.of(name, connection) {
+            node.status.connected = false;
+        }
+    }
+
+    /// Whether it is still the node's one connection.
+    pub(crate) fn is_current(&self, name: &str, connection: u64) -> bool {
+        self.nodes.get(name).is_some_and(|node| node.connection == connection)
+    }
+
+    pub(crate) fn heard(&mut self, name: &str, connection: u64, unix_ms: u64, load: Option<Load>) {
+        if let Some(node) = self.of(name, connection) {
+            node.status.seen_unix_ms = unix_ms;
+            node.status.load = load.unwrap_or(node.status.load);
+        }
+    }
+
+    pub(crate) fn acked(&mut self, name: &str, connection: u64, generation: u64, artifacts_missing: u32) {
+        if let Some(node) = self.of(name, connection) {
+            node.acked = node.acked.max(generation);
+            node.status.generation = node.status.generation.max(generation);
+            node.status.artifacts_missing = artifacts_missing;
+            node.status.refusal.take_if(|refusal| refusal.generation <= generation);
+        }
+    }
+
+    pub(crate) fn refused(&mut self, name: &str, connection: u64, refusal: Refusal) {
+        if let Some(node) = self.of(name, connection) {
+            node.status.refusal = Some(refusal);
+        }
+    }
+
+    fn of(&mut self, name: &str, connection: u64) -> Option<&mut Node> {
+        self.nodes.get_mut(name).filter(|node| node.connection == connection)
+    }
+
+    pub(crate) fn list(&self) -> Vec<NodeStatus> {
+        self.nodes.values().map(|node| node.status.clone()).collect()
+    }
+
+    pub(crate) fn highest_generation(&self) -> u64 {
+        self.nodes.values().map(|node| node.status.generation).max().unwrap_or(0)
+    }
+
+    pub(crate) fn acks(&self, generation: u64) -> Acks {
+        let mut acks = Acks::default();
+        for node in self.nodes.values().filter(|node| node.status.connected) {
+            let name = node.status.name.clone();
+            match &node.status.refusal {
+                _ if node.acked >= generation => acks.acked.push(name),
+                Some(refusal) if refusal.generation >= generation => acks.refused.push((name, refusal.clone())),
+                _ => acks.pending.push(name),
+            }
+        }
+        acks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival(name: &str, lineage: u128, generation: u64, unix_ms: u64) -> Arrival<'_> {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        Arrival { name, address, software: "test", lineage: Lineage(lineage), generation, unix_ms }
+    }
+
+    fn refusal(generation: u64) -> Refusal {
+        Refusal { generation, reason: RefuseReason::Corrupt, detail: String::new() }
+    }
+
+    #[test]
+    fn a_generation_is_acked_refused_or_pending() {
+        let mut nodes = Nodes::new(Lineage(1), 8);
+        let a = nodes.arrive(&arrival("a", 1, 0, 0)).expect("room");
+        let b = nodes.arrive(&arrival("b", 1, 0, 0)).expect("room");
+        nodes.arrive(&arrival("c", 1, 0, 0)).expect("room");
+        nodes.acked("a", a, 5, 0);
+        nodes.refused("b", b, refusal(5));
+        let acks = nodes.acks(5);
+        assert_eq!((acks.acked, acks.pending), (vec!["a".to_owned()], vec!["c".to_owned()]));
+        assert_eq!(acks.refused, [("b".to_owned(), refusal(5))]);
+        assert_eq!(nodes.acks(6).pending.len(), 3, "a refusal of 5 says nothing of 6");
+        nodes.acked("b", b, 6, 0);
+        assert_eq!(nodes.acks(6).acked, ["b"]);
+        assert_eq!(nodes.list()[1].refusal, None, "an acknowledgement clears older refusals");
+    }
+
+    #[test]
+    fn a_node_ahead_of_the_store_has_acknowledged_nothing_of_it() {
+        let mut nodes = Nodes::new(Lineage(1), 8);
+        nodes.arrive(&arrival("ahead", 1, 57, 0));
+        nodes.arrive(&arrival("foreign", 2, 99, 0));
+        assert_eq!(nodes.acks(51).acked, Vec::<String>::new());
+        assert_eq!(nodes.highest_generation(), 57, "of our lineage only");
+    }
+
+    #[test]
+    fn a_new_connection_replaces_the_old_one_and_the_old_one_has_no_say() {
+        let mut nodes = Nodes::new(Lineage(1), 8);
+        let old = nodes.arrive(&arrival("a", 1, 0, 0)).expect("room");
+        let new = nodes.arrive(&arrival("a", 1, 0, 1)).expect("room");
+        nodes.acked("a", old, 9, 0);
+        nodes.leave("a", old);
+        assert!(!nodes.is_current("a", old) && nodes.is_current("a", new));
+        assert_eq!(nodes.acks(1).pending, ["a"]);
+    }
+
+    #[test]
+    fn a_full_table_forgets_who_is_away_longest_and_never_who_is_connected() {
+        let mut nodes = Nodes::new(Lineage(1), 2);
+        let a = nodes.arrive(&arrival("a", 1, 0, 1)).expect("room");
+        let b = nodes.arrive(&arrival("b", 1, 0, 2)).expect("room");
+        assert_eq!(nodes.arrive(&arrival("c", 1, 0, 3)), None);
+        nodes.leave("b", b);
+        nodes.leave("a", a);
+        assert!(nodes.arrive(&arrival("c", 1, 0, 3)).is_some());
+        let names: Vec<_> = nodes.list().into_iter().map(|node| node.name).collect();
+        assert_eq!(names, ["b", "c"]);
+    }
+}

@@ -1,0 +1,282 @@
+//! `PushServer`: accepts nodes, holds the latest snapshot, answers who has what.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use base::id::ArtifactHash;
+use bytes::Bytes;
+use plane_abi::{Lineage, SnapshotError, SnapshotHeader, seal::Key, wire};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, broadcast, watch},
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    ca::{Ca, CaError},
+    connection,
+    nodes::{Acks, NodeStatus, Nodes},
+};
+
+/// TLS handshakes under way; more wait in the listener's backlog.
+const HANDSHAKES_MAX: usize = 64;
+/// Log records that a slow reader of [`PushServer::logs`] may be behind.
+const LOG_RECORDS_KEPT: usize = 4096;
+/// After a failed `accept` (no descriptors left, say).
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+
+/// An artifact's bytes, or none if there is no such artifact.
+pub type ArtifactFuture<'a> = Pin<Box<dyn Future<Output = io::Result<Option<Bytes>>> + Send + 'a>>;
+
+/// Where artifacts come from.
+pub trait ArtifactSource: Send + Sync + 'static {
+    /// The bytes of an artifact. Given up after 30 seconds.
+    fn fetch(&self, hash: ArtifactHash) -> ArtifactFuture<'_>;
+}
+
+/// How a [`PushServer`] works.
+pub struct PushConfig {
+    /// The store's.
+    pub lineage: Lineage,
+    /// Keys of environments in snapshots, the current one first.
+    pub env_keys: Vec<Key>,
+    /// Where artifacts come from.
+    pub artifacts: Arc<dyn ArtifactSource>,
+    /// Names of nodes whose certificates no longer count.
+    pub revoked: HashSet<String>,
+    /// How often a node says that it is alive; silent for three times as long, it is cut off.
+    pub heartbeat: Duration,
+    /// Nodes in the table, connected or not.
+    pub nodes_max: usize,
+}
+
+impl PushConfig {
+    /// With a heartbeat of 2 seconds, 4096 nodes, and nobody revoked.
+    pub fn new(lineage: Lineage, env_keys: Vec<Key>, artifacts: Arc<dyn ArtifactSource>) -> PushConfig {
+        let heartbeat = Duration::from_secs(2);
+        PushConfig { lineage, env_keys, artifacts, revoked: HashSet::new(), heartbeat, nodes_max: 4096 }
+    }
+}
+
+impl fmt::Debug for PushConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PushConfig").field("lineage", &self.lineage).finish_non_exhaustive()
+    }
+}
+
+/// Why a snapshot is not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// It is no snapshot.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// Its header names another generation or lineage than the caller or the server.
+    #[error("snapshot is generation {generation} of {lineage}, not what is to be published")]
+    Mismatch {
+        /// In its header.
+        generation: u64,
+        /// In its header.
+        lineage: Lineage,
+    },
+    /// A later generation, or another snapshot of this one, is published already.
+    #[error("generation {published} is published already")]
+    NotNewer {
+        /// The latest.
+        published: u64,
+    },
+}
+
+/// A log record of a Worker, with the node it ran on.
+#[derive(Clone, Debug)]
+pub struct NodeLog {
+    /// The node's name.
+    pub node: Arc<str>,
+    /// The record.
+    pub record: wire::LogRecord,
+    /// Records that the node lost right before this one.
+    pub dropped: u64,
+}
+
+/// A published snapshot.
+#[derive(Clone)]
+pub(crate) struct Latest {
+    pub(crate) header: SnapshotHeader,
+    pub(crate) bytes: Arc<[u8]>,
+}
+
+/// What connections share.
+pub(crate) struct Shared {
+    pub(crate) config: PushConfig,
+    pub(crate) latest: watch::Sender<Option<Latest>>,
+    nodes: Mutex<Nodes>,
+    revoked: Mutex<HashSet<String>>,
+    /// Counts changes of `nodes` and `revoked`.
+    pub(crate) changes: watch::Sender<u64>,
+    pub(crate) logs: broadcast::Sender<Arc<NodeLog>>,
+}
+
+impl Shared {
+    /// Reads or changes the table of nodes.
+    pub(crate) fn nodes<T>(&self, act: impl FnOnce(&mut Nodes) -> T) -> T {
+        act(&mut lock(&self.nodes))
+    }
+
+    /// Changes the table of nodes and wakes who waits for that.
+    pub(crate) fn change_nodes<T>(&self, act: impl FnOnce(&mut Nodes) -> T) -> T {
+        let result = self.nodes(act);
+        self.changes.send_modify(|count| *count += 1);
+        result
+    }
+
+    pub(crate) fn is_revoked(&self, name: &str) -> bool {
+        lock(&self.revoked).contains(name)
+    }
+}
+
+/// Every change under these locks is one assignment: a panic elsewhere leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// The push server; stops when dropped. See the crate's text.
+pub struct PushServer {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    accept: JoinHandle<()>,
+}
+
+impl Drop for PushServer {
+    fn drop(&mut self) {
+        // The accepting task owns the connections' tasks: they end with it.
+        self.accept.abort();
+    }
+}
+
+impl PushServer {
+    /// Starts to serve on a bound listener, in the current tokio runtime.
+    pub fn start(listener: TcpListener, ca: &Ca, config: PushConfig) -> Result<PushServer, CaError> {
+        let address = listener.local_addr()?;
+        let acceptor = TlsAcceptor::from(ca.server_config()?);
+        let shared = Arc::new(Shared {
+            nodes: Mutex::new(Nodes::new(config.lineage, config.nodes_max)),
+            revoked: Mutex::new(config.revoked.clone()),
+            config,
+            latest: watch::Sender::new(None),
+            changes: watch::Sender::new(0),
+            logs: broadcast::Sender::new(LOG_RECORDS_KEPT),
+        });
+        let accept = tokio::spawn(accept(listener, acceptor, Arc::clone(&shared)));
+        Ok(PushServer { shared, address, accept })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Makes a snapshot the latest; connections send it at once. Publishing the same again does nothing.
+    pub fn publish(&self, generation: u64, bytes: Arc<[u8]>) -> Result<(), PublishError> {
+        let header = SnapshotHeader::read(&bytes)?;
+        if header.generation != generation || header.lineage != self.shared.config.lineage {
+            return Err(PublishError::Mismatch { generation: header.generation, lineage: header.lineage });
+        }
+        let mut result = Ok(());
+        self.shared.latest.send_if_modified(|latest| match latest {
+            Some(published) if published.header.generation >= generation => {
+                if published.header != header {
+                    result = Err(PublishError::NotNewer { published: published.header.generation });
+                }
+                false
+            }
+            _ => {
+                *latest = Some(Latest { header, bytes });
+                true
+            }
+        });
+        result
+    }
+
+    /// Generation of the latest snapshot; 0 before the first.
+    pub fn published_generation(&self) -> u64 {
+        self.shared.latest.borrow().as_ref().map_or(0, |latest| latest.header.generation)
+    }
+
+    /// Waits until every connected node has acknowledged or refused the generation (or a later one), or the time is
+    /// over. Nodes that connect or leave meanwhile count as they are at the end. With nobody connected it is done at once.
+    pub async fn wait_acked(&self, generation: u64, timeout: Duration) -> Acks {
+        let deadline = Instant::now() + timeout;
+        let mut changes = self.shared.changes.subscribe();
+        loop {
+            changes.borrow_and_update();
+            let acks = self.shared.nodes(|nodes| nodes.acks(generation));
+            if acks.pending.is_empty() || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+                return acks;
+            }
+        }
+    }
+
+    /// All nodes that are known, by name.
+    pub fn nodes(&self) -> Vec<NodeStatus> {
+        self.shared.nodes(|nodes| nodes.list())
+    }
+
+    /// The highest generation of our lineage that any node has said it serves. Above what the store has numbered, the
+    /// store is older than the nodes (restored from a backup): number past it, for nodes refuse what is not newer.
+    pub fn highest_generation_seen(&self) -> u64 {
+        self.shared.nodes(|nodes| nodes.highest_generation())
+    }
+
+    /// Resolves when the table of nodes has changed since `nodes_changed` of the same receiver was last seen.
+    pub fn watch_nodes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// What Workers log from now on. A receiver that is more than 4096 records behind loses the oldest.
+    pub fn logs(&self) -> broadcast::Receiver<Arc<NodeLog>> {
+        self.shared.logs.subscribe()
+    }
+
+    /// No longer accepts a node of that name, and cuts it off. Lasts as long as this server; the caller keeps the list.
+    pub fn revoke(&self, name: &str) {
+        lock(&self.shared.revoked).insert(name.to_owned());
+        self.shared.changes.send_modify(|count| *count += 1);
+    }
+}
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                let (acceptor, shared) = (acceptor.clone(), Arc::clone(&shared));
+                connections.spawn(async move {
+                    match connection::serve(stream, address, acceptor, &shared, permit).await {
+                        Ok(()) => {}
+                        Err(error) => tracing::warn!(%address, %error, "node connection ended"),
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot accept node connections");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}
