@@ -1,0 +1,201 @@
+// Outbound `fetch` (Fetch §4): redirects, credentials, abort.
+//
+// Connections, framing and the limit of outbound requests are native, behind `lib.startFetch` of dispatch.js.
+// Every hop of a redirect is an outbound request of its own.
+(function (ops, lib) {
+  "use strict";
+  const { Promise, PromiseReject, PromisePrototypeThen, StringPrototypeIndexOf, StringPrototypeSlice, TypeError } = lib.p;
+  const { rs } = lib;
+
+  const REDIRECTS_MAX = 20;
+  const ORIGIN = 10; // of a URL record, see url.js
+  const QUERY_END = 8;
+  const SCHEME_END = 1;
+
+  // Fields that describe a request's body, and those a foreign origin must not see.
+  const BODY_FIELDS = ["content-encoding", "content-language", "content-location", "content-type", "content-length"];
+  const SECRET_FIELDS = ["authorization", "proxy-authorization", "cookie"];
+
+  const isRedirect = (status) => status === 301 || status === 302 || status === 303 || status === 307 || status === 308;
+
+  class Fetch {
+    request;
+    record;
+    method;
+    list;
+    body;
+    length;
+    signal;
+    hops = 0;
+    fid = undefined;
+    abortAlgorithm = undefined;
+    deferred = lib.p.newDeferred();
+
+    constructor(request) {
+      this.request = request;
+      this.record = httpRecord(request.url, undefined);
+      this.method = request.method;
+      this.list = lib.copyList(lib.requestList(request));
+      this.signal = lib.requestSignal(request);
+    }
+
+    start() {
+      const { signal } = this;
+      const body = lib.requestBodyOf(this.request);
+      if (signal !== undefined && lib.signalAborted(signal)) {
+        const reason = lib.signalReason(signal);
+        if (body !== null && !lib.bodyUnusable(body)) lib.p.setHandled(rs.cancel(rs.stateOf(lib.bodyStream(body)), reason));
+        return PromiseReject(reason);
+      }
+      this.body = lib.takeBody(body);
+      this.length = lib.takenLength(this.body);
+      if (signal !== undefined) {
+        this.abortAlgorithm = (reason) => {
+          this.deferred.reject(reason);
+          if (this.fid !== undefined) lib.cancelFetch(this.fid, reason);
+        };
+        lib.addAbortAlgorithm(signal, this.abortAlgorithm);
+      }
+      this.hop();
+      return this.deferred.promise;
+    }
+
+    // One outbound request.
+    hop() {
+      const { record } = this;
+      let started;
+      try {
+        started = lib.startFetch(this.method, StringPrototypeSlice(record[0], 0, record[QUERY_END]), this.list, this.body, this.length);
+      } catch (error) {
+        this.fail(error);
+        return;
+      }
+      this.fid = started.fid;
+      PromisePrototypeThen(
+        started.promise,
+        (head) => {
+          try {
+            this.answered(head);
+          } catch (error) {
+            this.fail(error);
+          }
+        },
+        (error) => this.fail(error),
+      );
+    }
+
+    answered(head) {
+      if (this.signal !== undefined && lib.signalAborted(this.signal)) return;
+      if (isRedirect(head.status) && this.request.redirect !== "manual") {
+        const location = lib.headerListGet(head.headerList, "location");
+        if (this.request.redirect === "error") {
+          this.drop(head);
+          throw new TypeError("The response is a redirect, and the request's redirect mode is 'error'");
+        }
+        if (location !== null) {
+          this.drop(head);
+          this.follow(head.status, location);
+          return;
+        }
+      }
+      this.finish(head);
+    }
+
+    drop(head) {
+      if (head.bodyKind === 2) lib.cancelFetch(this.fid, new TypeError("The response was a redirect"));
+    }
+
+    // HTTP-redirect fetch (§4.4).
+    follow(status, location) {
+      if (++this.hops > REDIRECTS_MAX) throw new TypeError("Too many redirects");
+      const previous = this.record;
+      const next = httpRecord(ops.utf8Decode(latin1(location)), previous[0]);
+      if (StringPrototypeIndexOf(next[0], "#") === -1) {
+        const fragment = StringPrototypeSlice(previous[0], previous[QUERY_END]);
+        this.record = fragment === "" ? next : lib.parseUrl(next[0] + fragment, undefined);
+      } else {
+        this.record = next;
+      }
+      if (status !== 303 && lib.isReadableStream(this.body)) throw new TypeError("A redirect cannot be followed: the request's body is a stream");
+      if (((status === 301 || status === 302) && this.method === "POST") || (status === 303 && this.method !== "GET" && this.method !== "HEAD")) {
+        this.method = "GET";
+        this.body = null;
+        this.length = -1;
+        for (let i = 0; i < BODY_FIELDS.length; i++) lib.headerListDelete(this.list, BODY_FIELDS[i]);
+      }
+      if (next[ORIGIN] !== previous[ORIGIN]) {
+        for (let i = 0; i < SECRET_FIELDS.length; i++) lib.headerListDelete(this.list, SECRET_FIELDS[i]);
+      }
+      this.hop();
+    }
+
+    finish(head) {
+      const { status, headerList } = head;
+      let body = null;
+      if (head.bodyKind === 2) {
+        const length = contentLength(headerList);
+        if (length >= 0) rs.stateOf(head.body).promisedLength = length;
+        body = lib.bodyOfStream(head.body);
+      } else {
+        this.release();
+        if (head.bodyKind === 1) body = lib.bodyOfBytes(head.body);
+        else if (this.method !== "HEAD" && !lib.isNullBodyStatus(status)) body = lib.bodyOfBytes(new lib.p.Uint8Array(0));
+      }
+      this.deferred.resolve(lib.responseFromNative(status, head.reason, headerList, body, this.record[0], this.hops > 0));
+    }
+
+    fail(error) {
+      this.release();
+      this.deferred.reject(error);
+    }
+
+    release() {
+      if (this.abortAlgorithm !== undefined) lib.removeAbortAlgorithm(this.signal, this.abortAlgorithm);
+      this.abortAlgorithm = undefined;
+    }
+  }
+
+  // Parses a URL that an outbound request may have.
+  function httpRecord(text, base) {
+    const record = lib.parseUrl(text, base);
+    if (record === undefined) throw new TypeError(`Invalid URL: ${text}`);
+    const scheme = StringPrototypeSlice(record[0], 0, record[SCHEME_END]);
+    if (scheme !== "http:" && scheme !== "https:") throw new TypeError(`Fetch API cannot load: ${record[0]}`);
+    if (record[4] > record[2]) throw new TypeError("A request's URL has no credentials");
+    return record;
+  }
+
+  // A byte string's bytes.
+  function latin1(text) {
+    const bytes = new lib.p.Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) bytes[i] = lib.p.StringPrototypeCharCodeAt(text, i);
+    return bytes;
+  }
+
+  // The length that a message without a content coding of ours promises; -1 if it has none that is sound.
+  function contentLength(list) {
+    const text = lib.headerListGet(list, "content-length");
+    if (text === null || text.length === 0 || text.length > 15) return -1;
+    let value = 0;
+    for (let i = 0; i < text.length; i++) {
+      const digit = lib.p.StringPrototypeCharCodeAt(text, i) - 48;
+      if (digit < 0 || digit > 9) return -1;
+      value = value * 10 + digit;
+    }
+    return value;
+  }
+
+  lib.fetch = (input, init) => {
+    try {
+      const request = lib.isRequest(input) && init === undefined ? input : new lib.Request(input, init);
+      return new Fetch(request).start();
+    } catch (error) {
+      return new Promise((resolve, reject) => reject(error));
+    }
+  };
+
+  lib.defineGlobal("fetch", function fetch(input, init = undefined) {
+    if (arguments.length === 0) return PromiseReject(new TypeError("fetch: 1 argument required, but only 0 present"));
+    return lib.fetch(input, init);
+  });
+})

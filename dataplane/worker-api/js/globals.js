@@ -1,0 +1,141 @@
+// Small globals: timers, queueMicrotask, structuredClone, performance, navigator, self, reportError.
+//
+// Owns the table of armed timers. Clocks are the core's and stand still during a turn.
+(function (ops, lib) {
+  "use strict";
+  const {
+    Map, MapPrototypeDelete, MapPrototypeGet, MapPrototypeSet, MathTrunc, Number, NumberIsNaN, ObjectDefineProperty,
+    ReflectApply, SymbolToStringTag, TypeError,
+  } = lib.p;
+  const { defineGlobal, requireArgs } = lib;
+
+  // Timers (HTML §8.7). A callback given as text is rejected: nothing is ever evaluated from a string.
+  class Timer {
+    callback;
+    args;
+    repeats;
+    constructor(callback, args, repeats) {
+      this.callback = callback;
+      this.args = args;
+      this.repeats = repeats;
+    }
+  }
+  const timers = new Map();
+  const NO_ARGS = lib.p.ObjectFreeze([]);
+
+  function delayOf(value) {
+    let ms = Number(value);
+    if (NumberIsNaN(ms) || ms < 0) ms = 0;
+    // A delay past 2^31 - 1 ms is held there: no Worker lives that long.
+    return ms > 2147483647 ? 2147483647 : MathTrunc(ms);
+  }
+
+  function arm(callback, delay, repeats, args) {
+    if (typeof callback !== "function") throw new TypeError("The callback of a timer is not a function");
+    const id = ops.timerStart(delayOf(delay), repeats);
+    MapPrototypeSet(timers, id, new Timer(callback, args, repeats));
+    return id;
+  }
+
+  function disarm(id) {
+    const key = Number(id);
+    if (MapPrototypeDelete(timers, key)) ops.timerStop(key);
+  }
+
+  lib.setTimer = (callback, ms) => arm(callback, ms, false, NO_ARGS);
+  lib.dropTimer = (id) => {
+    MapPrototypeDelete(timers, id);
+  };
+  lib.fireTimer = (id, repeats) => {
+    const timer = MapPrototypeGet(timers, id);
+    if (timer === undefined) return;
+    if (!repeats) MapPrototypeDelete(timers, id);
+    ReflectApply(timer.callback, globalThis, timer.args);
+  };
+
+  defineGlobal("setTimeout", function setTimeout(callback, delay = 0, ...args) {
+    requireArgs(arguments.length, 1, "setTimeout");
+    return arm(callback, delay, false, args);
+  });
+  defineGlobal("setInterval", function setInterval(callback, delay = 0, ...args) {
+    requireArgs(arguments.length, 1, "setInterval");
+    return arm(callback, delay, true, args);
+  });
+  defineGlobal("clearTimeout", function clearTimeout(id = 0) {
+    disarm(id);
+  });
+  defineGlobal("clearInterval", function clearInterval(id = 0) {
+    disarm(id);
+  });
+  // Programs for other runtimes use it; here it is a timer of no delay.
+  defineGlobal("setImmediate", function setImmediate(callback, ...args) {
+    return arm(callback, 0, false, args);
+  });
+  defineGlobal("clearImmediate", function clearImmediate(id = 0) {
+    disarm(id);
+  });
+
+  defineGlobal("queueMicrotask", function queueMicrotask(callback) {
+    requireArgs(arguments.length, 1, "queueMicrotask");
+    if (typeof callback !== "function") throw new TypeError("queueMicrotask: the argument is not a function");
+    lib.queueMicrotask(() => {
+      try {
+        ReflectApply(callback, undefined, []);
+      } catch (error) {
+        lib.reportException(error);
+      }
+    });
+  });
+
+  defineGlobal("reportError", function reportError(error) {
+    requireArgs(arguments.length, 1, "reportError");
+    lib.reportException(error);
+  });
+
+  // performance (High Resolution Time): the time origin is the isolate's start.
+  class Performance extends lib.EventTarget {
+    constructor(token = undefined) {
+      if (token !== lib.internal) throw lib.illegalConstructor();
+      super();
+    }
+    now() {
+      return ops.monotonicMs();
+    }
+    get timeOrigin() {
+      return ops.now() - ops.monotonicMs();
+    }
+    toJSON() {
+      return { timeOrigin: this.timeOrigin };
+    }
+  }
+  lib.defineInterface(Performance, "Performance");
+  defineGlobal("performance", new Performance(lib.internal));
+
+  class Navigator {
+    #brand = undefined;
+    constructor(token = undefined) {
+      if (token !== lib.internal) throw lib.illegalConstructor();
+    }
+    // Programs look for this string to see that they run on the Workers API.
+    get userAgent() {
+      this.#brand;
+      return "Cloudflare-Workers";
+    }
+    get hardwareConcurrency() {
+      this.#brand;
+      return 1;
+    }
+    get language() {
+      this.#brand;
+      return "en";
+    }
+    get languages() {
+      this.#brand;
+      return ["en"];
+    }
+  }
+  lib.defineInterface(Navigator, "Navigator");
+  defineGlobal("navigator", new Navigator(lib.internal));
+  defineGlobal("self", globalThis);
+  ObjectDefineProperty(globalThis, SymbolToStringTag, { __proto__: null, value: "ServiceWorkerGlobalScope", configurable: true });
+})

@@ -1,0 +1,175 @@
+//! URL parsing and setters (WHATWG URL) on the `url` crate.
+//!
+//! A URL is given to JavaScript as a record: `[href, offset × 8, port, origin]`. The href is ASCII, so the offsets cut
+//! its units as they cut its bytes. See `js/url.js` for their order.
+
+use isolate::{Args, OpError, OpResult, OpTable, Scope, Value};
+use url::{Position, Url, quirks};
+
+pub(super) fn register(ops: &mut OpTable) {
+    ops.add("urlParse", url_parse);
+    ops.add("urlSet", url_set);
+}
+
+/// `urlParse(input, base | undefined)`: a record, or `null` if either is no URL.
+fn url_parse<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
+    let input = args.string(cx, 0)?;
+    let base = if args.get(1).is_undefined() { None } else { Some(args.string(cx, 1)?) };
+    Ok(match parse(&input, base.as_deref()) {
+        Some(url) => record(cx, &url),
+        None => cx.null(),
+    })
+}
+
+/// `urlSet(href, part, value)`: the record with that part set, or `null` if the setter leaves the URL as it is.
+fn url_set<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
+    let href = args.string(cx, 0)?;
+    let part = Part::from_index(args.id(1)?).ok_or_else(|| OpError::type_error("no such part of a URL"))?;
+    let value = args.string(cx, 2)?;
+    let Ok(mut url) = Url::parse(&href) else { return Ok(cx.null()) };
+    Ok(if set(&mut url, part, &value) { record(cx, &url) } else { cx.null() })
+}
+
+/// The parts that have a setter, numbered as in `js/url.js`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Protocol,
+    Username,
+    Password,
+    Host,
+    Hostname,
+    Port,
+    Pathname,
+    Search,
+    Hash,
+}
+
+impl Part {
+    fn from_index(index: u64) -> Option<Part> {
+        const PARTS: [Part; 9] = [
+            Part::Protocol,
+            Part::Username,
+            Part::Password,
+            Part::Host,
+            Part::Hostname,
+            Part::Port,
+            Part::Pathname,
+            Part::Search,
+            Part::Hash,
+        ];
+        PARTS.get(usize::try_from(index).ok()?).copied()
+    }
+}
+
+fn parse(input: &str, base: Option<&str>) -> Option<Url> {
+    match base {
+        None => Url::parse(input).ok(),
+        Some(base) => Url::parse(base).ok()?.join(input).ok(),
+    }
+}
+
+/// Whether the part was set.
+fn set(url: &mut Url, part: Part, value: &str) -> bool {
+    match part {
+        Part::Protocol => quirks::set_protocol(url, value).is_ok(),
+        Part::Username => quirks::set_username(url, value).is_ok(),
+        Part::Password => quirks::set_password(url, value).is_ok(),
+        Part::Host => quirks::set_host(url, value).is_ok(),
+        Part::Hostname => quirks::set_hostname(url, value).is_ok(),
+        Part::Port => quirks::set_port(url, value).is_ok(),
+        Part::Pathname => {
+            quirks::set_pathname(url, value);
+            true
+        }
+        Part::Search => {
+            quirks::set_search(url, value);
+            true
+        }
+        Part::Hash => {
+            quirks::set_hash(url, value);
+            true
+        }
+    }
+}
+
+/// Offsets of a URL's parts: after the scheme's colon, username, host, path, query.
+fn offsets(url: &Url) -> [usize; 8] {
+    let at = |position| url[..position].len();
+    [
+        at(Position::AfterScheme) + 1,
+        at(Position::BeforeUsername),
+        at(Position::AfterUsername),
+        at(Position::BeforeHost),
+        at(Position::AfterHost),
+        at(Position::BeforePath),
+        at(Position::AfterPath),
+        at(Position::AfterQuery),
+    ]
+}
+
+fn record<'s>(cx: &mut Scope<'s, '_>, url: &Url) -> Value<'s> {
+    let mut items = [cx.undefined(); 11];
+    items[0] = cx.string(url.as_str());
+    for (item, offset) in items[1..9].iter_mut().zip(offsets(url)) {
+        *item = cx.id(offset as u64);
+    }
+    items[9] = cx.string(quirks::port(url));
+    items[10] = cx.string(&quirks::origin(url));
+    cx.array(&items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The parts as JavaScript cuts them: protocol, username, between, hostname, path, search, hash.
+    fn cut(text: &str) -> [String; 7] {
+        let url = parse(text, None).expect("a URL");
+        let at = offsets(&url);
+        let slice = |from: usize, to: usize| url.as_str()[from..to].to_owned();
+        [
+            slice(0, at[0]),
+            slice(at[1], at[2]),
+            slice(at[2], at[3]),
+            slice(at[3], at[4]),
+            slice(at[5], at[6]),
+            slice(at[6], at[7]),
+            slice(at[7], url.as_str().len()),
+        ]
+    }
+
+    #[test]
+    fn offsets_cut_the_parts() {
+        assert_eq!(cut("https://u:p@h:81/a?b#c"), ["https:", "u", ":p@", "h", "/a", "?b", "#c"]);
+        assert_eq!(cut("https://u@h/"), ["https:", "u", "@", "h", "/", "", ""]);
+        assert_eq!(cut("http://[::1]:8080/x"), ["http:", "", "", "[::1]", "/x", "", ""]);
+        assert_eq!(cut("mailto:a@b?x"), ["mailto:", "", "", "", "a@b", "?x", ""]);
+        assert_eq!(cut("file:///C:/x"), ["file:", "", "", "", "/C:/x", "", ""]);
+        assert_eq!(cut("web+demo:/.//not-a-host/"), ["web+demo:", "", "", "", "//not-a-host/", "", ""]);
+    }
+
+    #[test]
+    fn hrefs_are_ascii() {
+        for text in ["https://bücher.example/ä?ö#ü", "data:ä", "x:/ä", "https://h/\u{1f600}"] {
+            assert!(parse(text, None).is_some_and(|url| url.as_str().is_ascii()), "{text}");
+        }
+    }
+
+    #[test]
+    fn base_is_used_or_refused() {
+        assert_eq!(parse("../x", Some("http://h/a/b/c")).map(String::from), Some("http://h/a/x".into()));
+        assert_eq!(parse("x", Some("no base")), None);
+        assert_eq!(parse("x", None), None);
+    }
+
+    #[test]
+    fn setters_say_whether_they_did() {
+        let mut url = parse("https://h/", None).expect("a URL");
+        assert!(set(&mut url, Part::Port, "8080"));
+        assert!(set(&mut url, Part::Search, "a b"));
+        assert_eq!(url.as_str(), "https://h:8080/?a%20b");
+        assert!(!set(&mut url, Part::Host, "a b"));
+        assert_eq!(url.as_str(), "https://h:8080/?a%20b");
+        assert_eq!(Part::from_index(9), None);
+    }
+}
