@@ -10,6 +10,7 @@ pub mod client;
 pub mod command;
 pub mod load;
 pub mod machine;
+pub mod peers;
 pub mod process;
 pub mod report;
 pub mod stack;

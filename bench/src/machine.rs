@@ -15,6 +15,22 @@ pub fn cores() -> Vec<usize> {
     }
 }
 
+/// A core for a server and one for its load, of different physical cores if there are such.
+pub fn two_cores() -> Option<(usize, usize)> {
+    let cores = cores();
+    let (first, rest) = cores.split_first()?;
+    let load = rest.iter().find(|core| !share_a_core(*first, **core)).or(rest.first())?;
+    Some((*first, *load))
+}
+
+/// Whether two logical cores are threads of one physical core, as far as the kernel says.
+pub fn share_a_core(one: usize, other: usize) -> bool {
+    let siblings = |core: usize| {
+        std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")).ok()
+    };
+    one == other || siblings(one).is_some_and(|list| siblings(other).is_some_and(|same| same == list))
+}
+
 /// Lets the calling thread, and processes it starts, run on these cores only.
 pub fn pin_thread(cores: &[usize]) -> anyhow::Result<()> {
     let mut set = CpuSet::new();

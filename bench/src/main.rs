@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bench::command::{Verdict, load_test};
+use bench::command::{Verdict, hello, load_test};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -15,11 +15,13 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     LoadTest(load_test::Arguments),
+    Hello(hello::Arguments),
 }
 
 fn main() -> ExitCode {
     let verdict = match &Cli::parse().command {
         Command::LoadTest(arguments) => load_test::run(arguments),
+        Command::Hello(arguments) => hello::run(arguments),
     };
     match verdict {
         Ok(Verdict::Kept) => ExitCode::SUCCESS,
