@@ -1,7 +1,7 @@
 //! `cargo xtask dev`: a control plane, a node and one Worker on this machine, until Ctrl-C.
 //!
 //! Owns: the order of things (control plane, account, the node's identity, node, deployment, first answer), the folder
-//! `.dev` of the checkout where all of it keeps its data between runs, and the order of stopping (logs, node, control plane).
+//! `.dev` of the checkout where all of it keeps its data between runs, and the order of stopping (log stream, node, control plane).
 //! It does nothing that an operator could not do by hand with the three binaries, and nothing behind the API's back.
 //! Every wait has a deadline; a process that ends early ends the whole with its last words.
 
@@ -15,7 +15,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time for a process to stop by itself; the node drains its connections in it.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Between two attempts to follow the Worker's log.
+const TAIL_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Between two looks at signals and processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -192,9 +195,7 @@ impl Platform {
         }
 
         let mut tail = self.selvage(api, &credentials);
-        tail.args(["tail", "--name", name]);
-        self.processes.push(Process::start("worker", &mut tail)?);
-        self.watch()
+        self.watch(tail.args(["tail", "--name", name]))
     }
 
     fn start_control(&mut self, arguments: &Arguments) -> Result<(SocketAddr, SocketAddr)> {
@@ -278,22 +279,33 @@ impl Platform {
         serde_json::from_str(&said).context("reading the answer of `selvage deploy`")
     }
 
-    /// Stays until a signal comes (fine) or a server ends (not fine). The log stream is started again when it breaks off.
-    fn watch(&mut self) -> Result<()> {
+    /// Shows the Worker's log until a signal comes (fine) or a server ends (not fine). The log stream is started again when it
+    /// breaks off.
+    fn watch(&mut self, tail: &mut Command) -> Result<()> {
+        let mut stream = Some(Process::start("worker", tail)?);
+        let mut again_at = Instant::now();
         while !self.signals.interrupted() {
             for process in &mut self.processes {
-                if let Some(status) = process.ended()?
-                    && process.name() != "worker"
-                {
+                if let Some(status) = process.ended()? {
                     bail!("{} ended by itself: {status}", process.name());
                 }
+            }
+            let broke_off = match &mut stream {
+                Some(running) => running.ended()?.is_some(),
+                None => false,
+            };
+            if broke_off {
+                stream = None;
+                again_at = Instant::now() + TAIL_RETRY_INTERVAL;
+            } else if stream.is_none() && Instant::now() >= again_at {
+                stream = Some(Process::start("worker", tail)?);
             }
             std::thread::sleep(POLL_INTERVAL);
         }
         Ok(())
     }
 
-    /// Stops what runs, the latest first: the log stream, the node, which drains, the control plane.
+    /// Stops what runs, the latest first: the node, which drains, then the control plane.
     fn stop(&mut self) {
         self.signals.rearm();
         while let Some(process) = self.processes.pop() {

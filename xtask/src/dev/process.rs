@@ -90,9 +90,7 @@ impl Process {
         let deadline = Instant::now() + timeout;
         while Instant::now() < deadline && !signals.interrupted() {
             match self.ended() {
-                Ok(Some(status)) if status.success() || self.name == "worker" => {
-                    return say("dev", format!("{} stopped", self.name));
-                }
+                Ok(Some(status)) if status.success() => return say("dev", format!("{} stopped", self.name)),
                 Ok(Some(status)) => return warn("dev", format!("{} stopped badly: {status}", self.name)),
                 Ok(None) => thread::sleep(POLL_INTERVAL),
                 Err(_) => break,
