@@ -1,0 +1,51 @@
+//! The node's own answers: short text, nothing of the tenant's code in them.
+
+use h1::Reject;
+use worker_api::event::Failure;
+
+/// An answer that no Worker gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Canned {
+    pub(crate) status: u16,
+    /// Label in metrics.
+    pub(crate) label: &'static str,
+    pub(crate) text: &'static str,
+}
+
+impl Canned {
+    pub(crate) const NOT_FOUND: Canned =
+        Canned { status: 404, label: "no_route", text: "404: no Worker is deployed at this address\n" };
+    pub(crate) const PAUSED: Canned = Canned { status: 503, label: "paused", text: "503: this deployment is paused\n" };
+    pub(crate) const NO_CONFIGURATION: Canned =
+        Canned { status: 503, label: "no_configuration", text: "503: no configuration yet\n" };
+    pub(crate) const START_FAILED: Canned =
+        Canned { status: 500, label: "start_failed", text: "500: the Worker failed to start\n" };
+    pub(crate) const START_LIMITED: Canned =
+        Canned { status: 503, label: "start_limited", text: "503: the Worker exceeded a limit while starting\n" };
+    pub(crate) const UNAVAILABLE: Canned =
+        Canned { status: 503, label: "unavailable", text: "503: the Worker is not available on this node\n" };
+    pub(crate) const INVALID_RESPONSE: Canned =
+        Canned { status: 500, label: "invalid_response", text: "500: the Worker gave an invalid response\n" };
+
+    /// The answer to `OPTIONS *`.
+    pub(crate) const OPTIONS: Canned = Canned { status: 200, label: "options", text: "" };
+
+    /// The answer to a request that the Worker failed.
+    pub(crate) fn of_failure(why: Failure) -> Canned {
+        let text = match why {
+            Failure::Exception => "500: the Worker threw an exception\n",
+            Failure::Hung => "500: the Worker would never have answered\n",
+            Failure::NotAResponse => "500: the Worker gave no response\n",
+            Failure::CpuLimit => "503: the Worker exceeded its CPU time limit\n",
+            Failure::MemoryLimit => "503: the Worker exceeded its memory limit\n",
+            Failure::Condemned => "503: the Worker was stopped\n",
+            Failure::Overloaded => "503: the Worker has too many requests\n",
+        };
+        Canned { status: why.status(), label: why.label(), text }
+    }
+
+    /// The answer to a request that is refused.
+    pub(crate) fn of_reject(reject: Reject) -> Canned {
+        Canned { status: reject.status(), label: "rejected", text: reject.text() }
+    }
+}

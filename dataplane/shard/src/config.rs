@@ -1,0 +1,110 @@
+//! What an operator or a test may set, with the limits of [`base::limits`] as defaults, and the shard's own bounds.
+
+use base::limits;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Workers in one shard; the least recently used idle one makes room for the next.
+pub const WORKERS_PER_SHARD_MAX: usize = 1_024;
+/// A Worker without a request for so long is dropped, ns.
+pub const WORKER_IDLE_NS: u64 = 600 * limits::S_NS;
+/// First wait after a Worker failed to start, ns; doubled with each failure.
+pub const START_BACKOFF_NS: u64 = limits::S_NS;
+/// Longest wait after failures to start, ns.
+pub const START_BACKOFF_MAX_NS: u64 = 60 * limits::S_NS;
+/// Period of a shard's ticker: the resolution of connection time limits and the delay of a drain.
+pub const TICK: Duration = Duration::from_millis(50);
+/// Bytes that one read takes from a socket at most: the body window.
+pub const READ_BYTES_MAX: usize = limits::BODY_WINDOW_BYTES;
+/// Bytes read ahead of the request that is being answered; past it the socket is left alone.
+pub const READ_AHEAD_BYTES_MAX: usize = 16 * limits::KIB;
+/// Unsent response bytes past which no more of the response is asked of the Worker, and no pipelined request is begun.
+pub const WRITE_BEHIND_BYTES: usize = limits::BODY_WINDOW_BYTES;
+/// A body up to this size is copied behind its head and sent with it; a larger one is sent from where it is.
+pub const BODY_COPY_BYTES_MAX: usize = 16 * limits::KIB;
+/// Buffers of a waiting connection that are larger are given back.
+pub const BUFFER_KEEP_BYTES: usize = 4 * limits::KIB;
+/// Rest of a request body that is read and dropped to keep a connection, bytes; a longer rest costs the connection.
+pub const DISCARD_BYTES_MAX: u64 = 256 * limits::KIB as u64;
+/// How long a closing connection reads on, so that the peer sees the answer and not a reset.
+pub const LINGER_NS: u64 = 2 * limits::S_NS;
+/// Idle outbound connections to one origin.
+pub const POOL_IDLE_PER_ORIGIN_MAX: usize = 32;
+/// Idle outbound connections of a shard.
+pub const POOL_IDLE_MAX: usize = 512;
+/// An idle outbound connection is closed after so long, ns.
+pub const POOL_IDLE_NS: u64 = 60 * limits::S_NS;
+/// Name to address, TCP and TLS: from the start of an outbound request to a connection, ns.
+pub const CONNECT_TIMEOUT_NS: u64 = 10 * limits::S_NS;
+/// Request sent to response head, outbound, ns.
+pub const FETCH_HEAD_TIMEOUT_NS: u64 = 100 * limits::S_NS;
+/// Life of a resolved name, ns.
+pub const DNS_TTL_NS: u64 = 10 * limits::S_NS;
+/// Resolved names of a shard.
+pub const DNS_NAMES_MAX: usize = 1_024;
+/// Length of the queue of connections that wait to be accepted.
+pub const LISTEN_BACKLOG: i32 = 4_096;
+/// Restarts of one shard before its node gives it up.
+pub const SHARD_RESTARTS_MAX: u32 = 16;
+
+const _: () = assert!(READ_AHEAD_BYTES_MAX < READ_BYTES_MAX);
+const _: () = assert!(BODY_COPY_BYTES_MAX <= WRITE_BEHIND_BYTES);
+const _: () = assert!(POOL_IDLE_PER_ORIGIN_MAX <= POOL_IDLE_MAX);
+
+/// Settings of a node's shards.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Address of the HTTP listener; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Number of shards; 0 for one per core.
+    pub shards: usize,
+    /// Whether each shard is pinned to a core, while there are enough cores.
+    pub pin: bool,
+    /// Time limits of connections.
+    pub timeouts: Timeouts,
+    /// Open connections of one shard.
+    pub connections_per_shard_max: usize,
+    /// Whether a Worker's `fetch` may reach loopback, private and link-local addresses.
+    pub allow_private_fetch: bool,
+    /// A PEM file with certificate authorities trusted for outbound TLS besides the system's.
+    pub extra_ca: Option<PathBuf>,
+}
+
+/// Time limits of connections, ns.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// First byte of a request to the end of its head.
+    pub head_ns: u64,
+    /// A kept-alive connection without a request.
+    pub idle_ns: u64,
+    /// A read of a body, or a write, that makes no progress.
+    pub stall_ns: u64,
+    /// Begin of a drain to the last connection's end.
+    pub drain_ns: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            head_ns: limits::HEAD_TIMEOUT_NS,
+            idle_ns: limits::IDLE_TIMEOUT_NS,
+            stall_ns: limits::STALL_TIMEOUT_NS,
+            drain_ns: limits::DRAIN_TIMEOUT_NS,
+        }
+    }
+}
+
+impl Default for NodeConfig {
+    fn default() -> NodeConfig {
+        NodeConfig {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            shards: 0,
+            pin: true,
+            timeouts: Timeouts::default(),
+            connections_per_shard_max: limits::CONNECTIONS_PER_SHARD_MAX,
+            allow_private_fetch: false,
+            extra_ca: None,
+        }
+    }
+}

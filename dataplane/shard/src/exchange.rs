@@ -1,0 +1,498 @@
+//! One request and its response: between a connection's buffers and a Worker's mailbox.
+//!
+//! Most requests are answered within the first poll: the Worker's answer lies in the mailbox when the event that brought
+//! the request returns. Else the task sleeps until the mailbox, the socket or the ticker wakes it.
+//!
+//! Back-pressure: a chunk of the response is asked of the Worker only while there is room in the output; bytes of the
+//! request's body are read only when the Worker asked for a chunk, besides a small read-ahead that shows whether the
+//! client is still there.
+
+use crate::canned::Canned;
+use crate::cell::{Delivery, Response, WorkerCell};
+use crate::config::{DISCARD_BYTES_MAX, READ_AHEAD_BYTES_MAX};
+use crate::connection::Connection;
+use crate::shard::Shard;
+use crate::socket::Socket;
+use base::limits::BODY_BYTES_MAX;
+use bytes::Bytes;
+use h1::body::{self, BodyError, Decoded, Decoder};
+use h1::request::RequestHead;
+use h1::response::{self, Body, Context as ResponseContext, SendFraming};
+use h1::{Framing, Reject};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use worker_api::event::{BodyEvent, Event, IncomingBody, MonotonicNs, OutgoingBody, RequestId};
+
+/// What becomes of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// The next request.
+    Next,
+    /// Send what is left and close.
+    Close,
+    /// The same, and drop for a while what the peer still sends.
+    Linger,
+    /// Close at once: the response is broken, or nobody is there.
+    Abort,
+}
+
+/// How far the response is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reply {
+    Waiting,
+    Streaming { framing: SendFraming, left: u64, asked: bool },
+    Complete,
+}
+
+struct Exchange {
+    cell: Rc<WorkerCell>,
+    id: RequestId,
+    context: ResponseContext,
+    started_ns: MonotonicNs,
+    /// The rest of the request's body; none once it is complete.
+    body: Option<Decoder>,
+    /// The Worker waits for a chunk of it.
+    asked: bool,
+    /// The client waits for `100 Continue`.
+    owes_continue: bool,
+    reply: Reply,
+    status: u16,
+    keep_alive: bool,
+    discarded: u64,
+    /// Bytes moved when the time limit was set last.
+    moved: u64,
+}
+
+/// The way out of an exchange from any depth: what becomes of the connection.
+type Step = Result<(), After>;
+
+/// Serves one request.
+pub(crate) async fn run<S: Socket>(shard: &Rc<Shard>, connection: &mut Connection<S>, head: RequestHead) -> After {
+    let now = shard.clock.now();
+    let context = ResponseContext::of(&head, !shard.draining(), shard.clock.date());
+    if head.asterisk {
+        return refuse(shard, connection, &head, &context, Canned::OPTIONS);
+    }
+    let cell = match shard.route(&head) {
+        Ok(cell) => cell,
+        Err(canned) => {
+            shard.metrics.failure(canned.label);
+            return refuse(shard, connection, &head, &context, canned);
+        }
+    };
+    let (body, incoming) = request_body(connection, head.framing);
+    let id = cell.admit();
+    cell.used_ns.set(now.monotonic_ns);
+    let mut exchange = Exchange {
+        cell,
+        id,
+        context,
+        started_ns: now.monotonic_ns,
+        body,
+        asked: false,
+        owes_continue: head.expects_continue,
+        reply: Reply::Waiting,
+        status: 0,
+        keep_alive: false,
+        discarded: 0,
+        moved: 0,
+    };
+    let head =
+        worker_api::event::RequestHead { method: head.method, url: head.url, headers: head.headers, body: incoming };
+    exchange.cell.send_at(shard, now, Event::Request { id, head });
+    poll_fn(|cx| exchange.poll(shard, connection, cx)).await
+}
+
+/// Answers without a Worker. A body that comes with the request costs the connection.
+fn refuse<S: Socket>(
+    shard: &Shard,
+    connection: &mut Connection<S>,
+    head: &RequestHead,
+    context: &ResponseContext,
+    canned: Canned,
+) -> After {
+    let keep_alive = context.keep_alive && head.framing == Framing::None;
+    let context = ResponseContext { keep_alive, ..*context };
+    match connection.answer(shard, canned, &context, 0) {
+        true => After::Next,
+        false => After::Linger,
+    }
+}
+
+/// The request's body: all of it where it is short and here already.
+fn request_body<S: Socket>(connection: &mut Connection<S>, framing: Framing) -> (Option<Decoder>, IncomingBody) {
+    match framing {
+        Framing::None => (None, IncomingBody::Empty),
+        Framing::Length(length) if length <= connection.io.input().len() as u64 => {
+            let length = length as usize;
+            let bytes = Bytes::copy_from_slice(&connection.io.input()[..length]);
+            connection.io.consume(length);
+            (None, IncomingBody::Full(bytes))
+        }
+        _ => (Some(Decoder::new(framing, BODY_BYTES_MAX)), IncomingBody::Stream),
+    }
+}
+
+impl Exchange {
+    fn poll<S: Socket>(
+        &mut self,
+        shard: &Rc<Shard>,
+        connection: &mut Connection<S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<After> {
+        match self.advance(shard, connection, cx) {
+            Ok(()) => Poll::Pending,
+            Err(after) => {
+                self.end(shard, after);
+                if after == After::Abort && !connection.io.flushed() {
+                    connection.io.socket.reset_on_close();
+                }
+                Poll::Ready(after)
+            }
+        }
+    }
+
+    fn advance<S: Socket>(&mut self, shard: &Rc<Shard>, connection: &mut Connection<S>, cx: &mut Context<'_>) -> Step {
+        if connection.watch.expired() {
+            return Err(self.on_timeout(shard, connection));
+        }
+        loop {
+            let delivery = self.cell.take(self.id);
+            let mut progress = !delivery.is_empty();
+            if progress {
+                self.deliver(shard, connection, delivery)?;
+            }
+            if self.reply == Reply::Complete {
+                return self.finish(connection, cx).map_or_else(
+                    || {
+                        self.wait(shard, connection, cx);
+                        Ok(())
+                    },
+                    Err,
+                );
+            }
+            progress |= self.read_body(shard, connection, cx)?;
+            progress |= self.ask_for_more(shard, connection);
+            if progress {
+                continue;
+            }
+            let was_full = !connection.io.may_append();
+            match connection.io.poll_flush(cx) {
+                Poll::Ready(Ok(())) if was_full => continue,
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+                Poll::Ready(Err(_)) => return Err(self.gone(shard)),
+            }
+            self.look_for_client(shard, connection, cx)?;
+            self.wait(shard, connection, cx);
+            return Ok(());
+        }
+    }
+
+    /// Carries out what the Worker has said.
+    fn deliver<S: Socket>(&mut self, shard: &Rc<Shard>, connection: &mut Connection<S>, delivery: Delivery) -> Step {
+        if let Some(response) = delivery.response {
+            self.respond(shard, connection, response)?;
+        }
+        if let Some(step) = delivery.body {
+            self.response_body(shard, connection, step)?;
+        }
+        if let Some(why) = delivery.failure {
+            match self.reply {
+                Reply::Waiting => self.answer(shard, connection, Canned::of_failure(why)),
+                Reply::Streaming { .. } => return Err(self.broken(shard, connection)),
+                Reply::Complete => {}
+            }
+        }
+        if delivery.cancels_body {
+            self.asked = false;
+        }
+        if delivery.wants_body {
+            self.asked = true;
+            if std::mem::take(&mut self.owes_continue)
+                && connection.io.input().is_empty()
+                && self.reply == Reply::Waiting
+            {
+                connection.io.output().extend_from_slice(response::CONTINUE);
+            }
+        }
+        Ok(())
+    }
+
+    fn respond<S: Socket>(&mut self, shard: &Rc<Shard>, connection: &mut Connection<S>, response: Response) -> Step {
+        if self.reply != Reply::Waiting {
+            return Ok(());
+        }
+        let body = match &response.body {
+            OutgoingBody::Empty => Body::Known(0),
+            OutgoingBody::Full(bytes) => Body::Known(bytes.len() as u64),
+            OutgoingBody::Stream { length: Some(length) } => Body::Known(*length),
+            OutgoingBody::Stream { length: None } => Body::Unknown,
+        };
+        self.context.date = shard.clock.date();
+        // A client that was not told to send its body may or may not send it: only a close tells the two apart.
+        self.context.keep_alive &= !shard.draining() && !self.owes_continue;
+        let version = [("X-Deployment-Version", &*self.cell.version_header)];
+        let output = connection.io.output();
+        let encoded = response::encode(output, response.status, &response.headers, &version, body, &self.context);
+        let Ok(sent) = encoded else {
+            shard.metrics.failure(Canned::INVALID_RESPONSE.label);
+            self.answer(shard, connection, Canned::INVALID_RESPONSE);
+            self.cell.send(shard, Event::ClientGone { id: self.id });
+            return Ok(());
+        };
+        self.status = response.status;
+        self.keep_alive = sent.keep_alive;
+        self.reply = match (response.body, sent.framing) {
+            (OutgoingBody::Stream { .. }, SendFraming::NoBody) => {
+                // Nobody will read it: the Worker is told as if the client had left.
+                self.cell.send(shard, Event::ClientGone { id: self.id });
+                Reply::Complete
+            }
+            (OutgoingBody::Stream { .. }, framing) => {
+                let left = if let SendFraming::Length(length) = framing { length } else { u64::MAX };
+                Reply::Streaming { framing, left, asked: false }
+            }
+            (OutgoingBody::Full(bytes), SendFraming::Length(_)) => {
+                connection.io.append_body(bytes);
+                Reply::Complete
+            }
+            _ => Reply::Complete,
+        };
+        Ok(())
+    }
+
+    fn response_body<S: Socket>(&mut self, shard: &Rc<Shard>, connection: &mut Connection<S>, step: BodyEvent) -> Step {
+        let Reply::Streaming { framing, left, .. } = self.reply else { return Ok(()) };
+        let output = connection.io.output();
+        match step {
+            BodyEvent::Chunk(bytes) if bytes.len() as u64 > left => return Err(self.broken(shard, connection)),
+            BodyEvent::Chunk(bytes) => {
+                if framing == SendFraming::Chunked && !bytes.is_empty() {
+                    output.reserve(bytes.len() + body::CHUNK_HEAD_BYTES_MAX + body::CHUNK_TAIL.len());
+                    body::push_chunk_head(output, bytes.len());
+                    output.extend_from_slice(&bytes);
+                    output.extend_from_slice(body::CHUNK_TAIL);
+                } else {
+                    output.extend_from_slice(&bytes);
+                }
+                self.reply = Reply::Streaming { framing, left: left - bytes.len() as u64, asked: false };
+            }
+            BodyEvent::End => {
+                match framing {
+                    SendFraming::Chunked => output.extend_from_slice(body::LAST_CHUNK),
+                    SendFraming::Length(_) if left > 0 => return Err(self.broken(shard, connection)),
+                    _ => {}
+                }
+                self.reply = Reply::Complete;
+            }
+            BodyEvent::Failed(_) => return Err(self.broken(shard, connection)),
+        }
+        Ok(())
+    }
+
+    /// The response cannot be completed: the peer must see that it is not complete.
+    fn broken<S: Socket>(&mut self, shard: &Rc<Shard>, connection: &mut Connection<S>) -> After {
+        shard.metrics.failure("broken_body");
+        self.cell.send(shard, Event::ClientGone { id: self.id });
+        if matches!(self.reply, Reply::Streaming { framing: SendFraming::UntilClose, .. }) {
+            connection.io.socket.reset_on_close();
+            return After::Abort;
+        }
+        // What is already written may go: its framing says that more should follow.
+        After::Close
+    }
+
+    /// One of the node's own answers takes the place of the Worker's.
+    fn answer<S: Socket>(&mut self, shard: &Shard, connection: &mut Connection<S>, canned: Canned) {
+        let context = ResponseContext {
+            keep_alive: self.context.keep_alive && self.body.is_none() && !shard.draining(),
+            date: shard.clock.date(),
+            ..self.context
+        };
+        let latency_ns = shard.clock.now_ns().saturating_sub(self.started_ns);
+        self.keep_alive = connection.answer(shard, canned, &context, latency_ns);
+        self.reply = Reply::Complete;
+        self.status = 0;
+    }
+
+    /// Gives the Worker the chunk it waits for, if it is here. Whether something happened.
+    fn read_body<S: Socket>(
+        &mut self,
+        shard: &Rc<Shard>,
+        connection: &mut Connection<S>,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, After> {
+        while self.asked {
+            let Some(decoder) = &mut self.body else {
+                self.asked = false;
+                self.body_event(shard, BodyEvent::End);
+                return Ok(true);
+            };
+            match decoder.decode(connection.io.input()) {
+                Ok(Decoded::Data { skip, len }) => {
+                    let bytes = Bytes::copy_from_slice(&connection.io.input()[skip..skip + len]);
+                    connection.io.consume(skip + len);
+                    self.asked = false;
+                    let ended = decoder.ended();
+                    if ended {
+                        self.body = None;
+                    }
+                    self.body_event(shard, BodyEvent::Chunk(bytes));
+                    if ended {
+                        self.body_event(shard, BodyEvent::End);
+                    }
+                    return Ok(true);
+                }
+                Ok(Decoded::End { used }) => {
+                    connection.io.consume(used);
+                    self.body = None;
+                }
+                Ok(Decoded::More) => {
+                    let used = connection.io.input().len();
+                    connection.io.consume(used);
+                    match connection.io.poll_fill(cx) {
+                        Poll::Ready(Ok(0)) => return Err(self.bad_body(shard, connection, BodyError::Truncated)),
+                        Poll::Ready(Ok(_)) => {}
+                        Poll::Ready(Err(_)) => return Err(self.gone(shard)),
+                        Poll::Pending => return Ok(false),
+                    }
+                }
+                Err(error) => return Err(self.bad_body(shard, connection, error)),
+            }
+        }
+        Ok(false)
+    }
+
+    fn body_event(&self, shard: &Rc<Shard>, body: BodyEvent) {
+        self.cell.send(shard, Event::RequestBody { id: self.id, body });
+    }
+
+    /// The request's body is not what its head said: the request ends, with an answer if there is none yet.
+    fn bad_body<S: Socket>(&mut self, shard: &Rc<Shard>, connection: &mut Connection<S>, error: BodyError) -> After {
+        let reject = match error {
+            BodyError::TooLarge => Reject::BodyTooLarge,
+            BodyError::Malformed(why) => Reject::Malformed(why),
+            BodyError::Truncated => Reject::Malformed("the request body is incomplete"),
+        };
+        self.reject(shard, connection, reject)
+    }
+
+    fn reject<S: Socket>(&mut self, shard: &Rc<Shard>, connection: &mut Connection<S>, reject: Reject) -> After {
+        let unanswered = self.reply == Reply::Waiting;
+        if unanswered {
+            shard.metrics.failure("rejected");
+            self.context.keep_alive = false;
+            self.answer(shard, connection, Canned::of_reject(reject));
+        }
+        self.asked = false;
+        self.body_event(shard, BodyEvent::Failed(reject.text().to_owned()));
+        self.cell.send(shard, Event::ClientGone { id: self.id });
+        if unanswered { After::Linger } else { After::Abort }
+    }
+
+    /// Asks for the next chunk of the response while there is room for it. Whether it was asked for.
+    fn ask_for_more<S: Socket>(&mut self, shard: &Rc<Shard>, connection: &Connection<S>) -> bool {
+        match &mut self.reply {
+            Reply::Streaming { asked, .. } if !*asked && connection.io.may_append() => {
+                *asked = true;
+                self.cell.send(shard, Event::PullResponse { id: self.id });
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Reads a little ahead: what comes is the next request's or the body's, and an error means that the client has
+    /// gone. The end of the client's side alone does not: it may have shut down its half.
+    fn look_for_client<S: Socket>(
+        &mut self,
+        shard: &Rc<Shard>,
+        connection: &mut Connection<S>,
+        cx: &mut Context<'_>,
+    ) -> Step {
+        while !self.asked && !connection.io.read_ended() && connection.io.input().len() < READ_AHEAD_BYTES_MAX {
+            match connection.io.poll_fill(cx) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Err(self.gone(shard)),
+                Poll::Pending => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn gone(&mut self, shard: &Rc<Shard>) -> After {
+        shard.metrics.failure("client_gone");
+        if self.body.is_some() {
+            self.body_event(shard, BodyEvent::Failed("the client has gone".to_owned()));
+        }
+        self.cell.send(shard, Event::ClientGone { id: self.id });
+        After::Abort
+    }
+
+    fn on_timeout<S: Socket>(&mut self, shard: &Rc<Shard>, connection: &mut Connection<S>) -> After {
+        if self.reply == Reply::Waiting && connection.io.may_append() {
+            return self.reject(shard, connection, Reject::Timeout);
+        }
+        self.gone(shard)
+    }
+
+    /// The response is complete: what remains is the rest of the request's body, read and dropped up to a bound.
+    fn finish<S: Socket>(&mut self, connection: &mut Connection<S>, cx: &mut Context<'_>) -> Option<After> {
+        if !self.keep_alive {
+            return Some(if self.body.is_some() { After::Linger } else { After::Close });
+        }
+        while let Some(decoder) = &mut self.body {
+            let used = match decoder.decode(connection.io.input()) {
+                Ok(Decoded::Data { skip, len }) => {
+                    self.discarded += len as u64;
+                    skip + len
+                }
+                Ok(Decoded::End { used }) => {
+                    self.body = None;
+                    used
+                }
+                Ok(Decoded::More) => {
+                    let used = connection.io.input().len();
+                    connection.io.consume(used);
+                    match (connection.io.poll_flush(cx), connection.io.poll_fill(cx)) {
+                        (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Ok(0) | Err(_))) => return Some(After::Close),
+                        (_, Poll::Ready(Ok(_))) => 0,
+                        (_, Poll::Pending) => return None,
+                    }
+                }
+                Err(_) => return Some(After::Linger),
+            };
+            connection.io.consume(used);
+            if self.discarded > DISCARD_BYTES_MAX {
+                return Some(After::Linger);
+            }
+        }
+        Some(After::Next)
+    }
+
+    /// Sleeps until the mailbox, the socket or the ticker has something.
+    fn wait<S: Socket>(&mut self, shard: &Shard, connection: &Connection<S>, cx: &Context<'_>) {
+        let on_peer = !connection.io.flushed() || self.asked || self.reply == Reply::Complete;
+        let moved = connection.io.moved();
+        if !on_peer {
+            connection.watch.clear();
+        } else if !connection.watch.is_set() || moved != self.moved {
+            self.moved = moved;
+            connection.watch.set(shard.clock.recent_ns() + shard.config().timeouts.stall_ns);
+        }
+        connection.watch.remember(cx.waker());
+        self.cell.wait(self.id, cx);
+    }
+
+    fn end(&mut self, shard: &Rc<Shard>, after: After) {
+        if self.status != 0 {
+            let latency_ns = shard.clock.now_ns().saturating_sub(self.started_ns);
+            shard.metrics.response(self.status, latency_ns);
+        }
+        if self.body.take().is_some() && after != After::Abort {
+            self.body_event(shard, BodyEvent::Failed("the request is over".to_owned()));
+        }
+        self.cell.detach(self.id);
+    }
+}

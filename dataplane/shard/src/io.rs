@@ -1,0 +1,173 @@
+//! A connection's buffers: what has been read and not used, what is to be written and not sent.
+//!
+//! Reading goes through one buffer of the shard, so that a waiting connection owns next to nothing.
+
+use crate::config::{BODY_COPY_BYTES_MAX, BUFFER_KEEP_BYTES, READ_BYTES_MAX, WRITE_BEHIND_BYTES};
+use crate::metrics::ShardMetrics;
+use crate::socket::Socket;
+use bytes::Bytes;
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+/// The buffer that all connections of a shard read through: no await lies between filling and emptying it.
+pub(crate) type Scratch = Rc<RefCell<Box<[u8]>>>;
+
+/// A new buffer to read through.
+pub(crate) fn scratch() -> Scratch {
+    Rc::new(RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()))
+}
+
+/// Who is at the other end: what its bytes are counted as.
+#[derive(Clone, Copy)]
+pub(crate) enum Side {
+    Client,
+    Origin,
+}
+
+/// A socket with its two buffers.
+pub(crate) struct Io<S> {
+    pub(crate) socket: S,
+    scratch: Scratch,
+    metrics: Arc<ShardMetrics>,
+    side: Side,
+    input: Vec<u8>,
+    used: usize,
+    output: Vec<u8>,
+    sent: usize,
+    /// A large body, sent after `output`.
+    tail: Bytes,
+    read_ended: bool,
+    /// Bytes moved either way: what a time limit on progress looks at.
+    moved: u64,
+}
+
+impl<S: Socket> Io<S> {
+    pub(crate) fn new(socket: S, side: Side, scratch: Scratch, metrics: Arc<ShardMetrics>) -> Io<S> {
+        Io {
+            socket,
+            scratch,
+            metrics,
+            side,
+            input: Vec::new(),
+            used: 0,
+            output: Vec::new(),
+            sent: 0,
+            tail: Bytes::new(),
+            read_ended: false,
+            moved: 0,
+        }
+    }
+
+    /// What has been read and not used.
+    pub(crate) fn input(&self) -> &[u8] {
+        &self.input[self.used..]
+    }
+
+    /// The first `len` bytes of the input are used.
+    pub(crate) fn consume(&mut self, len: usize) {
+        self.used += len;
+        debug_assert!(self.used <= self.input.len(), "used more than was there");
+        if self.used == self.input.len() {
+            self.used = 0;
+            if self.input.capacity() > BUFFER_KEEP_BYTES {
+                self.input = Vec::new();
+            } else {
+                self.input.clear();
+            }
+        }
+    }
+
+    /// Reads once. 0 when the peer has ended its side, which every later call says again.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.read_ended {
+            return Poll::Ready(Ok(0));
+        }
+        let mut scratch = self.scratch.borrow_mut();
+        let len = ready!(self.socket.poll_read(cx, &mut scratch))?;
+        if len == 0 {
+            self.read_ended = true;
+        }
+        if self.used > 0 {
+            self.input.drain(..self.used);
+            self.used = 0;
+        }
+        self.input.extend_from_slice(&scratch[..len]);
+        self.moved += len as u64;
+        match self.side {
+            Side::Client => self.metrics.bytes_received.add(len as u64),
+            Side::Origin => self.metrics.fetch_bytes_received.add(len as u64),
+        }
+        Poll::Ready(Ok(len))
+    }
+
+    /// Whether the peer has ended its side.
+    pub(crate) fn read_ended(&self) -> bool {
+        self.read_ended
+    }
+
+    /// Where the next response bytes go. Only while [`may_append`](Io::may_append).
+    pub(crate) fn output(&mut self) -> &mut Vec<u8> {
+        debug_assert!(self.tail.is_empty(), "bytes appended behind a body that is not sent");
+        &mut self.output
+    }
+
+    /// Appends a body whole: copied if it is small, kept as it is if not.
+    pub(crate) fn append_body(&mut self, body: Bytes) {
+        if body.len() <= BODY_COPY_BYTES_MAX {
+            self.output.extend_from_slice(&body);
+        } else {
+            self.tail = body;
+        }
+    }
+
+    /// Whether there is room for more response bytes.
+    pub(crate) fn may_append(&self) -> bool {
+        self.tail.is_empty() && self.output.len() - self.sent < WRITE_BEHIND_BYTES
+    }
+
+    /// Whether everything is sent.
+    pub(crate) fn flushed(&self) -> bool {
+        self.output.is_empty() && self.tail.is_empty()
+    }
+
+    /// Bytes moved so far, either way.
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Sends until everything is sent.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.output.len() {
+            let len = ready!(self.socket.poll_write(cx, &self.output[self.sent..]))?;
+            self.count_sent(len)?;
+            self.sent += len;
+        }
+        self.sent = 0;
+        if self.output.capacity() > BUFFER_KEEP_BYTES {
+            self.output = Vec::new();
+        } else {
+            self.output.clear();
+        }
+        while !self.tail.is_empty() {
+            let len = ready!(self.socket.poll_write(cx, &self.tail))?;
+            self.count_sent(len)?;
+            let _ = self.tail.split_to(len);
+        }
+        self.socket.poll_flush(cx)
+    }
+
+    fn count_sent(&mut self, len: usize) -> io::Result<()> {
+        if len == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.moved += len as u64;
+        match self.side {
+            Side::Client => self.metrics.bytes_sent.add(len as u64),
+            Side::Origin => self.metrics.fetch_bytes_sent.add(len as u64),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,241 @@
+//! What a shard counts, and its Prometheus text.
+//!
+//! Every number has one writer, its shard's thread, so that counting is a load and a store without a lock prefix; any
+//! thread may read.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number with one writer.
+#[derive(Default)]
+pub struct Number(AtomicU64);
+
+impl Number {
+    /// Adds to it; by its writer only.
+    pub(crate) fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// Takes from it; by its writer only.
+    pub(crate) fn sub(&self, less: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(less), Ordering::Relaxed);
+    }
+
+    /// Sets it; by its writer only.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Latency buckets: bucket `i` counts up to `2^i` times 16 µs; the last one everything.
+const LATENCY_BUCKETS: usize = 22;
+const LATENCY_UNIT_NS: u64 = 16_000;
+
+/// Ways a request can end without the Worker's own complete answer; the labels of `selvage_failures_total`.
+const FAILURE_LABELS: [&str; 18] = [
+    "exception",
+    "hung",
+    "not_a_response",
+    "cpu_limit",
+    "memory_limit",
+    "condemned",
+    "overloaded",
+    "no_route",
+    "paused",
+    "no_configuration",
+    "start_failed",
+    "start_limited",
+    "unavailable",
+    "invalid_response",
+    "rejected",
+    "client_gone",
+    "broken_body",
+    "other",
+];
+
+/// The numbers of one shard.
+#[derive(Default)]
+#[allow(missing_docs, reason = "each is named and explained where it is rendered")]
+pub struct ShardMetrics {
+    pub requests: [Number; 5],
+    failures: [Number; FAILURE_LABELS.len()],
+    pub connections: Number,
+    pub connections_accepted: Number,
+    pub connections_refused: Number,
+    pub bytes_received: Number,
+    pub bytes_sent: Number,
+    pub workers: Number,
+    pub worker_starts: Number,
+    pub worker_start_failures: Number,
+    pub worker_start_ns: Number,
+    pub worker_evictions: Number,
+    pub worker_cpu_ns: Number,
+    pub fetches: Number,
+    pub fetch_bytes_received: Number,
+    pub fetch_bytes_sent: Number,
+    pub fetch_failures: Number,
+    pub fetch_connections_opened: Number,
+    pub fetch_connections_idle: Number,
+    pub panics: Number,
+    pub restarts: Number,
+    latency: [Number; LATENCY_BUCKETS],
+    latency_sum_ns: Number,
+}
+
+impl ShardMetrics {
+    /// A response of this status was sent after so long.
+    pub(crate) fn response(&self, status: u16, latency_ns: u64) {
+        self.requests[usize::from(status / 100).clamp(1, 5) - 1].add(1);
+        let units = latency_ns / LATENCY_UNIT_NS;
+        let bucket = (u64::BITS - units.leading_zeros()) as usize;
+        self.latency[bucket.min(LATENCY_BUCKETS - 1)].add(1);
+        self.latency_sum_ns.add(latency_ns);
+    }
+
+    /// A request ended badly.
+    pub(crate) fn failure(&self, label: &str) {
+        let at = FAILURE_LABELS.iter().position(|known| *known == label).unwrap_or(FAILURE_LABELS.len() - 1);
+        self.failures[at].add(1);
+    }
+
+    /// Failures of that label so far.
+    pub fn failures(&self, label: &str) -> u64 {
+        FAILURE_LABELS.iter().position(|known| *known == label).map_or(0, |at| self.failures[at].get())
+    }
+}
+
+/// The numbers of all shards of a node.
+#[derive(Clone)]
+pub struct Metrics(Arc<[Arc<ShardMetrics>]>);
+
+/// Reads one number of a shard.
+type Reader = fn(&ShardMetrics) -> u64;
+
+const COUNTERS: [(&str, &str, &str, Reader); 19] = [
+    ("connections", "gauge", "Open client connections.", |m| m.connections.get()),
+    ("connections_accepted_total", "counter", "Client connections accepted.", |m| m.connections_accepted.get()),
+    ("connections_refused_total", "counter", "Client connections closed at accept, over the limit.", |m| {
+        m.connections_refused.get()
+    }),
+    ("received_bytes_total", "counter", "Bytes read from clients.", |m| m.bytes_received.get()),
+    ("sent_bytes_total", "counter", "Bytes written to clients.", |m| m.bytes_sent.get()),
+    ("workers", "gauge", "Workers that are up.", |m| m.workers.get()),
+    ("worker_starts_total", "counter", "Workers started.", |m| m.worker_starts.get()),
+    ("worker_start_failures_total", "counter", "Workers that failed to start.", |m| m.worker_start_failures.get()),
+    ("worker_start_nanoseconds_total", "counter", "Time spent starting Workers.", |m| m.worker_start_ns.get()),
+    ("worker_evictions_total", "counter", "Workers dropped for room, idleness or replacement.", |m| {
+        m.worker_evictions.get()
+    }),
+    ("worker_cpu_nanoseconds_total", "counter", "CPU time of requests in Workers.", |m| m.worker_cpu_ns.get()),
+    ("fetches_total", "counter", "Outbound requests.", |m| m.fetches.get()),
+    ("fetch_received_bytes_total", "counter", "Bytes read from origins.", |m| m.fetch_bytes_received.get()),
+    ("fetch_sent_bytes_total", "counter", "Bytes written to origins.", |m| m.fetch_bytes_sent.get()),
+    ("fetch_failures_total", "counter", "Outbound requests that failed before a response.", |m| m.fetch_failures.get()),
+    ("fetch_connections_opened_total", "counter", "Outbound connections opened.", |m| m.fetch_connections_opened.get()),
+    ("fetch_connections_idle", "gauge", "Outbound connections waiting for use.", |m| m.fetch_connections_idle.get()),
+    ("panics_total", "counter", "Panics caught in one connection or Worker.", |m| m.panics.get()),
+    ("shard_restarts_total", "counter", "Restarts of a shard after a panic of its executor.", |m| m.restarts.get()),
+];
+
+impl Metrics {
+    pub(crate) fn new(shards: usize) -> Metrics {
+        Metrics((0..shards).map(|_| Arc::new(ShardMetrics::default())).collect())
+    }
+
+    /// The numbers of each shard.
+    pub fn shards(&self) -> &[Arc<ShardMetrics>] {
+        &self.0
+    }
+
+    /// All numbers in the Prometheus text format (version 0.0.4).
+    pub fn render(&self) -> String {
+        let mut out = String::with_capacity(16 * 1024);
+        for (name, kind, help, read) in COUNTERS {
+            header(&mut out, name, kind, help);
+            for (shard, metrics) in self.0.iter().enumerate() {
+                let _ = writeln!(out, "selvage_{name}{{shard=\"{shard}\"}} {}", read(metrics));
+            }
+        }
+        header(&mut out, "responses_total", "counter", "Responses by class of status.");
+        for (shard, metrics) in self.0.iter().enumerate() {
+            for (class, number) in metrics.requests.iter().enumerate() {
+                let class = class + 1;
+                let _ =
+                    writeln!(out, "selvage_responses_total{{shard=\"{shard}\",class=\"{class}xx\"}} {}", number.get());
+            }
+        }
+        header(&mut out, "failures_total", "counter", "Requests without a Worker's own complete answer, by cause.");
+        for (shard, metrics) in self.0.iter().enumerate() {
+            for (label, number) in FAILURE_LABELS.iter().zip(&metrics.failures) {
+                let _ = writeln!(out, "selvage_failures_total{{shard=\"{shard}\",cause=\"{label}\"}} {}", number.get());
+            }
+        }
+        self.render_latency(&mut out);
+        out
+    }
+
+    fn render_latency(&self, out: &mut String) {
+        header(
+            out,
+            "response_seconds",
+            "histogram",
+            "From a request's head to the end of its response, ready to be sent.",
+        );
+        for (shard, metrics) in self.0.iter().enumerate() {
+            let mut total = 0;
+            for (bucket, number) in metrics.latency.iter().enumerate() {
+                total += number.get();
+                let line = if bucket + 1 == LATENCY_BUCKETS {
+                    "+Inf".to_owned()
+                } else {
+                    format!("{}", (LATENCY_UNIT_NS << bucket) as f64 / 1e9)
+                };
+                let _ = writeln!(out, "selvage_response_seconds_bucket{{shard=\"{shard}\",le=\"{line}\"}} {total}");
+            }
+            let sum = metrics.latency_sum_ns.get() as f64 / 1e9;
+            let _ = writeln!(out, "selvage_response_seconds_sum{{shard=\"{shard}\"}} {sum}");
+            let _ = writeln!(out, "selvage_response_seconds_count{{shard=\"{shard}\"}} {total}");
+        }
+    }
+}
+
+fn header(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP selvage_{name} {help}\n# TYPE selvage_{name} {kind}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_fall_into_cumulative_buckets() {
+        let metrics = Metrics::new(1);
+        for latency_ns in [0, 15_999, 16_000, 40_000, u64::MAX / 2] {
+            metrics.shards()[0].response(200, latency_ns);
+        }
+        let text = metrics.render();
+        for line in [
+            "selvage_response_seconds_bucket{shard=\"0\",le=\"0.000016\"} 2",
+            "selvage_response_seconds_bucket{shard=\"0\",le=\"0.000032\"} 3",
+            "selvage_response_seconds_bucket{shard=\"0\",le=\"0.000064\"} 4",
+            "selvage_response_seconds_bucket{shard=\"0\",le=\"+Inf\"} 5",
+            "selvage_responses_total{shard=\"0\",class=\"2xx\"} 5",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_failures_are_other() {
+        let metrics = ShardMetrics::default();
+        metrics.failure("cpu_limit");
+        metrics.failure("never heard of");
+        assert_eq!((metrics.failures("cpu_limit"), metrics.failures("other")), (1, 1));
+    }
+}

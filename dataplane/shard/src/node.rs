@@ -1,0 +1,221 @@
+//! A node's shards: their sockets, threads and supervisors.
+//!
+//! **When a shard panics.** A panic in a connection's or an outbound request's task is caught there: the connection ends,
+//! the Worker that the panic passed through is given up, the shard goes on. A panic anywhere else on the shard's thread
+//! ends its executor; its supervisor, a thread that does nothing else, then starts the shard again on a new thread with
+//! an empty Worker table, up to `SHARD_RESTARTS_MAX` times, waiting longer each time. The listening socket stays open
+//! throughout, so that connections wait instead of being refused. Other shards notice nothing.
+
+use crate::config::{NodeConfig, SHARD_RESTARTS_MAX};
+use crate::log::LogSink;
+use crate::metrics::{Metrics, ShardMetrics};
+use crate::outbound;
+use crate::shard::{self, Common, Shard};
+use crate::{listener, shard::panic_text};
+use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
+use plane_abi::plane::Plane;
+use std::mem::{size_of, zeroed};
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use std::{io, thread};
+use worker_api::Engine;
+
+/// Entries of each of an executor's rings.
+const RING_ENTRIES: usize = 512;
+/// Bytes that glommio registers for disk reads; shards do none, and this is its least.
+const IO_MEMORY_BYTES: usize = 64 * 1024;
+/// How long tasks run before the executor looks at its rings again.
+const PREEMPT: Duration = Duration::from_millis(2);
+/// Threads per shard that resolve names.
+const BLOCKING_THREADS: usize = 4;
+/// Wait before a shard is started again; doubled each time.
+const RESTART_WAIT: Duration = Duration::from_millis(50);
+const RESTART_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The HTTP listener.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, #[source] io::Error),
+    /// The certificate authorities for outbound TLS.
+    #[error("cannot read the certificate authorities: {0}")]
+    Authorities(#[source] io::Error),
+    /// A thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
+    /// A shard's executor: io_uring, or the limit of locked memory.
+    #[error("cannot start the executor of shard {shard}: {message}")]
+    Executor {
+        /// Which shard.
+        shard: usize,
+        /// What glommio says.
+        message: String,
+    },
+}
+
+/// A running node: its shards serve until [`drain`](Node::drain).
+pub struct Node {
+    address: SocketAddr,
+    common: Arc<Common>,
+    metrics: Metrics,
+    supervisors: Vec<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Opens the listeners and starts the shards; returns when all of them serve.
+    ///
+    /// The engine must have been made on the main thread before, as `worker_api::Engine` says.
+    pub fn start(config: NodeConfig, engine: Engine, plane: Plane, log: Arc<dyn LogSink>) -> Result<Node, StartError> {
+        let cores = allowed_cores();
+        let shards = if config.shards == 0 { cores.len().max(1) } else { config.shards };
+        let pin = config.pin && shards <= cores.len();
+        let (address, listeners) =
+            listener::open(config.listen, shards).map_err(|error| StartError::Listen(config.listen, error))?;
+        let tls = outbound::client_config(config.extra_ca.as_deref()).map_err(StartError::Authorities)?;
+        let origin = Instant::now();
+        let draining = AtomicBool::new(false);
+        let common = Arc::new(Common { config, engine, plane, log, tls, origin, draining });
+        let metrics = Metrics::new(shards);
+        let (up, ups) = mpsc::channel();
+        let mut supervisors = Vec::with_capacity(shards);
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let seat = Seat {
+                index,
+                core: pin.then(|| cores[index]),
+                common: common.clone(),
+                metrics: metrics.shards()[index].clone(),
+                listener: Arc::new(listener),
+            };
+            let up = up.clone();
+            let supervisor = thread::Builder::new().name(format!("supervise-{index}"));
+            supervisors.push(supervisor.spawn(move || supervise(&seat, up)).map_err(StartError::Thread)?);
+        }
+        drop(up);
+        let node = Node { address, common, metrics, supervisors };
+        for _ in 0..shards {
+            let failure = match ups.recv() {
+                Ok(Ok(())) => continue,
+                Ok(Err((shard, message))) => StartError::Executor { shard, message },
+                Err(_) => StartError::Executor { shard: 0, message: "a shard ended while starting".to_owned() },
+            };
+            node.drain();
+            return Err(failure);
+        }
+        Ok(node)
+    }
+
+    /// Where the node listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Number of shards.
+    pub fn shards(&self) -> usize {
+        self.supervisors.len()
+    }
+
+    /// The node's numbers; valid after the node has gone, too.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
+    /// Ends listening, lets requests in flight finish within the drain's time limit, closes idle connections.
+    pub fn drain(&self) {
+        self.common.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until all shards have ended. They do so only after a [`drain`](Node::drain).
+    pub fn join(self) {
+        for supervisor in self.supervisors {
+            if supervisor.join().is_err() {
+                tracing::error!("a supervisor panicked");
+            }
+        }
+    }
+}
+
+/// What one shard needs to start, and to start again.
+struct Seat {
+    index: usize,
+    core: Option<usize>,
+    common: Arc<Common>,
+    metrics: Arc<ShardMetrics>,
+    listener: Arc<StdListener>,
+}
+
+type Up = mpsc::Sender<Result<(), (usize, String)>>;
+
+/// Runs a shard on a thread of its own, again and again while it panics.
+fn supervise(seat: &Seat, up: Up) {
+    let mut up = Some(up);
+    let mut wait = RESTART_WAIT;
+    for restarts in 0..=SHARD_RESTARTS_MAX {
+        let ended = thread::scope(|scope| {
+            let shard = thread::Builder::new().name(format!("shard-{}", seat.index));
+            shard.spawn_scoped(scope, || run(seat, up.take())).map(|thread| thread.join())
+        });
+        match ended {
+            Ok(Ok(())) => return,
+            Ok(Err(panic)) => {
+                let panic = panic_text(panic.as_ref());
+                tracing::error!(shard = seat.index, restarts, panic, "a shard's executor panicked");
+            }
+            Err(error) => tracing::error!(shard = seat.index, restarts, %error, "a shard's thread did not start"),
+        }
+        if seat.common.draining.load(Ordering::Relaxed) {
+            return;
+        }
+        thread::sleep(wait);
+        wait = (wait * 2).min(RESTART_WAIT_MAX);
+        // The shard's thread has ended: this one writes its numbers meanwhile.
+        seat.metrics.restarts.add(1);
+        seat.metrics.connections.set(0);
+        seat.metrics.workers.set(0);
+    }
+    tracing::error!(shard = seat.index, "a shard panicked too often and is given up");
+}
+
+/// A shard's thread.
+fn run(seat: &Seat, up: Option<Up>) {
+    let placement = seat.core.map_or(Placement::Unbound, Placement::Fixed);
+    let executor = LocalExecutorBuilder::new(placement)
+        .name("shard")
+        .io_memory(IO_MEMORY_BYTES)
+        .ring_depth(RING_ENTRIES)
+        .preempt_timer(PREEMPT)
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
+        .make();
+    let executor = match (executor, up) {
+        (Ok(executor), up) => {
+            if let Some(up) = up {
+                let _ = up.send(Ok(()));
+            }
+            executor
+        }
+        (Err(error), Some(up)) => {
+            let _ = up.send(Err((seat.index, error.to_string())));
+            return;
+        }
+        (Err(error), None) => panic!("the executor cannot be made again: {error}"),
+    };
+    executor.run(async {
+        let shard = Shard::new(seat.index, seat.common.clone(), seat.metrics.clone());
+        shard::run(shard, &seat.listener).await;
+    });
+}
+
+/// The cores that this process may run on.
+fn allowed_cores() -> Vec<usize> {
+    // SAFETY: a set of bits, for which all zeroes is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { zeroed() };
+    // SAFETY: `set` is a whole set of the size given, written during the call only; 0 is the calling thread.
+    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) } != 0 {
+        return Vec::new();
+    }
+    // SAFETY: reads a bit of `set`, whose size bounds the index.
+    (0..libc::CPU_SETSIZE as usize).filter(|core| unsafe { libc::CPU_ISSET(*core, &set) }).collect()
+}

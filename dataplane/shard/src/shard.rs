@@ -1,0 +1,167 @@
+//! What the tasks of one shard share: configuration, clock, Workers, numbers, outbound connections.
+
+use crate::canned::Canned;
+use crate::cell::WorkerCell;
+use crate::clock::Clock;
+use crate::config::{NodeConfig, TICK};
+use crate::io::Scratch;
+use crate::log::LogSink;
+use crate::metrics::ShardMetrics;
+use crate::outbound::Outbound;
+use crate::watch::Watches;
+use crate::worker_timers::{self, WorkerTimers};
+use crate::workers::Workers;
+use crate::{io, listener};
+use glommio::timer::Timer;
+use h1::request::RequestHead;
+use plane_abi::Status;
+use plane_abi::plane::{Plane, PlaneReader};
+use std::cell::{Cell, RefCell};
+use std::net::TcpListener as StdListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use worker_api::Engine;
+
+/// Ticks between two sweeps of Workers and idle outbound connections.
+const SWEEP_TICKS: u64 = 20;
+
+/// What a shard is made from; shared by all shards of a node.
+pub(crate) struct Common {
+    pub(crate) config: NodeConfig,
+    pub(crate) engine: Engine,
+    pub(crate) plane: Plane,
+    pub(crate) log: Arc<dyn LogSink>,
+    pub(crate) tls: Arc<rustls::ClientConfig>,
+    pub(crate) origin: Instant,
+    pub(crate) draining: AtomicBool,
+}
+
+/// One shard's state. Never leaves its thread.
+pub(crate) struct Shard {
+    pub(crate) index: usize,
+    pub(crate) common: Arc<Common>,
+    pub(crate) engine: Engine,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<ShardMetrics>,
+    pub(crate) log: Arc<dyn LogSink>,
+    pub(crate) watches: Rc<Watches>,
+    pub(crate) worker_timers: WorkerTimers,
+    pub(crate) outbound: Outbound,
+    pub(crate) scratch: Scratch,
+    pub(crate) connections: Cell<usize>,
+    plane: RefCell<PlaneReader>,
+    workers: RefCell<Workers>,
+}
+
+impl Shard {
+    pub(crate) fn new(index: usize, common: Arc<Common>, metrics: Arc<ShardMetrics>) -> Rc<Shard> {
+        Rc::new(Shard {
+            index,
+            engine: common.engine.clone(),
+            clock: Clock::new(common.origin),
+            metrics,
+            log: common.log.clone(),
+            watches: Rc::new(Watches::default()),
+            worker_timers: WorkerTimers::new(),
+            outbound: Outbound::new(&common),
+            scratch: io::scratch(),
+            connections: Cell::new(0),
+            plane: RefCell::new(common.plane.reader()),
+            workers: RefCell::new(Workers::new()),
+            common,
+        })
+    }
+
+    pub(crate) fn config(&self) -> &NodeConfig {
+        &self.common.config
+    }
+
+    pub(crate) fn draining(&self) -> bool {
+        self.common.draining.load(Ordering::Relaxed)
+    }
+
+    /// The Worker for a request, by the newest configuration.
+    pub(crate) fn route(&self, head: &RequestHead) -> Result<Rc<WorkerCell>, Canned> {
+        let mut plane = self.plane.borrow_mut();
+        let Some(published) = plane.current() else { return Err(Canned::NO_CONFIGURATION) };
+        let snapshot = published.snapshot();
+        let place =
+            route::lookup(snapshot, head.authority().as_bytes(), head.path().as_bytes()).ok_or(Canned::NOT_FOUND)?;
+        let deployment = snapshot.deployment(place).ok_or(Canned::NOT_FOUND)?;
+        if deployment.status() == Status::Paused {
+            return Err(Canned::PAUSED);
+        }
+        let mut workers = self.workers.borrow_mut();
+        if let Some(cell) = workers.up(published, place) {
+            return Ok(cell.clone());
+        }
+        workers.get(self, published, place, &deployment)
+    }
+
+    /// After a panic was caught on this shard: counts it, and gives up the Worker it passed through, if any.
+    pub(crate) fn after_panic(&self, payload: &(dyn std::any::Any + Send)) {
+        self.metrics.panics.add(1);
+        tracing::error!(shard = self.index, panic = panic_text(payload), "a panic was caught");
+        if let Ok(mut workers) = self.workers.try_borrow_mut() {
+            workers.abandon_broken(self);
+        }
+    }
+
+    fn sweep(&self) {
+        let mut plane = self.plane.borrow_mut();
+        let published = plane.current().map(Arc::as_ref);
+        self.workers.borrow_mut().sweep(self, published);
+        self.outbound.sweep(self);
+    }
+
+    /// Connections and requests that a drain waits for.
+    fn busy(&self) -> bool {
+        self.connections.get() > 0 || self.workers.borrow().in_flight() > 0
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(payload: &(dyn std::any::Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a text")
+}
+
+/// Runs a shard until it has drained. `listener` stays open in the caller's hands if the executor dies.
+pub(crate) async fn run(shard: Rc<Shard>, listener: &StdListener) {
+    let accepting = match listener.try_clone() {
+        Ok(clone) => clone,
+        Err(error) => {
+            tracing::error!(shard = shard.index, %error, "cannot listen");
+            return;
+        }
+    };
+    // A panic in one of these is a panic of the shard: its supervisor sees it.
+    glommio::spawn_local(listener::accept(shard.clone(), accepting)).detach();
+    glommio::spawn_local(worker_timers::run(shard.clone())).detach();
+    let mut ticks = 0u64;
+    let mut drain_until_ns = None;
+    loop {
+        Timer::new(TICK).await;
+        ticks += 1;
+        shard.clock.follow_unix_time();
+        let now_ns = shard.clock.now_ns();
+        shard.watches.tick(now_ns);
+        if ticks.is_multiple_of(SWEEP_TICKS) {
+            shard.sweep();
+        }
+        if !shard.draining() {
+            continue;
+        }
+        let until_ns = *drain_until_ns.get_or_insert_with(|| {
+            listener::close(&shard, listener);
+            shard.watches.wake_all();
+            now_ns + shard.config().timeouts.drain_ns
+        });
+        if !shard.busy() || now_ns >= until_ns {
+            tracing::info!(shard = shard.index, left = shard.connections.get(), "drained");
+            return;
+        }
+    }
+}
