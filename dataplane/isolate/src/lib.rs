@@ -31,6 +31,7 @@ pub use clock::{Ticks, ticks, ticks_to_ns};
 pub use engine::{Engine, EngineError};
 pub use isolate::{Ended, HeapUse, Isolate, IsolateLimits, Turn};
 pub use kind::Kind;
+pub use memory::CountedBytes;
 pub use module::{ModuleError, ModuleState};
 pub use op::{Args, Op, OpError, OpResult, OpTable};
 pub use scope::{CallError, Scope};

@@ -147,6 +147,31 @@ pub(crate) fn adopt(memory: &Arc<Memory>, bytes: Vec<u8>) -> Option<v8::UniqueRe
     Some(unsafe { v8::ArrayBuffer::new_backing_store_from_ptr(data, len, drop_adopted, owner) })
 }
 
+/// Bytes that left the heap and still count as the isolate's, until they are dropped.
+pub struct CountedBytes {
+    bytes: Vec<u8>,
+    memory: Arc<Memory>,
+}
+
+impl CountedBytes {
+    /// Counts bytes that exist already; `None` if they do not fit.
+    pub(crate) fn new(memory: &Arc<Memory>, bytes: Vec<u8>) -> Option<CountedBytes> {
+        memory.reserve(bytes.capacity()).then(|| CountedBytes { bytes, memory: Arc::clone(memory) })
+    }
+}
+
+impl AsRef<[u8]> for CountedBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for CountedBytes {
+    fn drop(&mut self) {
+        self.memory.release(self.bytes.capacity());
+    }
+}
+
 unsafe extern "C" fn drop_adopted(data: *mut c_void, len: usize, owner: *mut c_void) {
     // SAFETY: what `adopt` made with `Arc::into_raw` and `Box::into_raw`, with the same length.
     unsafe {

@@ -19,15 +19,6 @@ pub enum ModuleError {
         /// Column, from 1.
         column: u32,
     },
-    /// Its top level threw.
-    Threw {
-        /// The error as a line of text.
-        message: String,
-        /// Its stack, if it has one.
-        stack: String,
-        /// Where it was thrown: line and column, from 1.
-        place: Option<(u32, u32)>,
-    },
     /// A limit ended it; the turn says which.
     Ended,
 }
@@ -68,10 +59,9 @@ impl<'s> Scope<'s, '_> {
                 });
                 let (line, column) = match request {
                     Some(place) => (place.get_line_number() + 1, place.get_column_number() + 1),
-                    None => (
-                        message.get_line_number(tc).unwrap_or(0).max(1) as i32,
-                        message.get_start_column() as i32 + 1,
-                    ),
+                    None => {
+                        (message.get_line_number(tc).unwrap_or(0).max(1) as i32, message.get_start_column() as i32 + 1)
+                    }
                 };
                 Err(ModuleError::Syntax { message: text, line: line as u32, column: column as u32 })
             }

@@ -119,7 +119,8 @@ impl<'s, 'i> Scope<'s, 'i> {
     /// An array of these.
     pub fn array(&self, items: &[Value<'s>]) -> Value<'s> {
         // SAFETY: `Value` is a transparent wrapper of `Local<Value>`.
-        let items = unsafe { std::slice::from_raw_parts(items.as_ptr().cast::<v8::Local<'s, v8::Value>>(), items.len()) };
+        let items =
+            unsafe { std::slice::from_raw_parts(items.as_ptr().cast::<v8::Local<'s, v8::Value>>(), items.len()) };
         Value(v8::Array::new_with_elements(&self.0, items).into())
     }
 
@@ -242,8 +243,7 @@ impl<'s, 'i> Scope<'s, 'i> {
     }
 
     pub(crate) fn error_object(&self, class: ErrorClass, message: Value<'s>) -> Value<'s> {
-        let message =
-            v8::Local::<v8::String>::try_from(message.0).unwrap_or_else(|_| v8::String::empty(&self.0));
+        let message = v8::Local::<v8::String>::try_from(message.0).unwrap_or_else(|_| v8::String::empty(&self.0));
         Value(match class {
             ErrorClass::Error => v8::Exception::error(&self.0, message),
             ErrorClass::Type => v8::Exception::type_error(&self.0, message),

@@ -58,11 +58,14 @@ impl<'s> Scope<'s, '_> {
         let value = script.and_then(|script| script.run(tc).map(|value| (script, value)));
         let Some((script, value)) = value else {
             let message = tc.message();
-            let text = message.map_or_else(|| "ended".to_owned(), |message| {
-                let line = message.get_line_number(tc).unwrap_or(0);
-                let text = message.get(tc).to_rust_string_lossy(tc);
-                format!("line {line}: {text}")
-            });
+            let text = message.map_or_else(
+                || "ended".to_owned(),
+                |message| {
+                    let line = message.get_line_number(tc).unwrap_or(0);
+                    let text = message.get(tc).to_rust_string_lossy(tc);
+                    format!("line {line}: {text}")
+                },
+            );
             return Err(ScriptError { message: text });
         };
         if cached.is_none()

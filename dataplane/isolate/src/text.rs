@@ -1,9 +1,6 @@
 //! Reading strings and bytes out of the heap.
 
-use crate::{
-    scope::Scope,
-    value::Value,
-};
+use crate::{scope::Scope, value::Value};
 
 impl<'s> Scope<'s, '_> {
     /// The text of a string; lone surrogates become U+FFFD. `None` for anything but a string primitive.
@@ -126,6 +123,11 @@ impl<'s> Scope<'s, '_> {
     /// An `ArrayBuffer` that owns these bytes. `None` if they do not fit the isolate's memory.
     pub fn array_buffer(&mut self, bytes: Vec<u8>) -> Option<Value<'s>> {
         self.array_buffer_of(bytes).map(|buffer| Value(buffer.into()))
+    }
+
+    /// Makes bytes that leave the heap count as the isolate's until they are dropped. `None` if they do not fit.
+    pub fn counted(&self, bytes: Vec<u8>) -> Option<crate::CountedBytes> {
+        crate::CountedBytes::new(&self.inner().memory, bytes)
     }
 
     fn array_buffer_of(&mut self, bytes: Vec<u8>) -> Option<v8::Local<'s, v8::ArrayBuffer>> {

@@ -1,1 +1,50 @@
-//! Placeholder.
+//! Workers: the Web APIs as JavaScript sees them, and a Worker as its shard sees it.
+//!
+//! *Owns:* [`Worker`], a sans-IO machine that takes [`Event`]s and gives [`Effect`]s; the JavaScript runtime under `js/`;
+//! what limits and failures mean for requests; [`validate`]. *Does not:* do input or output, read a clock, name V8, know
+//! HTTP framing, routes or connections.
+//! *Invariants:* the grammar of [`event`]; after each call of `handle` no JavaScript is left to run; nothing of an exception
+//! reaches a client.
+//! *Bounds:* `base::limits`, section "Workers". *Fails:* with a [`Failure`] per request, never by a panic for a tenant's doing.
+//! *Thread:* a [`Worker`] stays on its shard's thread; [`Engine`] is shared by all.
+
+mod core_ops;
+pub mod event;
+mod ops;
+mod runtime;
+mod state;
+mod timers;
+mod validate;
+mod worker;
+
+pub use event::{
+    BodyEvent, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody,
+    RequestHead, RequestId,
+};
+pub use isolate::EngineError;
+pub use validate::{Verdict, validate, validate_within};
+pub use worker::{StartError, Worker, WorkerSpec};
+
+/// The JavaScript engine of this process. `init` on the main thread, before any shard thread starts.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) isolates: isolate::Engine,
+}
+
+impl Engine {
+    /// Starts the engine; a second call gives the same one.
+    pub fn init() -> Result<Engine, EngineError> {
+        Ok(Engine { isolates: isolate::Engine::init()? })
+    }
+
+    /// V8's version, for logs and metrics.
+    pub fn version(&self) -> &'static str {
+        self.isolates.version()
+    }
+
+    /// Isolates given up since the process started, because V8 could not go on with them. Their memory went back to the
+    /// system; each costs 4 GiB of address space until the process ends.
+    pub fn isolates_abandoned(&self) -> u64 {
+        self.isolates.isolates_abandoned()
+    }
+}

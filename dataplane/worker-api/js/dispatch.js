@@ -1,0 +1,354 @@
+// What Rust calls: one entry for each event, and the bookkeeping of bodies and outbound requests between them.
+//
+// Owns the tenant's default export, `env` and `ctx`; the tables from ids to streams. Every entry is one turn, followed by
+// the microtasks. An entry does not throw unless a limit ends the turn.
+// Bounds: a table has at most one row for each request or outbound request that is open.
+(function (ops, lib) {
+  "use strict";
+  const {
+    ArrayBufferIsView, ArrayPrototypePush, Map, MapPrototypeDelete, MapPrototypeGet, MapPrototypeGetSize, MapPrototypeSet, ObjectDefineProperty, Promise,
+    PromisePrototypeThen, PromiseResolve, TypeError, TypedArrayPrototypeGetByteLength,
+  } = lib.p;
+
+  const BODY_NONE = 0;
+  const BODY_FULL = 1;
+  const BODY_STREAM = 2;
+  const STEP_CHUNK = 0;
+  const STEP_END = 1;
+  const LEVEL_ERROR = 3;
+  const HANDLERS = ["fetch", "scheduled", "queue", "email", "tail", "trace", "alarm"];
+
+  let handler;
+  let env;
+
+  // Requests whose reply is not complete at the end of their first turn.
+  const open = new Map();
+  // Bodies that native code feeds.
+  const requestBodies = new Map();
+  const fetchBodies = new Map();
+  // Bodies that native code pulls.
+  const replies = new Map();
+  const uploads = new Map();
+  // Outbound requests without a response yet.
+  const fetches = new Map();
+
+  class ExecutionContext {
+    #rid;
+    constructor(token, rid) {
+      if (token !== lib.internal) throw lib.illegalConstructor();
+      this.#rid = rid;
+    }
+    waitUntil(promise) {
+      const rid = this.#rid;
+      if (!ops.waitUntilStarted(rid)) return;
+      const settled = () => ops.waitUntilSettled(rid);
+      PromisePrototypeThen(PromiseResolve(promise), settled, (error) => {
+        ops.log(LEVEL_ERROR, `Uncaught (in waitUntil) ${lib.describeError(error)}`);
+        settled();
+      });
+    }
+    // Accepted: there is no origin behind a Worker to pass a failed request to.
+    passThroughOnException() {
+      this.#rid;
+    }
+  }
+
+  function start(defaultExport, envFlat) {
+    const names = [];
+    if (lib.isObject(defaultExport)) {
+      for (let i = 0; i < HANDLERS.length; i++) {
+        if (typeof defaultExport[HANDLERS[i]] === "function") ArrayPrototypePush(names, HANDLERS[i]);
+      }
+    }
+    handler = defaultExport;
+    env = {};
+    for (let i = 0; i < envFlat.length; i += 2) {
+      ObjectDefineProperty(env, envFlat[i], { __proto__: null, value: envFlat[i + 1], writable: true, enumerable: true, configurable: true });
+    }
+    return names;
+  }
+
+  function request(rid, method, url, bodyKind) {
+    const request = lib.requestFromNative(rid, method, url, bodyKind);
+    let result;
+    try {
+      result = handler.fetch(request, env, new ExecutionContext(lib.internal, rid));
+    } catch (error) {
+      ops.requestFailed(rid, lib.describeError(error));
+      return;
+    }
+    if (lib.isResponse(result)) {
+      reply(rid, result);
+      return;
+    }
+    MapPrototypeSet(open, rid, request);
+    PromisePrototypeThen(PromiseResolve(result), (response) => reply(rid, response), (error) => {
+      MapPrototypeDelete(open, rid);
+      ops.requestFailed(rid, lib.describeError(error));
+    });
+  }
+
+  function reply(rid, response) {
+    let taken;
+    try {
+      taken = lib.takeResponse(response);
+    } catch (error) {
+      MapPrototypeDelete(open, rid);
+      ops.requestFailed(rid, lib.describeError(error));
+      return;
+    }
+    if (taken === undefined) {
+      MapPrototypeDelete(open, rid);
+      ops.notAResponse(rid);
+      return;
+    }
+    const { body } = taken;
+    if (body === null) {
+      ops.respond(rid, taken.status, taken.headerList, taken.contentType, BODY_NONE, body, -1);
+    } else if (typeof body === "string" || ArrayBufferIsView(body)) {
+      ops.respond(rid, taken.status, taken.headerList, taken.contentType, BODY_FULL, body, -1);
+    } else {
+      replyStream(rid, taken);
+      return;
+    }
+    if (MapPrototypeGetSize(open) !== 0) MapPrototypeDelete(open, rid);
+  }
+
+  function replyStream(rid, taken) {
+    const reader = lib.streamReader(taken.body);
+    const wanted = ops.respond(rid, taken.status, taken.headerList, taken.contentType, BODY_STREAM, undefined, taken.length);
+    if (wanted) {
+      MapPrototypeSet(replies, rid, new Outgoing(rid, reader, replySteps));
+    } else {
+      MapPrototypeDelete(open, rid);
+      cancelQuietly(reader, undefined);
+    }
+  }
+
+  function cancelQuietly(reader, reason) {
+    PromisePrototypeThen(reader.cancel(reason), undefined, () => {});
+  }
+
+  // A body that native code pulls, chunk by chunk.
+  class Outgoing {
+    id;
+    reader;
+    steps;
+    onRead;
+    onError;
+    constructor(id, reader, steps) {
+      this.id = id;
+      this.reader = reader;
+      this.steps = steps;
+      this.onRead = (result) => this.read(result);
+      this.onError = (error) => this.steps.failed(this.id, error);
+    }
+    pull() {
+      PromisePrototypeThen(this.reader.read(), this.onRead, this.onError);
+    }
+    read({ done, value }) {
+      if (done) {
+        this.steps.end(this.id);
+      } else if (lib.isUint8Array(value)) {
+        if (TypedArrayPrototypeGetByteLength(value) === 0) this.pull();
+        else this.steps.chunk(this.id, value);
+      } else {
+        const error = new TypeError("A body's stream gave a chunk that is not a Uint8Array");
+        cancelQuietly(this.reader, error);
+        this.steps.failed(this.id, error);
+      }
+    }
+  }
+
+  const replySteps = {
+    __proto__: null,
+    chunk: (rid, chunk) => ops.responseChunk(rid, chunk),
+    end(rid) {
+      closeReply(rid);
+      ops.responseEnd(rid);
+    },
+    failed(rid, error) {
+      closeReply(rid);
+      ops.responseFailed(rid, lib.describeError(error));
+    },
+  };
+
+  function closeReply(rid) {
+    MapPrototypeDelete(replies, rid);
+    MapPrototypeDelete(open, rid);
+  }
+
+  const uploadSteps = {
+    __proto__: null,
+    chunk: (fid, chunk) => ops.fetchUploadChunk(fid, chunk),
+    end(fid) {
+      MapPrototypeDelete(uploads, fid);
+      ops.fetchUploadEnd(fid);
+    },
+    failed(fid, error) {
+      MapPrototypeDelete(uploads, fid);
+      ops.fetchUploadFailed(fid, lib.describeError(error));
+    },
+  };
+
+  function pullResponse(rid) {
+    MapPrototypeGet(replies, rid)?.pull();
+  }
+
+  function pullFetchUpload(fid) {
+    MapPrototypeGet(uploads, fid)?.pull();
+  }
+
+  function clientGone(rid) {
+    const reason = new lib.DOMException("The client is gone", "AbortError");
+    const outgoing = MapPrototypeGet(replies, rid);
+    const request = MapPrototypeGet(open, rid);
+    closeReply(rid);
+    failStep(requestBodies, rid, reason);
+    if (request !== undefined) lib.abortRequest(request, reason);
+    if (outgoing !== undefined) cancelQuietly(outgoing.reader, reason);
+  }
+
+  function failStep(bodies, id, error) {
+    const native = MapPrototypeGet(bodies, id);
+    if (native === undefined) return;
+    MapPrototypeDelete(bodies, id);
+    native.fail(error);
+  }
+
+  // One step of a body that native code feeds.
+  function step(bodies, id, kind, data) {
+    const native = MapPrototypeGet(bodies, id);
+    if (native === undefined) return;
+    if (kind === STEP_CHUNK) {
+      native.push(data);
+      return;
+    }
+    MapPrototypeDelete(bodies, id);
+    if (kind === STEP_END) native.end();
+    else native.fail(new TypeError(data));
+  }
+
+  function requestBody(rid, kind, data) {
+    step(requestBodies, rid, kind, data);
+  }
+
+  function fetchBody(fid, kind, data) {
+    step(fetchBodies, fid, kind, data);
+  }
+
+  lib.openRequestBody = (rid) => {
+    const native = lib.nativeStream(
+      () => {
+        if (!ops.requestBodyPull(rid)) failStep(requestBodies, rid, new TypeError("The request is over, its body cannot be read"));
+      },
+      () => {
+        MapPrototypeDelete(requestBodies, rid);
+        ops.requestBodyCancel(rid);
+      },
+    );
+    MapPrototypeSet(requestBodies, rid, native);
+    return native.stream;
+  };
+
+  function openFetchBody(fid) {
+    const native = lib.nativeStream(
+      () => {
+        if (!ops.fetchBodyPull(fid)) failStep(fetchBodies, fid, new TypeError("The request that made this fetch is over, the body cannot be read"));
+      },
+      () => {
+        MapPrototypeDelete(fetchBodies, fid);
+        ops.fetchCancel(fid);
+      },
+    );
+    MapPrototypeSet(fetchBodies, fid, native);
+    return native.stream;
+  }
+
+  class Pending {
+    resolve;
+    reject;
+  }
+
+  lib.startFetch = (method, url, headerList, body, length) => {
+    const pending = new Pending();
+    const promise = new Promise((resolve, reject) => {
+      pending.resolve = resolve;
+      pending.reject = reject;
+    });
+    let fid;
+    if (body === null) {
+      fid = ops.fetchStart(method, url, headerList, BODY_NONE, undefined, -1);
+    } else if (typeof body === "string" || ArrayBufferIsView(body)) {
+      fid = ops.fetchStart(method, url, headerList, BODY_FULL, body, -1);
+    } else {
+      const reader = lib.streamReader(body);
+      fid = ops.fetchStart(method, url, headerList, BODY_STREAM, undefined, length);
+      MapPrototypeSet(uploads, fid, new Outgoing(fid, reader, uploadSteps));
+    }
+    MapPrototypeSet(fetches, fid, pending);
+    return { fid, promise };
+  };
+
+  function fetchResponse(fid, status, reason, headerList, bodyKind, body) {
+    const pending = MapPrototypeGet(fetches, fid);
+    if (pending === undefined) return;
+    MapPrototypeDelete(fetches, fid);
+    const opened = bodyKind === BODY_STREAM ? openFetchBody(fid) : bodyKind === BODY_FULL ? body : null;
+    pending.resolve({ __proto__: null, status, reason, headerList, bodyKind, body: opened });
+  }
+
+  function fetchFailed(fid, message) {
+    endFetch(fid, new TypeError(message));
+  }
+
+  // Ends what is left of an outbound request; whether anything was.
+  function endFetch(fid, reason) {
+    const upload = MapPrototypeGet(uploads, fid);
+    if (upload !== undefined) {
+      MapPrototypeDelete(uploads, fid);
+      cancelQuietly(upload.reader, reason);
+    }
+    const pending = MapPrototypeGet(fetches, fid);
+    if (pending !== undefined) {
+      MapPrototypeDelete(fetches, fid);
+      pending.reject(reason);
+      return true;
+    }
+    const reading = MapPrototypeGet(fetchBodies, fid) !== undefined;
+    failStep(fetchBodies, fid, reason);
+    return reading || upload !== undefined;
+  }
+
+  lib.cancelFetch = (fid, reason) => {
+    if (endFetch(fid, reason)) ops.fetchCancel(fid);
+  };
+
+  function timeout(timerId, repeats) {
+    try {
+      lib.fireTimer(timerId, repeats);
+    } catch (error) {
+      lib.reportException(error);
+    }
+  }
+
+  // Drops what is kept for a request that is over; `timers` and `fids` are what native code dropped for it. Runs nothing of
+  // the tenant's: promises that only this request could settle stay pending.
+  function forget(rid, timers, fids) {
+    closeReply(rid);
+    MapPrototypeDelete(requestBodies, rid);
+    for (let i = 0; i < timers.length; i++) lib.dropTimer(timers[i]);
+    for (let i = 0; i < fids.length; i++) {
+      MapPrototypeDelete(uploads, fids[i]);
+      MapPrototypeDelete(fetches, fids[i]);
+      MapPrototypeDelete(fetchBodies, fids[i]);
+    }
+  }
+
+  const describe = (error) => lib.describeError(error);
+
+  lib.entry = {
+    __proto__: null,
+    start, request, requestBody, pullResponse, clientGone, fetchResponse, fetchBody, fetchFailed, pullFetchUpload, timeout, forget, describe,
+  };
+})

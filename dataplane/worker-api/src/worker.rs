@@ -1,0 +1,621 @@
+//! [`Worker`]: events in, effects out.
+//!
+//! *Owns:* the isolate, and what limits mean: a request that uses up its CPU time gets [`Failure::CpuLimit`] and condemns the
+//! isolate (JavaScript was stopped in the middle of anything), whose other requests may finish; a full heap, a panic of ours
+//! or a heap that V8 gave up ends all of its requests.
+//! *Invariants:* every request gets exactly one `Finished`, last. *Bounds:* `REQUESTS_PER_ISOLATE_MAX` requests at a time.
+//! *Fails:* per request, see [`Failure`].
+
+use std::collections::VecDeque;
+
+use base::{
+    id::AccountId,
+    limits::{CPU_STARTUP_NS, MODULE_BYTES_MAX, REQUESTS_PER_ISOLATE_MAX, S_NS, WAIT_UNTIL_NS},
+};
+use bytes::Bytes;
+use isolate::{CallError, Ended, Isolate, IsolateLimits, ModuleError, PromiseState, Scope, Value};
+
+use crate::{
+    Engine,
+    core_ops::header_array,
+    event::{
+        BodyEvent, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, MonotonicNs, Now, RequestHead, RequestId,
+    },
+    runtime::{self, Entry},
+    state::{BodyIn, Reply, Request, State},
+};
+
+/// CPU time for the runtime's own files at a start, ns; they take a hundredth of it.
+const RUNTIME_START_NS: u64 = 5 * S_NS;
+
+/// What a Worker is started from.
+#[derive(Clone, Debug)]
+pub struct WorkerSpec {
+    /// Source of one ES module, UTF-8.
+    pub module: Bytes,
+    /// What stacks call it.
+    pub module_name: String,
+    /// Variables of `env`.
+    pub env: Vec<(String, String)>,
+    /// CPU time of one request, ns.
+    pub cpu_ns: u64,
+    /// Heap and array buffers, bytes.
+    pub heap_bytes: usize,
+    /// When it starts.
+    pub now: Now,
+    /// Whose it is.
+    pub account: AccountId,
+}
+
+/// Why a module is no Worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// It does not compile.
+    Syntax {
+        /// V8's message.
+        message: String,
+        /// Line, from 1.
+        line: u32,
+        /// Column, from 1.
+        column: u32,
+    },
+    /// Its default export has no `fetch`.
+    NoFetch,
+    /// Its source is not UTF-8.
+    NotUtf8,
+    /// Its source is larger than `limits::MODULE_BYTES_MAX`.
+    TooLarge,
+    /// Its top level threw, or waits for ever.
+    Startup {
+        /// The error.
+        message: String,
+        /// Its stack; may be empty.
+        stack: String,
+        /// Line and column, from 1, of where it was thrown, if known.
+        place: Option<(u32, u32)>,
+    },
+    /// Its top level used too much CPU time.
+    CpuLimit,
+    /// Its top level used too much memory.
+    MemoryLimit,
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Syntax { message, line, column } => write!(f, "{message} (line {line}, column {column})"),
+            StartError::NoFetch => f.write_str("the module's default export has no fetch handler"),
+            StartError::NotUtf8 => f.write_str("the module is not UTF-8"),
+            StartError::TooLarge => write!(f, "the module is larger than {MODULE_BYTES_MAX} bytes"),
+            StartError::Startup { message, place: Some((line, column)), .. } => {
+                write!(f, "the module's top level failed: {message} (line {line}, column {column})")
+            }
+            StartError::Startup { message, .. } => write!(f, "the module's top level failed: {message}"),
+            StartError::CpuLimit => f.write_str("the module's top level used too much CPU time"),
+            StartError::MemoryLimit => f.write_str("the module's top level used too much memory"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running Worker: one isolate with one module.
+pub struct Worker {
+    isolate: Isolate<State>,
+    entry: Entry,
+    handlers: Vec<String>,
+    cpu_ns: u64,
+    condemned: bool,
+    /// Replied requests with `waitUntil` work, by when it must end. Sorted: all wait equally long.
+    waiting: VecDeque<(MonotonicNs, RequestId)>,
+}
+
+impl Worker {
+    /// Starts a Worker: compiles and evaluates its module.
+    pub fn start(engine: &Engine, spec: WorkerSpec) -> Result<Worker, StartError> {
+        Worker::start_within(engine, spec, CPU_STARTUP_NS)
+    }
+
+    pub(crate) fn start_within(engine: &Engine, spec: WorkerSpec, startup_ns: u64) -> Result<Worker, StartError> {
+        if spec.module.len() > MODULE_BYTES_MAX {
+            return Err(StartError::TooLarge);
+        }
+        let source = std::str::from_utf8(&spec.module).map_err(|_| StartError::NotUtf8)?;
+        let limits = IsolateLimits { heap_bytes: spec.heap_bytes };
+        let isolate = Isolate::new(&engine.isolates, limits, State::new(spec.now));
+        let mut isolate = isolate.ok_or(StartError::MemoryLimit)?;
+        let loaded = isolate.turn(RUNTIME_START_NS, runtime::load);
+        let entry = match loaded.value {
+            Some(Ok(entry)) => entry,
+            Some(Err(error)) => return Err(own_fault(error.message)),
+            None => return Err(StartError::MemoryLimit),
+        };
+        let started = isolate.turn(startup_ns, |scope| evaluate(scope, &entry, &spec, source));
+        let handlers = match started.ended {
+            None => started.value.unwrap_or(Err(StartError::MemoryLimit))?,
+            Some(Ended::Cpu) => return Err(StartError::CpuLimit),
+            Some(Ended::Memory | Ended::Abandoned) => return Err(StartError::MemoryLimit),
+            Some(Ended::Panic(text)) => return Err(own_fault(text)),
+        };
+        if !handlers.iter().any(|name| name == "fetch") {
+            return Err(StartError::NoFetch);
+        }
+        Ok(Worker { isolate, entry, handlers, cpu_ns: spec.cpu_ns, condemned: false, waiting: VecDeque::new() })
+    }
+
+    /// Names of the handlers of the default export.
+    pub fn handlers(&self) -> &[String] {
+        &self.handlers
+    }
+
+    /// Whether it takes no new requests. Drop it when [`Worker::in_flight`] is 0.
+    pub fn condemned(&self) -> bool {
+        self.condemned
+    }
+
+    /// Requests that are not finished.
+    pub fn in_flight(&self) -> usize {
+        self.isolate.state().requests.len()
+    }
+
+    /// Live bytes of heap and array buffers, as of the last full garbage collection.
+    pub fn heap_bytes(&self) -> usize {
+        self.isolate.memory_bytes()
+    }
+
+    /// The next effect; take all after each [`Worker::handle`].
+    #[inline]
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.isolate.state_mut().effects.pop_front()
+    }
+
+    /// When to send [`Event::Timeout`].
+    #[inline]
+    pub fn poll_timeout(&self) -> Option<MonotonicNs> {
+        let timer = self.isolate.state().timers.next();
+        let waiting = self.waiting.front().map(|(at, _)| *at);
+        match (timer, waiting) {
+            (Some(timer), Some(waiting)) => Some(timer.min(waiting)),
+            (timer, waiting) => timer.or(waiting),
+        }
+    }
+
+    /// Takes an event. Stale ones (for a request that is finished) have no effect.
+    pub fn handle(&mut self, now: Now, event: Event) {
+        self.isolate.state_mut().now = now;
+        match event {
+            Event::Request { id, head } => self.request(id, head),
+            Event::RequestBody { id, body } => self.request_body(id, body),
+            Event::PullResponse { id } => self.pull_response(id),
+            Event::ClientGone { id } => self.client_gone(id),
+            Event::FetchResponse { fetch, status, reason, headers, body } => {
+                let request = self.fetch_answered(fetch, matches!(body, IncomingBody::Stream));
+                if let Some(request) = request {
+                    self.turn(request, |scope, entry| {
+                        let headers = header_array(scope, &headers);
+                        let (kind, body) = incoming(scope, body);
+                        let args = [
+                            scope.id(fetch.0),
+                            scope.integer(i32::from(status)),
+                            scope.latin1(reason.as_bytes()),
+                            headers,
+                            kind,
+                            body,
+                        ];
+                        let function = scope.open(&entry.fetch_response);
+                        scope.call(function, &args)
+                    });
+                }
+            }
+            Event::FetchFailed { fetch, message } => {
+                if let Some(request) = self.fetch_answered(fetch, false) {
+                    self.turn(request, |scope, entry| {
+                        let args = [scope.id(fetch.0), scope.string(&message)];
+                        let function = scope.open(&entry.fetch_failed);
+                        scope.call(function, &args)
+                    });
+                }
+            }
+            Event::FetchBody { fetch, body } => {
+                let more = matches!(body, BodyEvent::Chunk(_));
+                if let Some(request) = self.fetch_answered(fetch, more) {
+                    self.turn(request, |scope, entry| {
+                        let (kind, data) = step(scope, body);
+                        let args = [scope.id(fetch.0), kind, data];
+                        let function = scope.open(&entry.fetch_body);
+                        scope.call(function, &args)
+                    });
+                }
+            }
+            Event::PullFetchUpload { fetch } => {
+                let request = self.isolate.state().fetches.get(&fetch).map(|open| open.request);
+                if let Some(request) = request {
+                    self.turn(request, |scope, entry| {
+                        let args = [scope.id(fetch.0)];
+                        let function = scope.open(&entry.pull_fetch_upload);
+                        scope.call(function, &args)
+                    });
+                }
+            }
+            Event::Timeout => self.timeout(now.monotonic_ns),
+        }
+        self.settle();
+    }
+
+    fn request(&mut self, id: RequestId, head: RequestHead) {
+        let cpu_ns = self.cpu_ns;
+        let state = self.isolate.state_mut();
+        debug_assert!(id.0 < 1 << 53, "an id is exact as a number of JavaScript");
+        if self.condemned || state.requests.len() >= REQUESTS_PER_ISOLATE_MAX {
+            let why = if self.condemned { Failure::Condemned } else { Failure::Overloaded };
+            state.effects.push_back(Effect::Fail { id, why });
+            state.effects.push_back(Effect::Finished { id, cpu_ns: 0, failure: Some(why) });
+            return;
+        }
+        let RequestHead { method, url, headers, body } = head;
+        let (body, kind) = match body {
+            IncomingBody::Empty => (BodyIn::Done, 0),
+            IncomingBody::Full(bytes) => (BodyIn::Full(bytes), 1),
+            IncomingBody::Stream => (BodyIn::Idle, 2),
+        };
+        let request = Request {
+            headers,
+            body,
+            is_head: method == "HEAD",
+            reply: Reply::Waiting,
+            waiting: 0,
+            cpu_ns: 0,
+            subrequests: 0,
+            failure: None,
+        };
+        state.requests.insert(id, request);
+        self.turn_within(Some(id), cpu_ns, |scope, entry| {
+            let args = [scope.id(id.0), scope.interned(&method), scope.latin1(url.as_bytes()), scope.integer(kind)];
+            let function = scope.open(&entry.request);
+            scope.call(function, &args)
+        });
+    }
+
+    fn request_body(&mut self, id: RequestId, body: BodyEvent) {
+        let Some(request) = self.isolate.state_mut().requests.get_mut(&id) else { return };
+        request.body = match (&request.body, &body) {
+            (BodyIn::Pulled, BodyEvent::Chunk(_)) => BodyIn::Idle,
+            (BodyIn::Pulled | BodyIn::Idle, BodyEvent::End | BodyEvent::Failed(_)) => BodyIn::Done,
+            _ => return,
+        };
+        self.turn(Some(id), |scope, entry| {
+            let (kind, data) = step(scope, body);
+            let args = [scope.id(id.0), kind, data];
+            let function = scope.open(&entry.request_body);
+            scope.call(function, &args)
+        });
+    }
+
+    fn pull_response(&mut self, id: RequestId) {
+        let Some(request) = self.isolate.state_mut().requests.get_mut(&id) else { return };
+        if request.reply != (Reply::Streaming { pulled: false }) {
+            return;
+        }
+        request.reply = Reply::Streaming { pulled: true };
+        self.turn(Some(id), |scope, entry| {
+            let args = [scope.id(id.0)];
+            let function = scope.open(&entry.pull_response);
+            scope.call(function, &args)
+        });
+    }
+
+    fn client_gone(&mut self, id: RequestId) {
+        let state = self.isolate.state_mut();
+        let Some(request) = state.requests.get_mut(&id) else { return };
+        if request.reply == Reply::Done {
+            return;
+        }
+        request.reply = Reply::Done;
+        request.body = BodyIn::Done;
+        state.ended.push(id);
+        self.turn(Some(id), |scope, entry| {
+            let args = [scope.id(id.0)];
+            let function = scope.open(&entry.client_gone);
+            scope.call(function, &args)
+        });
+    }
+
+    /// The shard has answered for an outbound request; `more` may follow. For which request it is; `None` if it is over.
+    fn fetch_answered(&mut self, fetch: FetchId, more: bool) -> Option<Option<RequestId>> {
+        let fetches = &mut self.isolate.state_mut().fetches;
+        let open = fetches.get_mut(&fetch)?;
+        let request = open.request;
+        open.awaited = false;
+        if !more {
+            fetches.remove(&fetch);
+        }
+        Some(request)
+    }
+
+    fn timeout(&mut self, now: MonotonicNs) {
+        while let Some(due) = self.isolate.state_mut().timers.take_due(now) {
+            self.turn(due.request, |scope, entry| {
+                let args = [scope.id(due.id), scope.boolean(due.repeats)];
+                let function = scope.open(&entry.timeout);
+                scope.call(function, &args)
+            });
+        }
+        while let Some(&(at, id)) = self.waiting.front().filter(|(at, _)| *at <= now) {
+            debug_assert!(at <= now);
+            self.waiting.pop_front();
+            let state = self.isolate.state_mut();
+            if state.requests.contains_key(&id) {
+                let seconds = WAIT_UNTIL_NS / S_NS;
+                state.log(Some(id), LogLevel::Warn, format!("waitUntil work was dropped {seconds} s after the reply"));
+                self.finish(id);
+            }
+        }
+    }
+
+    /// A turn for a request (or none) with what is left of its CPU time.
+    fn turn(
+        &mut self,
+        request: Option<RequestId>,
+        call: impl for<'s> FnOnce(&mut Scope<'s, '_>, &Entry) -> Result<Value<'s>, CallError<'s>>,
+    ) {
+        let used = request.and_then(|id| self.isolate.state().requests.get(&id)).map_or(0, |request| request.cpu_ns);
+        self.turn_within(request, self.cpu_ns.saturating_sub(used), call);
+    }
+
+    fn turn_within(
+        &mut self,
+        request: Option<RequestId>,
+        budget_ns: u64,
+        call: impl for<'s> FnOnce(&mut Scope<'s, '_>, &Entry) -> Result<Value<'s>, CallError<'s>>,
+    ) {
+        self.isolate.state_mut().start_turn();
+        let entry = &self.entry;
+        let turn = self.isolate.turn(budget_ns, |scope| {
+            let flow = request.map_or_else(|| scope.undefined(), |id| scope.id(id.0));
+            scope.set_flow(flow);
+            match call(scope, entry) {
+                Ok(_) => scope.run_microtasks(),
+                Err(CallError::Thrown(error)) => log_thrown(scope, entry, request, "Uncaught", error),
+                Err(CallError::Ended) => return,
+            }
+            for reason in scope.unhandled_rejections() {
+                log_thrown(scope, entry, request, "Uncaught (in promise)", reason);
+            }
+        });
+        let used = match request.and_then(|id| self.isolate.state_mut().requests.get_mut(&id)) {
+            Some(request) => {
+                request.cpu_ns += turn.cpu_ns;
+                request.cpu_ns
+            }
+            None => 0,
+        };
+        match turn.ended {
+            None if used <= self.cpu_ns => {}
+            None | Some(Ended::Cpu) => self.cpu_limit(request, turn.ended.is_some()),
+            Some(Ended::Memory | Ended::Abandoned) => self.fail_all(request, Failure::MemoryLimit),
+            Some(Ended::Panic(text)) => {
+                tracing::error!(panic = text, "a native function panicked; its isolate is dropped");
+                self.fail_all(request, Failure::Exception);
+            }
+        }
+    }
+
+    /// A request has used up its CPU time. `stopped`: in the middle of JavaScript, so that the isolate's state is anything.
+    #[cold]
+    fn cpu_limit(&mut self, request: Option<RequestId>, stopped: bool) {
+        self.condemned |= stopped;
+        let limit_ms = self.cpu_ns / base::limits::MS_NS;
+        let state = self.isolate.state_mut();
+        state.log(request, LogLevel::Error, format!("CPU time limit of {limit_ms} ms exceeded"));
+        if let Some(id) = request {
+            state.fail(id, Failure::CpuLimit);
+            // Nothing more is done for it, what it has with waitUntil included.
+            if let Some(request) = state.requests.get_mut(&id) {
+                request.waiting = 0;
+                state.ended.push(id);
+            }
+        }
+    }
+
+    /// The isolate cannot go on: `request` fails with `why`, the others because of it.
+    #[cold]
+    fn fail_all(&mut self, request: Option<RequestId>, why: Failure) {
+        self.condemned = true;
+        let state = self.isolate.state_mut();
+        if why == Failure::MemoryLimit {
+            state.log(request, LogLevel::Error, "memory limit exceeded".to_owned());
+        }
+        let mut ids: Vec<RequestId> = state.requests.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            state.fail(id, if request == Some(id) { why } else { Failure::Condemned });
+            if let Some(open) = state.requests.get_mut(&id) {
+                open.waiting = 0;
+                state.ended.push(id);
+            }
+        }
+    }
+
+    /// Finishes requests that are over, and fails those that nothing can move any more.
+    fn settle(&mut self) {
+        loop {
+            while let Some(id) = self.isolate.state_mut().ended.pop() {
+                self.settle_one(id);
+            }
+            let hung = self.isolate.state().hung();
+            if hung.is_empty() {
+                return;
+            }
+            for id in hung {
+                self.hung(id);
+            }
+        }
+    }
+
+    #[inline]
+    fn settle_one(&mut self, id: RequestId) {
+        let state = self.isolate.state();
+        let Some(request) = state.requests.get(&id).filter(|request| request.reply == Reply::Done) else { return };
+        if request.waiting == 0 {
+            self.finish(id);
+        } else if !self.waiting.iter().rev().any(|(_, waiting)| *waiting == id) {
+            self.waiting.push_back((state.now.monotonic_ns.saturating_add(WAIT_UNTIL_NS), id));
+        }
+    }
+
+    #[cold]
+    fn hung(&mut self, id: RequestId) {
+        let condemned = self.condemned;
+        let state = self.isolate.state_mut();
+        let Some(request) = state.requests.get_mut(&id) else { return };
+        let replied = request.reply == Reply::Done;
+        request.waiting = 0;
+        if replied {
+            state.log(Some(id), LogLevel::Warn, "a waitUntil promise can never settle".to_owned());
+            state.ended.push(id);
+        } else {
+            let text =
+                "the request can never be answered: its promise is pending and nothing is left that could settle it";
+            state.log(Some(id), LogLevel::Error, text.to_owned());
+            state.fail(id, if condemned { Failure::Condemned } else { Failure::Hung });
+        }
+    }
+
+    fn finish(&mut self, id: RequestId) {
+        let state = self.isolate.state_mut();
+        let Some(request) = state.requests.remove(&id) else { return };
+        let mut fetches: Vec<FetchId> = Vec::new();
+        if !state.fetches.is_empty() {
+            fetches
+                .extend(state.fetches.iter().filter(|(_, fetch)| fetch.request == Some(id)).map(|(fetch, _)| *fetch));
+            fetches.sort_unstable();
+        }
+        let timers = state.timers.stop_of(id);
+        let body_open = matches!(request.body, BodyIn::Idle | BodyIn::Pulled);
+        if body_open {
+            state.effects.push_back(Effect::CancelRequestBody { id });
+        }
+        for fetch in &fetches {
+            state.fetches.remove(fetch);
+            state.effects.push_back(Effect::CancelFetch { fetch: *fetch });
+        }
+        let Request { cpu_ns, failure, .. } = request;
+        state.effects.push_back(Effect::Finished { id, cpu_ns, failure });
+        if !self.waiting.is_empty() {
+            self.waiting.retain(|(_, waiting)| *waiting != id);
+        }
+        if body_open || failure.is_some() || !fetches.is_empty() || !timers.is_empty() {
+            self.forget(id, &timers, &fetches);
+        }
+    }
+
+    /// Lets JavaScript drop what it keeps for a request. Runs nothing of the tenant's.
+    fn forget(&mut self, id: RequestId, timers: &[u64], fetches: &[FetchId]) {
+        if !self.isolate.usable() {
+            return;
+        }
+        self.turn_within(None, self.cpu_ns, |scope, entry| {
+            let timers: Vec<Value<'_>> = timers.iter().map(|timer| scope.id(*timer)).collect();
+            let fetches: Vec<Value<'_>> = fetches.iter().map(|fetch| scope.id(fetch.0)).collect();
+            let args = [scope.id(id.0), scope.array(&timers), scope.array(&fetches)];
+            let function = scope.open(&entry.forget);
+            scope.call(function, &args)
+        });
+    }
+}
+
+/// Compiles and evaluates the tenant's module and hands its default export to the runtime; gives the handlers' names.
+fn evaluate(
+    scope: &mut Scope<'_, '_>,
+    entry: &Entry,
+    spec: &WorkerSpec,
+    source: &str,
+) -> Result<Vec<String>, StartError> {
+    let mut module = scope.compile_module(&spec.module_name, source).map_err(start_error)?;
+    scope.start_module(&mut module).map_err(start_error)?;
+    scope.run_microtasks();
+    match scope.module_progress(&module) {
+        PromiseState::Fulfilled(_) => {}
+        PromiseState::Rejected(reason) => return Err(threw(scope, entry, reason)),
+        PromiseState::Pending => {
+            return Err(StartError::Startup {
+                message: "a top-level await never settles".to_owned(),
+                stack: String::new(),
+                place: None,
+            });
+        }
+    }
+    let Some(default) = scope.module_export(&module, "default") else { return Err(StartError::NoFetch) };
+    let mut env = Vec::with_capacity(spec.env.len() * 2);
+    for (name, value) in &spec.env {
+        env.push(scope.interned(name));
+        env.push(scope.string(value));
+    }
+    let args = [default, scope.array(&env)];
+    let start = scope.open(&entry.start);
+    let names = match scope.call(start, &args) {
+        Ok(names) => names,
+        Err(CallError::Thrown(reason)) => return Err(threw(scope, entry, reason)),
+        Err(CallError::Ended) => return Err(StartError::CpuLimit),
+    };
+    let names = (0..scope.array_len(names)).filter_map(|index| scope.element(names, index)).collect::<Vec<_>>();
+    Ok(names.into_iter().filter_map(|name| scope.text(name)).collect())
+}
+
+fn start_error(error: ModuleError) -> StartError {
+    match error {
+        ModuleError::Syntax { message, line, column } => StartError::Syntax { message, line, column },
+        // The turn says which limit it was.
+        ModuleError::Ended => StartError::CpuLimit,
+    }
+}
+
+fn threw<'s>(scope: &mut Scope<'s, '_>, entry: &Entry, reason: Value<'s>) -> StartError {
+    let place = scope.place_of(reason);
+    let stack = describe(scope, entry, reason);
+    let message = stack.lines().next().unwrap_or_default().to_owned();
+    StartError::Startup { message, stack, place }
+}
+
+/// A defect of this program that shows when it starts any Worker.
+fn own_fault(text: String) -> StartError {
+    tracing::error!(error = text, "the runtime does not start");
+    StartError::Startup { message: "the runtime does not start".to_owned(), stack: text, place: None }
+}
+
+/// Text for a thrown value, by the runtime's own function, which does not throw.
+fn describe<'s>(scope: &mut Scope<'s, '_>, entry: &Entry, value: Value<'s>) -> String {
+    let function = scope.open(&entry.describe);
+    let text = scope.call(function, &[value]).ok();
+    text.and_then(|text| scope.text(text)).unwrap_or_else(|| "an exception without text".to_owned())
+}
+
+#[cold]
+fn log_thrown<'s>(scope: &mut Scope<'s, '_>, entry: &Entry, request: Option<RequestId>, what: &str, value: Value<'s>) {
+    let text = describe(scope, entry, value);
+    scope.state::<State>().log(request, LogLevel::Error, format!("{what} {text}"));
+}
+
+/// A step of a body, for `dispatch.js`: its kind and its data.
+fn step<'s>(scope: &mut Scope<'s, '_>, body: BodyEvent) -> (Value<'s>, Value<'s>) {
+    match body {
+        BodyEvent::Chunk(bytes) => match scope.uint8_array(Vec::from(bytes)) {
+            Some(chunk) => (scope.integer(0), chunk),
+            None => (scope.integer(2), scope.string("out of memory")),
+        },
+        BodyEvent::End => (scope.integer(1), scope.undefined()),
+        BodyEvent::Failed(_) => (scope.integer(2), scope.string("the body ended early")),
+    }
+}
+
+/// A whole body, for `dispatch.js`: its kind and its data.
+fn incoming<'s>(scope: &mut Scope<'s, '_>, body: IncomingBody) -> (Value<'s>, Value<'s>) {
+    match body {
+        IncomingBody::Empty => (scope.integer(0), scope.null()),
+        IncomingBody::Full(bytes) => match scope.uint8_array(Vec::from(bytes)) {
+            Some(array) => (scope.integer(1), array),
+            None => (scope.integer(0), scope.null()),
+        },
+        IncomingBody::Stream => (scope.integer(2), scope.null()),
+    }
+}

@@ -1,0 +1,115 @@
+//! What the tests share: starting a Worker from text, feeding it events, reading its effects.
+
+#![allow(dead_code)] // Each test binary uses a part of it.
+
+use base::{header::HeaderBlock, id::AccountId, limits};
+use bytes::Bytes;
+use worker_api::{
+    BodyEvent, Effect, Engine, Event, Failure, IncomingBody, Now, OutgoingBody, RequestHead, RequestId, StartError,
+    Worker, WorkerSpec,
+};
+
+pub(crate) fn engine() -> Engine {
+    Engine::init().expect("the engine starts")
+}
+
+/// Time in a test: starts at 1 s, moved by hand.
+pub(crate) fn at_ms(ms: u64) -> Now {
+    Now { monotonic_ns: 1_000_000_000 + ms * 1_000_000, unix_ms: 1_700_000_000_000 + ms }
+}
+
+pub(crate) fn spec(source: &str) -> WorkerSpec {
+    WorkerSpec {
+        module: Bytes::copy_from_slice(source.as_bytes()),
+        module_name: "worker.js".into(),
+        env: vec![("GREETING".into(), "hello".into())],
+        cpu_ns: limits::CPU_PER_REQUEST_NS,
+        heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
+        now: at_ms(0),
+        account: AccountId(1),
+    }
+}
+
+pub(crate) fn start(source: &str) -> Worker {
+    match try_start(source) {
+        Ok(worker) => worker,
+        Err(error) => panic!("{error}: {error:?}"),
+    }
+}
+
+pub(crate) fn try_start(source: &str) -> Result<Worker, StartError> {
+    Worker::start(&engine(), spec(source))
+}
+
+/// A Worker whose fetch handler has this body.
+pub(crate) fn handler(body: &str) -> Worker {
+    start(&format!("export default {{ async fetch(request, env, ctx) {{ {body} }} }};"))
+}
+
+pub(crate) fn head(method: &str, url: &str, headers: &[(&str, &str)], body: IncomingBody) -> RequestHead {
+    let headers = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect::<HeaderBlock>();
+    RequestHead { method: method.into(), url: url.into(), headers, body }
+}
+
+pub(crate) fn get(id: u64) -> Event {
+    Event::Request { id: RequestId(id), head: head("GET", "http://w.test/", &[], IncomingBody::Empty) }
+}
+
+pub(crate) fn effects(worker: &mut Worker) -> Vec<Effect> {
+    std::iter::from_fn(|| worker.poll_effect()).collect()
+}
+
+/// Handles an event at a time and gives its effects.
+pub(crate) fn step(worker: &mut Worker, ms: u64, event: Event) -> Vec<Effect> {
+    worker.handle(at_ms(ms), event);
+    effects(worker)
+}
+
+/// What a test wants to know of the effects of a request.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) status: Option<u16>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) streams: bool,
+    pub(crate) fail: Option<Failure>,
+    pub(crate) finished: bool,
+    pub(crate) logs: Vec<String>,
+}
+
+pub(crate) fn seen(effects: &[Effect]) -> Seen {
+    let mut seen = Seen::default();
+    for effect in effects {
+        assert!(!seen.finished || matches!(effect, Effect::Log(_)), "{effect:?} after Finished");
+        match effect {
+            Effect::Respond { status, body, .. } => {
+                seen.status = Some(*status);
+                match body {
+                    OutgoingBody::Full(bytes) => seen.body.extend_from_slice(bytes),
+                    OutgoingBody::Stream { .. } => seen.streams = true,
+                    OutgoingBody::Empty => {}
+                }
+            }
+            Effect::ResponseBody { body: BodyEvent::Chunk(bytes), .. } => seen.body.extend_from_slice(bytes),
+            Effect::Fail { why, .. } => seen.fail = Some(*why),
+            Effect::Finished { failure, .. } => {
+                seen.finished = true;
+                if let Some(why) = failure {
+                    assert_eq!(seen.fail.or(Some(*why)), Some(*why));
+                }
+            }
+            Effect::Log(record) => seen.logs.push(record.text.clone()),
+            _ => {}
+        }
+    }
+    seen
+}
+
+/// One request, answered at once.
+pub(crate) fn ask(worker: &mut Worker, id: u64) -> Seen {
+    let effects = step(worker, 0, get(id));
+    seen(&effects)
+}
+
+pub(crate) fn text(seen: &Seen) -> &str {
+    std::str::from_utf8(&seen.body).expect("UTF-8")
+}
