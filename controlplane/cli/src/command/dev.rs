@@ -10,6 +10,7 @@ mod watch;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -92,11 +93,7 @@ fn start(context: &Context, args: &DevArgs, stop: &AtomicBool) -> Outcome<Platfo
     };
     let (control_program, node_program) = (beside("selvage-control")?, beside("selvage-node")?);
     let control_data = data.join("control");
-    let bootstrap = run_once(
-        Command::new(&control_program).args(["bootstrap", "--email", "dev@localhost", "--data"]).arg(&control_data),
-    )?;
-    let bootstrap: Bootstrap = serde_json::from_slice(&bootstrap)
-        .map_err(|error| Failure::failed(format!("selvage-control bootstrap printed something else: {error}")))?;
+    let bootstrap = credentials(&control_program, &control_data, &data.join("credentials.json"))?;
     let identity = data.join("identity");
     if !identity.join("node.key").exists() {
         run_once(
@@ -123,6 +120,28 @@ fn start(context: &Context, args: &DevArgs, stop: &AtomicBool) -> Outcome<Platfo
     let http = ready.address("http")?;
     let context = context.elsewhere(format!("http://{api}"), bootstrap.token, bootstrap.account_id);
     Ok(Platform { node, control, http, context, _folder: folder })
+}
+
+/// The account and token to work with. A token is shown once, when it is made, so they are kept beside the data they open.
+fn credentials(control_program: &Path, control_data: &Path, file: &Path) -> Outcome<Bootstrap> {
+    let (bytes, fresh) = match std::fs::read(file) {
+        Ok(bytes) => (bytes, false),
+        Err(_) => {
+            let mut command = Command::new(control_program);
+            command.args(["bootstrap", "--email", "dev@localhost", "--data"]).arg(control_data);
+            (run_once(&mut command)?, true)
+        }
+    };
+    let bootstrap = serde_json::from_slice(&bytes).map_err(|error| {
+        Failure::failed(format!("no account and token in what selvage-control bootstrap printed: {error}"))
+            .hint("an empty `--data` folder begins anew")
+    })?;
+    if fresh {
+        let mut options = std::fs::OpenOptions::new();
+        let opened = options.write(true).create(true).truncate(true).mode(0o600).open(file);
+        opened.and_then(|mut opened| opened.write_all(&bytes)).map_err(io("write", file))?;
+    }
+    Ok(bootstrap)
 }
 
 /// Deploys, says `ready`, then follows logs and files until the user or a process ends it.

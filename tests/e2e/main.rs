@@ -1,0 +1,15 @@
+//! End-to-end tests: each starts a control plane and a node of its own and asks of them what a user, an operator or an
+//! attacker would. One binary, so that it links once. See the crate `e2e` for the harness.
+
+mod activation;
+mod crash;
+mod examples;
+mod hostile_requests;
+mod hostile_workers;
+mod hosts;
+mod logs;
+mod main_job;
+mod malformed_http;
+mod modules;
+mod streaming;
+mod tokens;
