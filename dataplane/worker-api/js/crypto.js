@@ -1,9 +1,10 @@
-// crypto: getRandomValues and randomUUID (Web Cryptography §10), from ring's SystemRandom.
+// crypto: getRandomValues and randomUUID (Web Cryptography §10), from ring's SystemRandom; and crypto.subtle.digest.
 //
-// `crypto.subtle` is not here yet: a program that asks for it sees undefined, not half an implementation.
+// Digest is the one operation of `crypto.subtle` that is here. The others are absent, not stubs: a program that looks
+// for them sees that.
 (function (ops, lib) {
   "use strict";
-  const { TypedArrayPrototypeGetSymbolToStringTag, TypeError } = lib.p;
+  const { PromiseReject, PromiseResolve, TypedArrayPrototypeGetSymbolToStringTag, TypeError } = lib.p;
   const { defineGlobal, requireArgs } = lib;
 
   const RANDOM_BYTES_MAX = 65536;
@@ -12,13 +13,43 @@
   ]);
   const { SetPrototypeHas } = lib.p;
 
-  class Crypto {
+  class SubtleCrypto {
     #brand = undefined;
     constructor(token = undefined) {
       if (token !== lib.internal) throw lib.illegalConstructor();
     }
+    digest(algorithm, data) {
+      try {
+        this.#brand;
+        requireArgs(arguments.length, 2, "digest");
+        const name = lib.domString(lib.isObject(algorithm) ? requiredName(algorithm) : algorithm);
+        if (!lib.isBufferSource(data)) throw new TypeError("digest: the data is neither an ArrayBuffer nor a view of one");
+        const hash = ops.digest(name, data);
+        if (hash === null || hash === undefined) throw new lib.DOMException(`Unrecognized algorithm name: ${name}`, "NotSupportedError");
+        return PromiseResolve(lib.exactBuffer(hash));
+      } catch (error) {
+        return PromiseReject(error);
+      }
+    }
+  }
+  lib.defineInterface(SubtleCrypto, "SubtleCrypto");
+
+  function requiredName(algorithm) {
+    const { name } = algorithm;
+    if (name === undefined) throw new TypeError("The algorithm has no name");
+    return name;
+  }
+
+  class Crypto {
+    #subtle = new SubtleCrypto(lib.internal);
+    constructor(token = undefined) {
+      if (token !== lib.internal) throw lib.illegalConstructor();
+    }
+    get subtle() {
+      return this.#subtle;
+    }
     getRandomValues(array) {
-      this.#brand;
+      this.#subtle;
       requireArgs(arguments.length, 1, "getRandomValues");
       const kind = TypedArrayPrototypeGetSymbolToStringTag(array);
       if (kind === undefined && !lib.isView(array)) throw new TypeError("getRandomValues: the argument is not an ArrayBufferView");
@@ -33,7 +64,7 @@
       return array;
     }
     randomUUID() {
-      this.#brand;
+      this.#subtle;
       return ops.randomUuid();
     }
   }

@@ -47,8 +47,8 @@ fn decoder_push<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
 
 fn stream_of<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>, flags: usize) -> Result<Stream, OpError> {
     let name = args.string(cx, 0)?;
-    let encoding = Encoding::for_label_no_replacement(name.as_bytes())
-        .ok_or_else(|| OpError::range_error("no such encoding"))?;
+    let encoding =
+        Encoding::for_label_no_replacement(name.as_bytes()).ok_or_else(|| OpError::range_error("no such encoding"))?;
     Ok(Stream::new(encoding, args.flag(flags), args.flag(flags + 1)))
 }
 
