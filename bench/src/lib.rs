@@ -8,6 +8,8 @@
 pub mod checkout;
 pub mod client;
 pub mod command;
+pub mod counter;
+mod http1;
 pub mod load;
 pub mod machine;
 pub mod peers;
