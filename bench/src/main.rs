@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bench::command::{Verdict, h1, hello, load_test};
+use bench::command::{Verdict, activate, h1, hello, load_test};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -16,12 +16,14 @@ struct Cli {
 enum Command {
     LoadTest(load_test::Arguments),
     Hello(hello::Arguments),
+    Activate(activate::Arguments),
     H1(h1::Arguments),
 }
 
 fn main() -> ExitCode {
     let verdict = match &Cli::parse().command {
         Command::LoadTest(arguments) => load_test::run(arguments),
+        Command::Activate(arguments) => activate::run(arguments),
         Command::H1(arguments) => h1::run(arguments),
         Command::Hello(arguments) => hello::run(arguments),
     };

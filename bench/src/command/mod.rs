@@ -1,6 +1,7 @@
 //! The subcommands of `selvage-bench`: each prints a short report, ends with one JSON object on the last line, and says
 //! through [`Verdict`] whether its promise was kept.
 
+pub mod activate;
 pub mod h1;
 pub mod hello;
 pub mod load_test;
