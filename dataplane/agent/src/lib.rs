@@ -1,1 +1,226 @@
-//! Placeholder.
+//! The agent: the one slow thread of a node. It keeps the node's configuration current and shards never wait for it.
+//!
+//! Owns: the data folder (snapshots, artifacts, keys), the connection to the control plane, what is published in the
+//! [`Plane`], shipping of Workers' logs, and the admin listener.
+//! Does not: route, run code, or decide what a configuration should say.
+//!
+//! **Start.** [`Agent::open`] locks the data folder and publishes the newest snapshot on disk that is whole, before any
+//! connection: a node serves with the control plane away. A damaged one is reported and the one before it serves.
+//!
+//! **Activation.** A snapshot is written to a file of its own as it comes in, checked whole, and the modules of its active
+//! deployments are fetched and checked against their SHA-256. Then it is published, and only then made durable (fsync,
+//! rename), and only then acknowledged. Publishing before fsync is safe because nothing is promised by it: a node that
+//! loses power in between comes back with the generation before, which is what it last acknowledged, and is sent the
+//! new one again. Waiting for the disk first would add its fsync to every activation and promise nothing more. A
+//! snapshot that fails any step before is refused, with the reason, and what serves goes on serving.
+//!
+//! **Which snapshots are taken.** See [`accept`]: within a lineage generations only go up.
+//!
+//! Bounds: one incoming snapshot, 16 artifact requests under way, a queue of log records, back-off up to 10 s, three
+//! snapshots kept on disk. Thread: [`Agent::run`] takes the calling thread; files are synced on tokio's blocking threads.
+
+#![forbid(unsafe_code)]
+
+pub mod accept;
+mod admin;
+mod disk;
+mod fetch;
+mod identity;
+mod link;
+mod logs;
+mod node;
+mod session;
+mod status;
+
+use std::{
+    fmt, io,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use plane_abi::plane::Plane;
+use plane_abi::wire::{Load, LogRecord};
+use tokio::sync::watch;
+
+pub use disk::DiskError;
+pub use identity::IdentityError;
+
+use crate::{disk::Disk, identity::Identity, logs::LogQueue, node::Node, status::Status};
+
+/// After [`AgentHandle::shutdown`], for what is under way on disk.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// How an agent works.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node's data folder; made if need be, mode 0700. One agent at a time.
+    pub data_dir: PathBuf,
+    /// Where the admin listener listens; port 0 for any.
+    pub admin: SocketAddr,
+    /// The control plane; none: the node serves what is on disk.
+    pub control: Option<Control>,
+    /// Version of the node's program.
+    pub software: String,
+}
+
+/// Where the control plane is and who we are to it.
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// `HOST:PORT`; resolved anew at every connection.
+    pub address: String,
+    /// Folder with `ca.pem`, `node.pem` and `node.key`.
+    pub identity: PathBuf,
+}
+
+/// What the agent asks the rest of the node. Called on the agent's thread; must not block.
+#[derive(Clone)]
+pub struct Hooks {
+    /// Whether shards listen; else why not. For `/readyz`, besides that a snapshot is published.
+    pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Metrics of the shards, in Prometheus' text form.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Load for heartbeats; generation and clock are the agent's to fill in.
+    pub load: Arc<dyn Fn() -> Load + Send + Sync>,
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hooks")
+    }
+}
+
+/// Why an agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Certificates and keys.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The admin listener.
+    #[error("cannot listen for admin requests at {address}: {error}")]
+    Admin {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The runtime.
+    #[error("cannot start the agent's runtime: {0}")]
+    Runtime(io::Error),
+}
+
+/// An agent that has published what was on disk and is ready to run.
+pub struct Agent {
+    node: Node,
+    control: Option<(String, Identity)>,
+    admin: TcpListener,
+    logs: logs::LogReceiver,
+    shutdown: watch::Receiver<bool>,
+    handle: AgentHandle,
+}
+
+/// What the rest of the node has of its agent. Clones are the same agent.
+#[derive(Clone)]
+pub struct AgentHandle {
+    plane: Plane,
+    logs: LogQueue,
+    status: Arc<Status>,
+    admin: SocketAddr,
+    shutdown: Arc<watch::Sender<bool>>,
+}
+
+impl AgentHandle {
+    /// What serves; shards take a reader each.
+    pub fn plane(&self) -> &Plane {
+        &self.plane
+    }
+
+    /// Where the admin listener listens.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Hands over a log record. Never blocks, from any thread; a full queue drops the record, which is counted and told to
+    /// the control plane. False: dropped.
+    pub fn log(&self, record: LogRecord) -> bool {
+        self.logs.push(record)
+    }
+
+    /// Whether the node is connected to its control plane now.
+    pub fn connected(&self) -> bool {
+        self.status.connected()
+    }
+
+    /// Makes [`Agent::run`] return, within about five seconds.
+    pub fn shutdown(&self) {
+        self.shutdown.send_replace(true);
+    }
+}
+
+impl Agent {
+    /// Locks the data folder, publishes the newest good snapshot in it, reads the identity, binds the admin listener.
+    pub fn open(config: Config) -> Result<Agent, StartError> {
+        let control = match config.control {
+            Some(control) => Some((control.address, Identity::load(&control.identity)?)),
+            None => None,
+        };
+        let disk = Arc::new(Disk::open(&config.data_dir)?);
+        let plane = Plane::new();
+        let status = Arc::new(Status::default());
+        let bound = TcpListener::bind(config.admin).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok((listener.local_addr()?, listener))
+        });
+        let (address, admin) = bound.map_err(|error| StartError::Admin { address: config.admin, error })?;
+        if !address.ip().is_loopback() {
+            tracing::warn!(%address, "the admin listener is open to more than this machine and asks for no password");
+        }
+        let (queue, logs) = LogQueue::new();
+        let (stop, shutdown) = watch::channel(false);
+        let handle = AgentHandle {
+            plane: plane.clone(),
+            logs: queue,
+            status: Arc::clone(&status),
+            admin: address,
+            shutdown: Arc::new(stop),
+        };
+        let mut node = Node::new(disk, plane, status, config.software);
+        node.load();
+        Ok(Agent { node, control, admin, logs, shutdown, handle })
+    }
+
+    /// A handle for the rest of the node.
+    pub fn handle(&self) -> AgentHandle {
+        self.handle.clone()
+    }
+
+    /// Runs on the calling thread until [`AgentHandle::shutdown`].
+    pub fn run(self, hooks: Hooks) -> Result<(), StartError> {
+        let Agent { mut node, control, admin, mut logs, mut shutdown, handle } = self;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
+        runtime.block_on(async move {
+            let address = handle.admin;
+            let listener =
+                tokio::net::TcpListener::from_std(admin).map_err(|error| StartError::Admin { address, error })?;
+            let pages = admin::Pages { handle, hooks: hooks.clone() };
+            let work = async {
+                match control {
+                    Some((address, identity)) => link::keep(&mut node, &mut logs, &address, &identity, &hooks).await,
+                    None => logs.discard().await,
+                }
+            };
+            tokio::select! {
+                () = work => {}
+                () = admin::serve(listener, pages) => {}
+                _ = shutdown.wait_for(|stop| *stop) => {}
+            }
+            let _ = tokio::time::timeout(SHUTDOWN_GRACE, node.settle()).await;
+            Ok(())
+        })
+    }
+}

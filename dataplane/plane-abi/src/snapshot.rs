@@ -285,6 +285,11 @@ impl Snapshot {
         Ok(snapshot)
     }
 
+    /// Lineage, generation and checksum: what tells it from every other.
+    pub fn header(&self) -> SnapshotHeader {
+        SnapshotHeader { lineage: self.lineage, generation: self.generation, checksum: self.checksum() }
+    }
+
     /// Counts up with every change, within one lineage.
     pub fn generation(&self) -> u64 {
         self.generation

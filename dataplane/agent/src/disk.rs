@@ -1,0 +1,355 @@
+//! The node's data folder.
+//!
+//! ```text
+//! lock                    held while an agent runs
+//! snapshots/SEQUENCE      the last three, 20 decimal digits; the highest that is whole serves after a restart
+//! snapshots/*.tmp         one that is coming in
+//! artifacts/SHA256        modules, by content
+//! keys/ID.key             keys of environments, mode 0600
+//! lineages                highest generation of each lineage that was served before the current one
+//! ```
+//! A file gets its name by rename when its bytes are all there, and is never changed after. Sequence numbers are the
+//! node's own: they order snapshots across lineages.
+//!
+//! Blocking throughout; the agent calls what may take long on a blocking thread. Failures: [`DiskError`] at the start,
+//! `io::Error` after, which refuses one snapshot.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs::{self, DirBuilder, File},
+    io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use base::id::ArtifactHash;
+use plane_abi::plane::{artifact_hash, artifact_path};
+use plane_abi::seal::Key;
+use plane_abi::{Lineage, Snapshot, Status};
+
+/// Snapshots that stay.
+const SNAPSHOTS_KEPT: usize = 3;
+/// An artifact that nothing refers to stays as long: somebody may just be starting it.
+const ARTIFACT_GRACE: Duration = Duration::from_secs(15 * 60);
+
+/// Why a data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// A file or folder in it.
+    #[error("data folder: {path}: {error}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Another process has it.
+    #[error("data folder {0} is in use by another process")]
+    Locked(PathBuf),
+}
+
+pub(crate) struct Disk {
+    root: PathBuf,
+    _lock: File,
+    next_file: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Snapshots on disk, oldest first.
+    kept: Vec<(u64, Arc<Snapshot>)>,
+    next_sequence: u64,
+    /// Artifacts that were seen whole since the start.
+    artifacts: HashSet<ArtifactHash>,
+    /// Artifacts that the latest candidate needs: not to be pruned while it is on its way.
+    wanted: HashSet<ArtifactHash>,
+}
+
+/// A snapshot that comes in. Dropped, its file goes (and stays readable where it is mapped).
+pub(crate) struct Incoming {
+    path: Option<PathBuf>,
+    file: File,
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let Some(path) = self.path.take() {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+impl Incoming {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.path.as_deref().unwrap_or(Path::new(""))
+    }
+}
+
+impl Disk {
+    /// Makes the folders, takes the lock, removes what a killed process left half done.
+    pub(crate) fn open(root: &Path) -> Result<Disk, DiskError> {
+        let fail = |path: &Path, error| DiskError::Io { path: path.to_owned(), error };
+        for folder in [root.to_owned(), root.join("snapshots"), root.join("artifacts"), root.join("keys")] {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+            made.map_err(|error| fail(&folder, error))?;
+        }
+        let path = root.join("lock");
+        let lock = File::options().write(true).create(true).truncate(false).open(&path);
+        let lock = lock.map_err(|error| fail(&path, error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(DiskError::Locked(root.to_owned())),
+            Err(fs::TryLockError::Error(error)) => return Err(fail(&path, error)),
+        }
+        for folder in ["snapshots", "artifacts", "keys", "."] {
+            let folder = root.join(folder);
+            let temporary = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tmp");
+            for path in list(&folder).map_err(|error| fail(&folder, error))?.into_iter().filter(temporary) {
+                fs::remove_file(&path).map_err(|error| fail(&path, error))?;
+            }
+        }
+        Ok(Disk { root: root.to_owned(), _lock: lock, next_file: AtomicU64::new(0), state: Mutex::default() })
+    }
+
+    pub(crate) fn artifacts(&self) -> PathBuf {
+        self.root.join("artifacts")
+    }
+
+    fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
+    /// Every change under the lock is complete before anything in it can panic.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest snapshot that is whole. Says which ones are not.
+    pub(crate) fn load_snapshots(&self) -> Option<Arc<Snapshot>> {
+        let sequence = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u64>().ok();
+        let files = list(&self.snapshots()).unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot list the snapshots on disk");
+            Vec::new()
+        });
+        let mut numbered: Vec<(u64, PathBuf)> =
+            files.into_iter().filter_map(|path| Some((sequence(&path)?, path))).collect();
+        numbered.sort_unstable();
+        let mut state = self.state();
+        state.next_sequence = numbered.last().map_or(1, |(sequence, _)| sequence + 1);
+        for (sequence, path) in numbered {
+            match Snapshot::open(&path) {
+                Ok(snapshot) => state.kept.push((sequence, Arc::new(snapshot))),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "a snapshot on disk is damaged; an earlier one serves");
+                }
+            }
+        }
+        state.kept.last().map(|(_, snapshot)| Arc::clone(snapshot))
+    }
+
+    /// A new file for a snapshot that comes in.
+    pub(crate) fn incoming(&self) -> io::Result<Incoming> {
+        let path = self.snapshots().join(format!("incoming-{}.tmp", self.next_file.fetch_add(1, Relaxed)));
+        let file = File::options().write(true).create_new(true).open(&path)?;
+        Ok(Incoming { path: Some(path), file })
+    }
+
+    /// Of the active deployments' artifacts, those that are not here whole. Protects all of them from pruning until the
+    /// next call. A file of the right length is taken for whole: its content was checked when it was written and is
+    /// checked again whenever it is read.
+    pub(crate) fn missing_artifacts(&self, snapshot: &Snapshot) -> HashSet<ArtifactHash> {
+        let mut state = self.state();
+        let mut missing = HashSet::new();
+        state.wanted.clear();
+        for (hash, bytes) in active_artifacts(snapshot) {
+            state.wanted.insert(hash);
+            if state.artifacts.contains(&hash) {
+                continue;
+            }
+            let found = fs::metadata(artifact_path(&self.artifacts(), hash));
+            if found.is_ok_and(|found| found.is_file() && found.len() == bytes) {
+                state.artifacts.insert(hash);
+            } else {
+                missing.insert(hash);
+            }
+        }
+        missing
+    }
+
+    /// Reads every active deployment's artifact and removes the damaged ones, so that they are fetched again. Gives how
+    /// many were removed.
+    pub(crate) fn scrub(&self, snapshot: &Snapshot) -> usize {
+        let mut removed = 0;
+        let distinct: HashSet<ArtifactHash> = active_artifacts(snapshot).map(|(hash, _)| hash).collect();
+        for hash in distinct {
+            let path = artifact_path(&self.artifacts(), hash);
+            match fs::read(&path) {
+                Ok(bytes) if artifact_hash(&bytes) == hash => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                _ => {
+                    tracing::error!(%hash, "an artifact on disk is damaged; it will be fetched again");
+                    self.state().artifacts.remove(&hash);
+                    removed += usize::from(fs::remove_file(&path).is_ok());
+                }
+            }
+        }
+        removed
+    }
+
+    /// Puts an artifact in place; its hash was checked. Not yet durable: [`Disk::persist`] sees to that.
+    pub(crate) fn store_artifact(&self, hash: ArtifactHash, bytes: &[u8]) -> io::Result<()> {
+        let path = artifact_path(&self.artifacts(), hash);
+        let temporary = path.with_extension("tmp");
+        let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path));
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written?;
+        self.state().artifacts.insert(hash);
+        Ok(())
+    }
+
+    /// Makes a snapshot what serves after a restart, with the artifacts that came for it, and prunes.
+    pub(crate) fn persist(
+        &self,
+        mut incoming: Incoming,
+        snapshot: &Arc<Snapshot>,
+        key: Option<&Key>,
+        artifacts: &[ArtifactHash],
+        lineages: Option<&BTreeMap<Lineage, u64>>,
+    ) -> io::Result<()> {
+        for hash in artifacts {
+            File::open(artifact_path(&self.artifacts(), *hash))?.sync_all()?;
+        }
+        if !artifacts.is_empty() {
+            File::open(self.artifacts())?.sync_all()?;
+        }
+        if let Some(lineages) = lineages {
+            self.store_lineages(lineages)?;
+        }
+        if let Some(key) = key {
+            self.store_key(key)?;
+        }
+        incoming.file.sync_all()?;
+        let mut state = self.state();
+        let sequence = state.next_sequence;
+        let name = self.snapshots().join(format!("{sequence:020}"));
+        fs::rename(incoming.path(), &name)?;
+        incoming.path = None;
+        File::open(self.snapshots())?.sync_all()?;
+        state.next_sequence += 1;
+        state.kept.push((sequence, Arc::clone(snapshot)));
+        drop(state);
+        if let Err(error) = self.prune() {
+            tracing::warn!(%error, "cannot prune the data folder");
+        }
+        Ok(())
+    }
+
+    fn prune(&self) -> io::Result<()> {
+        let mut state = self.state();
+        let excess = state.kept.len().saturating_sub(SNAPSHOTS_KEPT);
+        state.kept.drain(..excess);
+        let kept: HashSet<u64> = state.kept.iter().map(|(sequence, _)| *sequence).collect();
+        for path in list(&self.snapshots())? {
+            let sequence = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            if sequence.is_some_and(|sequence| !kept.contains(&sequence)) {
+                fs::remove_file(path)?;
+            }
+        }
+        let mut used = state.wanted.clone();
+        for (_, snapshot) in &state.kept {
+            used.extend(snapshot.deployments().map(|(_, deployment)| deployment.artifact()));
+        }
+        let now = SystemTime::now();
+        for path in list(&self.artifacts())? {
+            let hash = path.file_name().and_then(|name| name.to_str()).and_then(ArtifactHash::from_hex);
+            let Some(hash) = hash.filter(|hash| !used.contains(hash)) else { continue };
+            let age = now.duration_since(fs::metadata(&path)?.modified()?).unwrap_or_default();
+            if age > ARTIFACT_GRACE {
+                state.artifacts.remove(&hash);
+                fs::remove_file(path)?;
+            }
+        }
+        let keys: HashSet<u64> = state.kept.iter().map(|(_, snapshot)| snapshot.env_key_id()).collect();
+        for path in list(&self.root.join("keys"))? {
+            let id =
+                path.file_stem().and_then(|name| name.to_str()).and_then(|name| u64::from_str_radix(name, 16).ok());
+            if id.is_some_and(|id| !keys.contains(&id)) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn key_path(&self, id: u64) -> PathBuf {
+        self.root.join("keys").join(format!("{id:016x}.key"))
+    }
+
+    /// A key of environments, if it is here.
+    pub(crate) fn load_key(&self, id: u64) -> Option<Key> {
+        match Key::load(&self.key_path(id)) {
+            Ok(key) => Some(key).filter(|key| key.id() == id),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::error!(%error, "cannot read a key of environments");
+                None
+            }
+        }
+    }
+
+    /// Keeps a key of environments, mode 0600.
+    fn store_key(&self, key: &Key) -> io::Result<()> {
+        match key.store(&self.key_path(key.id())) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            stored => stored,
+        }
+    }
+
+    /// Lineages served before, with their highest generation. A file that cannot be read is said and counts as none.
+    pub(crate) fn load_lineages(&self) -> BTreeMap<Lineage, u64> {
+        let parse = |line: &str| {
+            let (lineage, generation) = line.split_once(' ')?;
+            Some((Lineage(u128::from_str_radix(lineage, 16).ok()?), generation.parse().ok()?))
+        };
+        match fs::read_to_string(self.root.join("lineages")) {
+            Ok(text) => text.lines().take(crate::accept::LINEAGES_MAX).filter_map(parse).collect(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => {
+                tracing::error!(%error, "cannot read which lineages were served before");
+                BTreeMap::new()
+            }
+        }
+    }
+
+    fn store_lineages(&self, lineages: &BTreeMap<Lineage, u64>) -> io::Result<()> {
+        let temporary = self.root.join("lineages.tmp");
+        let mut file = File::create(&temporary)?;
+        for (lineage, generation) in lineages {
+            writeln!(file, "{lineage} {generation}")?;
+        }
+        file.sync_all()?;
+        fs::rename(&temporary, self.root.join("lineages"))?;
+        File::open(&self.root)?.sync_all()
+    }
+}
+
+/// Artifacts of deployments that serve, with their sizes.
+fn active_artifacts(snapshot: &Snapshot) -> impl Iterator<Item = (ArtifactHash, u64)> {
+    let active = snapshot.deployments().filter(|(_, deployment)| deployment.status() == Status::Active);
+    active.map(|(_, deployment)| (deployment.artifact(), deployment.artifact_bytes()))
+}
+
+fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect()
+}

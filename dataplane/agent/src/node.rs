@@ -1,0 +1,186 @@
+//! What of a node outlives a connection: disk, plane, history, and the write to disk that is under way.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    future::pending,
+    io,
+    sync::Arc,
+    time::Duration,
+};
+
+use base::id::ArtifactHash;
+use plane_abi::plane::{Plane, Published};
+use plane_abi::seal::Key;
+use plane_abi::{Lineage, Snapshot, SnapshotHeader};
+use tokio::task::JoinHandle;
+
+use crate::accept::History;
+use crate::disk::{Disk, Incoming};
+use crate::status::Status;
+
+/// A snapshot that may be published.
+pub(crate) struct Candidate {
+    pub(crate) incoming: Incoming,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) key: Option<Key>,
+    /// Artifacts that could not be had.
+    pub(crate) lacking: HashSet<ArtifactHash>,
+}
+
+/// How a write to disk ended.
+pub(crate) struct Persisted {
+    pub(crate) header: SnapshotHeader,
+    pub(crate) lacking: usize,
+    pub(crate) result: io::Result<()>,
+}
+
+/// A write to disk.
+struct Job {
+    candidate: Candidate,
+    artifacts: Vec<ArtifactHash>,
+    lineages: Option<BTreeMap<Lineage, u64>>,
+}
+
+pub(crate) struct Node {
+    pub(crate) disk: Arc<Disk>,
+    pub(crate) plane: Plane,
+    pub(crate) status: Arc<Status>,
+    pub(crate) software: String,
+    pub(crate) history: History,
+    /// Artifacts that what is published lacks.
+    pub(crate) lacking: HashSet<ArtifactHash>,
+    /// Keys of environments from the control plane.
+    keys: Vec<Key>,
+    /// Artifacts that came since the last write to disk.
+    unsynced: Vec<ArtifactHash>,
+    lineages_changed: bool,
+    running: Option<JoinHandle<Persisted>>,
+    /// The newest snapshot published while another is being written. One it replaces is never written: the later one's
+    /// acknowledgement covers it.
+    waiting: Option<Candidate>,
+}
+
+impl Node {
+    pub(crate) fn new(disk: Arc<Disk>, plane: Plane, status: Arc<Status>, software: String) -> Node {
+        Node {
+            disk,
+            plane,
+            status,
+            software,
+            history: History::default(),
+            lacking: HashSet::new(),
+            keys: Vec::new(),
+            unsynced: Vec::new(),
+            lineages_changed: false,
+            running: None,
+            waiting: None,
+        }
+    }
+
+    /// Publishes the newest good snapshot on disk.
+    pub(crate) fn load(&mut self) {
+        self.history.highest = self.disk.load_lineages();
+        let Some(snapshot) = self.disk.load_snapshots() else {
+            tracing::info!("no configuration on disk");
+            return;
+        };
+        let key = self.disk.load_key(snapshot.env_key_id());
+        if key.is_none() {
+            tracing::error!(
+                "no key on disk for the configuration's environments; Workers that have one will not start"
+            );
+        }
+        self.lacking = self.disk.missing_artifacts(&snapshot);
+        if !self.lacking.is_empty() {
+            tracing::error!(count = self.lacking.len(), "modules are missing on disk; their Workers will not start");
+        }
+        let header = snapshot.header();
+        tracing::info!(generation = header.generation, lineage = %header.lineage, "serving the configuration on disk");
+        self.plane.publish(Published::new(snapshot, self.disk.artifacts(), key));
+        self.history.publish(header);
+        self.history.durable = Some(header);
+    }
+
+    /// Takes the control plane's keys.
+    pub(crate) fn set_keys(&mut self, keys: Vec<Key>) {
+        self.keys = keys;
+    }
+
+    /// A key of environments, from the control plane or from disk.
+    pub(crate) fn key(&self, id: u64) -> Option<Key> {
+        self.keys.iter().find(|key| key.id() == id).cloned().or_else(|| self.disk.load_key(id))
+    }
+
+    /// Takes an artifact whose hash was checked.
+    pub(crate) fn store_artifact(&mut self, hash: ArtifactHash, bytes: &[u8]) -> io::Result<()> {
+        self.disk.store_artifact(hash, bytes)?;
+        self.unsynced.push(hash);
+        self.lacking.remove(&hash);
+        Ok(())
+    }
+
+    /// Publishes a snapshot and begins to make it durable.
+    pub(crate) fn publish(&mut self, candidate: Candidate, took: Duration) {
+        let header = candidate.snapshot.header();
+        let snapshot = Arc::clone(&candidate.snapshot);
+        self.plane.publish(Published::new(snapshot, self.disk.artifacts(), candidate.key.clone()));
+        self.lineages_changed |= self.history.publish(header);
+        self.lacking.clone_from(&candidate.lacking);
+        self.status.activated(took);
+        tracing::info!(generation = header.generation, lineage = %header.lineage, micros = took.as_micros() as u64, "configuration published");
+        self.waiting = Some(candidate);
+        self.persist_next();
+    }
+
+    fn persist_next(&mut self) {
+        if self.running.is_some() {
+            return;
+        }
+        let Some(candidate) = self.waiting.take() else { return };
+        let lineages = std::mem::take(&mut self.lineages_changed).then(|| self.history.highest.clone());
+        let job = Job { candidate, artifacts: std::mem::take(&mut self.unsynced), lineages };
+        let disk = Arc::clone(&self.disk);
+        self.running = Some(tokio::task::spawn_blocking(move || {
+            let Job { candidate, artifacts, lineages } = job;
+            let Candidate { incoming, snapshot, key, lacking } = candidate;
+            let result = disk.persist(incoming, &snapshot, key.as_ref(), &artifacts, lineages.as_ref());
+            Persisted { header: snapshot.header(), lacking: lacking.len(), result }
+        }));
+    }
+
+    /// Waits for the write that is under way and begins the next; for ever if there is none. Cancelled, it loses nothing.
+    pub(crate) async fn persisted(&mut self) -> Persisted {
+        let Some(running) = &mut self.running else { return pending().await };
+        let persisted = running.await;
+        self.running = None;
+        let persisted = match persisted {
+            Ok(persisted) => persisted,
+            // Only a panic ends the task so: report it like a failed write.
+            Err(error) => {
+                let header = self.history.published.unwrap_or(SnapshotHeader {
+                    lineage: Lineage::default(),
+                    generation: 0,
+                    checksum: 0,
+                });
+                Persisted { header, lacking: 0, result: Err(io::Error::other(error)) }
+            }
+        };
+        match &persisted.result {
+            Ok(()) => self.history.durable = Some(persisted.header),
+            Err(error) => {
+                self.status.not_durable();
+                self.lineages_changed |= !self.history.highest.is_empty();
+                tracing::error!(generation = persisted.header.generation, %error, "configuration serves but is not on disk");
+            }
+        }
+        self.persist_next();
+        persisted
+    }
+
+    /// Waits until nothing is being written.
+    pub(crate) async fn settle(&mut self) {
+        while self.running.is_some() {
+            self.persisted().await;
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! One connection to the control plane, from `Hello` to its end: takes snapshots step by step, fetches artifacts, ships
+//! logs, says that the node is alive. See the crate's text for the order of an activation.
+//!
+//! Every await but the one in `run`'s `select!` is a write with a time limit, so a step never waits for the peer's next
+//! message. A newer snapshot that begins drops the one on its way, at whatever step it is.
+
+use std::{
+    collections::HashSet,
+    future::pending,
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use base::id::ArtifactHash;
+use plane_abi::wire::{
+    self, Blob, Decoder, Hello, Load, RefuseReason, SnapshotBegin, ToControl, ToNode, Welcome, WireError,
+};
+use plane_abi::{Lineage, Snapshot, SnapshotHeader};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+};
+
+use crate::Hooks;
+use crate::accept::Verdict;
+use crate::disk::{Disk, Incoming};
+use crate::fetch::{Fetched, Fetches};
+use crate::logs::LogReceiver;
+use crate::node::{Candidate, Node, Persisted};
+
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
+/// A frame that cannot be written in this time: the control plane does not read.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+const HEARTBEAT_MIN: Duration = Duration::from_millis(50);
+const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+/// Pings missed that end a connection.
+const PINGS_MISSED_MAX: u32 = 3;
+const READ_BYTES: usize = 64 * 1024;
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Wire(#[from] WireError),
+    #[error("no {0} in time")]
+    Timeout(&'static str),
+    #[error("the control plane speaks out of turn: {0}")]
+    Protocol(&'static str),
+}
+
+/// A snapshot on its way.
+enum Stage {
+    /// None.
+    Idle,
+    /// Its parts come in.
+    Receiving { begin: SnapshotBegin, incoming: Incoming, received: u64 },
+    /// Its parts come in and are not wanted.
+    Skipping,
+    /// It is being checked on another thread.
+    Checking { header: SnapshotHeader, ended: Instant, task: JoinHandle<Result<Checked, Refused>> },
+    /// Its artifacts are being fetched.
+    Fetching { candidate: Candidate, missing: HashSet<ArtifactHash>, ended: Instant },
+}
+
+type Refused = (RefuseReason, String);
+
+struct Checked {
+    incoming: Incoming,
+    snapshot: Arc<Snapshot>,
+    missing: HashSet<ArtifactHash>,
+}
+
+impl Stage {
+    /// Waits for a check to end; for ever if there is none. Cancelled, it loses nothing.
+    async fn checked(&mut self) -> Result<Checked, Refused> {
+        match self {
+            Stage::Checking { task, .. } => match task.await {
+                Ok(checked) => checked,
+                Err(error) => Err((RefuseReason::Corrupt, format!("the check failed: {error}"))),
+            },
+            _ => pending().await,
+        }
+    }
+}
+
+struct Session<W> {
+    writer: W,
+    lineage: Lineage,
+    stage: Stage,
+    fetches: Fetches,
+}
+
+/// Runs a connection to its end, which is always an error: the control plane never says good-bye.
+pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    name: &str,
+    node: &mut Node,
+    logs: &mut LogReceiver,
+    hooks: &Hooks,
+) -> Result<std::convert::Infallible, SessionError> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let durable = node.history.durable;
+    let hello = Hello {
+        node: name.to_owned(),
+        software: node.software.clone(),
+        format: plane_abi::FORMAT_VERSION,
+        lineage: durable.map(|durable| durable.lineage).unwrap_or_default(),
+        generation: durable.map_or(0, |durable| durable.generation),
+        checksum: durable.map_or(0, |durable| durable.checksum),
+    };
+    send(&mut writer, &ToControl::Hello(hello)).await?;
+    let mut decoder = Decoder::new();
+    let mut buffer = vec![0; READ_BYTES];
+    let welcome = timeout(WELCOME_TIMEOUT, read_welcome(&mut reader, &mut decoder, &mut buffer)).await;
+    let welcome = welcome.map_err(|_| SessionError::Timeout("welcome"))??;
+    node.set_keys(welcome.env_keys.into_iter().map(|key| key.0).collect());
+    node.status.set_connected(true);
+    tracing::info!(lineage = %welcome.lineage, "connected to the control plane");
+    let heartbeat = Duration::from_millis(welcome.heartbeat_ms.into()).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
+    let mut tick = interval(heartbeat);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut session = Session { writer, lineage: welcome.lineage, stage: Stage::Idle, fetches: Fetches::default() };
+    session.fetches.want(node.lacking.iter().copied());
+    let mut heard = Instant::now();
+    loop {
+        while let Some(message) = decoder.poll()? {
+            session.handle(message, node).await?;
+        }
+        session.request_artifacts().await?;
+        tokio::select! {
+            read = reader.read(&mut buffer) => {
+                let read = read?;
+                if read == 0 {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                }
+                heard = Instant::now();
+                decoder.push(&buffer[..read]);
+            }
+            checked = session.stage.checked() => session.handle_checked(checked, node).await?,
+            persisted = node.persisted() => session.handle_persisted(persisted).await?,
+            batch = logs.next() => session.send_logs(batch, logs).await?,
+            _ = tick.tick() => session.heartbeat(node, hooks).await?,
+            () = sleep_until(heard + heartbeat * PINGS_MISSED_MAX) => return Err(SessionError::Timeout("ping")),
+        }
+    }
+}
+
+async fn read_welcome(
+    reader: &mut (impl AsyncRead + Unpin),
+    decoder: &mut Decoder<ToNode>,
+    buffer: &mut [u8],
+) -> Result<Welcome, SessionError> {
+    loop {
+        match decoder.poll()? {
+            Some(ToNode::Welcome(welcome)) => return Ok(welcome),
+            Some(_) => return Err(SessionError::Protocol("first is not Welcome")),
+            None => {}
+        }
+        let read = reader.read(buffer).await?;
+        if read == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        decoder.push(&buffer[..read]);
+    }
+}
+
+async fn send(writer: &mut (impl AsyncWrite + Unpin), message: &ToControl) -> Result<(), SessionError> {
+    let mut frame = Vec::new();
+    wire::encode(message, &mut frame)?;
+    let write = async {
+        writer.write_all(&frame).await?;
+        writer.flush().await
+    };
+    Ok(timeout(WRITE_TIMEOUT, write).await.map_err(|_| SessionError::Timeout("progress of a write"))??)
+}
+
+impl<W: AsyncWrite + Unpin> Session<W> {
+    async fn send(&mut self, message: &ToControl) -> Result<(), SessionError> {
+        send(&mut self.writer, message).await
+    }
+
+    async fn handle(&mut self, message: ToNode, node: &mut Node) -> Result<(), SessionError> {
+        match message {
+            ToNode::Welcome(_) => Err(SessionError::Protocol("a second Welcome")),
+            ToNode::SnapshotBegin(begin) => self.handle_begin(begin, node).await,
+            ToNode::SnapshotPart(part) => self.handle_part(part, node).await,
+            ToNode::SnapshotEnd { generation } => self.handle_end(generation, node).await,
+            ToNode::ArtifactPart(part) => match self.fetches.handle_part(part) {
+                Some(fetched) => self.handle_fetched(fetched, node).await,
+                None => Ok(()),
+            },
+            ToNode::ArtifactMissing(hash) => match self.fetches.handle_missing(hash.into()) {
+                Some(fetched) => self.handle_fetched(fetched, node).await,
+                None => Ok(()),
+            },
+            ToNode::Ping(number) => self.send(&ToControl::Pong(number)).await,
+        }
+    }
+
+    async fn handle_begin(&mut self, begin: SnapshotBegin, node: &mut Node) -> Result<(), SessionError> {
+        self.stage = Stage::Skipping;
+        self.forget_fetches(node);
+        let offered = SnapshotHeader { lineage: begin.lineage, generation: begin.generation, checksum: begin.checksum };
+        match node.history.judge(self.lineage, &offered) {
+            Verdict::Take if begin.total_bytes > base::limits::SNAPSHOT_BYTES_MAX as u64 => {
+                let detail = format!("{} bytes are over the limit", begin.total_bytes);
+                self.refuse(offered, RefuseReason::Corrupt, detail, node).await
+            }
+            Verdict::Take => match node.disk.incoming() {
+                Ok(incoming) => {
+                    self.stage = Stage::Receiving { begin, incoming, received: 0 };
+                    Ok(())
+                }
+                Err(error) => self.refuse(offered, RefuseReason::NotStored, error.to_string(), node).await,
+            },
+            Verdict::Have => self.ack(offered, node.lacking.len()).await,
+            Verdict::Refuse(reason, detail) => self.refuse(offered, reason, detail, node).await,
+        }
+    }
+
+    async fn handle_part(&mut self, part: Blob, node: &mut Node) -> Result<(), SessionError> {
+        let (begin, problem) = match &mut self.stage {
+            Stage::Skipping => return Ok(()),
+            Stage::Receiving { begin, incoming, received } => {
+                *received += part.0.len() as u64;
+                if *received > begin.total_bytes {
+                    (*begin, (RefuseReason::Corrupt, "more bytes than announced".to_owned()))
+                } else {
+                    match incoming.write(&part.0) {
+                        Ok(()) => return Ok(()),
+                        Err(error) => (*begin, (RefuseReason::NotStored, error.to_string())),
+                    }
+                }
+            }
+            _ => return Err(SessionError::Protocol("a part of no snapshot")),
+        };
+        self.stage = Stage::Skipping;
+        self.refuse(header(&begin), problem.0, problem.1, node).await
+    }
+
+    async fn handle_end(&mut self, generation: u64, node: &mut Node) -> Result<(), SessionError> {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Skipping => Ok(()),
+            Stage::Receiving { begin, incoming, received } => {
+                if received != begin.total_bytes || generation != begin.generation {
+                    let detail = format!("{received} of {} bytes came", begin.total_bytes);
+                    return self.refuse(header(&begin), RefuseReason::Corrupt, detail, node).await;
+                }
+                let disk = Arc::clone(&node.disk);
+                let task = tokio::task::spawn_blocking(move || check(&disk, incoming, header(&begin)));
+                self.stage = Stage::Checking { header: header(&begin), ended: Instant::now(), task };
+                Ok(())
+            }
+            _ => Err(SessionError::Protocol("the end of no snapshot")),
+        }
+    }
+
+    async fn handle_checked(&mut self, checked: Result<Checked, Refused>, node: &mut Node) -> Result<(), SessionError> {
+        let Stage::Checking { header, ended, .. } = std::mem::replace(&mut self.stage, Stage::Idle) else {
+            return Ok(());
+        };
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err((reason, detail)) => return self.refuse(header, reason, detail, node).await,
+        };
+        let key_id = checked.snapshot.env_key_id();
+        let Some(key) = node.key(key_id) else {
+            let detail = format!("no key {key_id:016x}");
+            return self.refuse(header, RefuseReason::EnvKey, detail, node).await;
+        };
+        let Checked { incoming, snapshot, missing } = checked;
+        self.fetches.want(missing.iter().copied());
+        let candidate = Candidate { incoming, snapshot, key: Some(key), lacking: HashSet::new() };
+        self.stage = Stage::Fetching { candidate, missing, ended };
+        self.publish_if_complete(node);
+        Ok(())
+    }
+
+    fn publish_if_complete(&mut self, node: &mut Node) {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Fetching { candidate, missing, ended } if missing.is_empty() => {
+                node.publish(candidate, ended.elapsed());
+            }
+            stage => self.stage = stage,
+        }
+    }
+
+    async fn handle_fetched(&mut self, fetched: Fetched, node: &mut Node) -> Result<(), SessionError> {
+        let Fetched { hash, bytes } = fetched;
+        let stored = match bytes {
+            Ok(bytes) => node.store_artifact(hash, &bytes).map_err(|error| error.to_string()),
+            Err(problem) => Err(problem.to_owned()),
+        };
+        if let Err(problem) = &stored {
+            tracing::error!(%hash, problem, "cannot get a module");
+        }
+        let Stage::Fetching { candidate, missing, .. } = &mut self.stage else { return Ok(()) };
+        if !missing.remove(&hash) {
+            return Ok(());
+        }
+        if let Err(problem) = stored {
+            // A node that serves nothing is better off with what it can have, and what was lacking before the change
+            // is no fault of the change. Anything else would make a good configuration worse.
+            let tolerated = node.history.published.is_none() || node.lacking.contains(&hash);
+            if !tolerated {
+                let header = candidate.snapshot.header();
+                self.stage = Stage::Idle;
+                self.forget_fetches(node);
+                return self.refuse(header, RefuseReason::Artifacts, format!("artifact {hash}: {problem}"), node).await;
+            }
+            candidate.lacking.insert(hash);
+        }
+        self.publish_if_complete(node);
+        Ok(())
+    }
+
+    async fn handle_persisted(&mut self, persisted: Persisted) -> Result<(), SessionError> {
+        let Persisted { header, lacking, result } = persisted;
+        if header.lineage != self.lineage {
+            // Of a connection before this one, to another control plane.
+            return Ok(());
+        }
+        match result {
+            Ok(()) => self.ack(header, lacking).await,
+            Err(error) => {
+                let SnapshotHeader { lineage, generation, .. } = header;
+                let (reason, detail) = (RefuseReason::NotDurable, error.to_string());
+                self.send(&ToControl::Refuse { lineage, generation, reason, detail }).await
+            }
+        }
+    }
+
+    async fn ack(&mut self, header: SnapshotHeader, lacking: usize) -> Result<(), SessionError> {
+        let SnapshotHeader { lineage, generation, .. } = header;
+        self.send(&ToControl::Ack { lineage, generation, artifacts_missing: lacking as u32 }).await
+    }
+
+    async fn refuse(
+        &mut self,
+        header: SnapshotHeader,
+        reason: RefuseReason,
+        detail: String,
+        node: &Node,
+    ) -> Result<(), SessionError> {
+        let SnapshotHeader { generation, .. } = header;
+        node.status.refused();
+        tracing::error!(generation, ?reason, detail, "configuration refused; what served before goes on");
+        // Always of the connection's lineage, which is what the answer is matched by.
+        self.send(&ToControl::Refuse { lineage: self.lineage, generation, reason, detail }).await
+    }
+
+    /// Wants only what serves now and lacks its modules.
+    fn forget_fetches(&mut self, node: &Node) {
+        self.fetches.forget_queued();
+        self.fetches.want(node.lacking.iter().copied());
+    }
+
+    async fn request_artifacts(&mut self) -> Result<(), SessionError> {
+        while let Some(hash) = self.fetches.poll_request() {
+            self.send(&ToControl::ArtifactWanted(hash.into())).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_logs(&mut self, batch: wire::Logs, logs: &mut LogReceiver) -> Result<(), SessionError> {
+        let message = ToControl::Logs(batch);
+        let sent = self.send(&message).await;
+        if let (Err(_), ToControl::Logs(batch)) = (&sent, &message) {
+            logs.lost(batch);
+        }
+        sent
+    }
+
+    async fn heartbeat(&mut self, node: &Node, hooks: &Hooks) -> Result<(), SessionError> {
+        let generation = node.history.published.map_or(0, |published| published.generation);
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        self.send(&ToControl::Heartbeat(Load { generation, unix_ms, ..(hooks.load)() })).await
+    }
+}
+
+fn header(begin: &SnapshotBegin) -> SnapshotHeader {
+    SnapshotHeader { lineage: begin.lineage, generation: begin.generation, checksum: begin.checksum }
+}
+
+/// Opens a snapshot that has come in, and looks which artifacts it lacks. Blocking.
+fn check(disk: &Disk, incoming: Incoming, announced: SnapshotHeader) -> Result<Checked, Refused> {
+    let corrupt = |detail: String| (RefuseReason::Corrupt, detail);
+    let snapshot = Snapshot::open(incoming.path()).map_err(|error| corrupt(error.to_string()))?;
+    if snapshot.header() != announced {
+        return Err(corrupt(format!("it is {:?}, not what was announced", snapshot.header())));
+    }
+    let missing = disk.missing_artifacts(&snapshot);
+    Ok(Checked { incoming, snapshot: Arc::new(snapshot), missing })
+}
