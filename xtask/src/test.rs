@@ -8,6 +8,7 @@
 //!   before the first test runs. Without it a test looks beside its own executable: `../` of its folder `deps`.
 //! - `SELVAGE_SKIP_LOG`: a file to which a test that cannot run here appends one line, `SKIPPED: <what>: <why>`, in one write.
 //!   Their lines are shown at the end of the run, so that nobody takes "not run" for "passed".
+//! - `SELVAGE_E2E_FULL=1` with `--full`: tests that have a short form for every day run their long one.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,11 +25,17 @@ use crate::{run, tidy};
 /// The variable that names the file for lines `SKIPPED: <what>: <why>`.
 const SKIP_LOG_VARIABLE: &str = "SELVAGE_SKIP_LOG";
 
+/// The variable that asks for long forms.
+const FULL_VARIABLE: &str = "SELVAGE_E2E_FULL";
+
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Only tests whose name contains this; leaves out tidy and doc tests
     filter: Option<String>,
+    /// The long forms of tests that have a short one
+    #[arg(long)]
+    full: bool,
     /// Leave out tidy
     #[arg(long)]
     no_tidy: bool,
@@ -60,11 +67,14 @@ pub(crate) fn run(checkout: &Checkout, arguments: &Arguments) -> Result<ExitCode
         result.is_ok()
     };
 
-    let cargo = |arguments: &[&str]| {
+    let cargo = |line: &[&str]| {
         let mut command = checkout.cargo();
-        command.args(arguments);
+        command.args(line);
         archive.export(&mut command);
         command.env(BIN_DIR_VARIABLE, checkout.target().join("release")).env(SKIP_LOG_VARIABLE, &skips);
+        if arguments.full {
+            command.env(FULL_VARIABLE, "1");
+        }
         command
     };
     let whole = arguments.filter.is_none();
@@ -92,7 +102,12 @@ pub(crate) fn run(checkout: &Checkout, arguments: &Arguments) -> Result<ExitCode
         }
     }
     let log = fs::read_to_string(&skips).with_context(|| format!("reading {}", skips.display()))?;
-    Ok(report(&steps, &skipped(&log)))
+    let mut skipped = skipped(&log);
+    if !arguments.full && std::env::var_os(FULL_VARIABLE).is_none() {
+        skipped
+            .insert("the long forms of end-to-end tests: their short forms ran; `cargo xtask test --full` runs them");
+    }
+    Ok(report(&steps, &skipped))
 }
 
 /// The lines of the skip log, each once.
