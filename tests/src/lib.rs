@@ -2,8 +2,8 @@
 //!
 //! Owns: starting and ending a control plane and nodes on ports of the system's choice and in folders of their own
 //! ([`platform`]), the API ([`api`]) and HTTP as a client speaks it ([`http`]), an open-loop load ([`load`]), deterministic randomness
-//! ([`random`]). *Invariants:* every process that a test starts is gone when its value is dropped, also when the test panics; every wait has a
-//! deadline; nothing leaves loopback. A failed test shows the last lines of its processes' logs.
+//! ([`random`]), and the attackers' corpus ([`hostile`]). *Invariants:* every process that a test starts is gone when its value is
+//! dropped, also when the test panics; every wait has a deadline; nothing leaves loopback. A failed test shows the last lines of its processes' logs.
 //!
 //! Binaries are taken from `$SELVAGE_BIN_DIR`, else from the folder above the test executable's (`target/release`). Some tests have a short form for
 //! every day and a long one: `SELVAGE_E2E_FULL=1`.
@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod hostile;
 pub mod http;
 pub mod load;
 pub mod platform;
