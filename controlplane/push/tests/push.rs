@@ -1,0 +1,440 @@
+//! The push server over real TLS on loopback: who gets in, what is sent, what breaks a connection.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use base::id::ArtifactHash;
+use bytes::Bytes;
+use plane_abi::plane::artifact_hash;
+use plane_abi::seal::Key;
+use plane_abi::wire::{self, Decoder, Hello, LogLevel, LogRecord, Logs, RefuseReason, ToControl, ToNode};
+use plane_abi::{Lineage, NewDeployment, Snapshot, SnapshotWriter, Status};
+use push::{ArtifactFuture, ArtifactSource, Ca, NodeIdentity, PublishError, PushConfig, PushServer};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+const LINEAGE: Lineage = Lineage(0xabcdef);
+const SOON: Duration = Duration::from_secs(10);
+
+#[derive(Default)]
+struct Artifacts(Mutex<HashMap<ArtifactHash, Bytes>>);
+
+impl ArtifactSource for Artifacts {
+    fn fetch(&self, hash: ArtifactHash) -> ArtifactFuture<'_> {
+        let found = self.0.lock().expect("lock").get(&hash).cloned();
+        Box::pin(async move { Ok(found) })
+    }
+}
+
+struct Setup {
+    folder: tempfile::TempDir,
+    ca: Ca,
+    server: PushServer,
+    artifacts: Arc<Artifacts>,
+}
+
+async fn setup(change: impl FnOnce(&mut PushConfig)) -> Setup {
+    let folder = tempfile::tempdir().expect("folder");
+    let ca = Ca::load_or_create(&folder.path().join("ca.key")).expect("authority");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let artifacts = Arc::new(Artifacts::default());
+    let mut config = PushConfig::new(LINEAGE, vec![Key::from_bytes([1; 32])], artifacts.clone());
+    change(&mut config);
+    let server = PushServer::start(listener, &ca, config).expect("started");
+    Setup { folder, ca, server, artifacts }
+}
+
+fn snapshot_of(lineage: Lineage, generation: u64, bytes: usize) -> Arc<[u8]> {
+    let mut writer = SnapshotWriter::new(lineage, generation, 0, 0, "workers.localhost");
+    // Incompressible in the sense that matters: one deployment per 100 KiB of sealed bytes.
+    for index in 0..bytes.div_ceil(100 * 1024) {
+        writer.deployment(NewDeployment {
+            id: base::id::DeploymentId(index as u128),
+            account: base::id::AccountId(1),
+            version: 1,
+            status: Status::Active,
+            artifact: ArtifactHash([0; 32]),
+            artifact_bytes: 0,
+            name: String::new(),
+            subdomain: String::new(),
+            compatibility_date: String::new(),
+            cpu_ms: 50,
+            updated_unix_s: 0,
+            sealed_env: vec![index as u8; 100 * 1024],
+            bindings: Vec::new(),
+        });
+    }
+    writer.finish().expect("valid").into()
+}
+
+fn snapshot(generation: u64) -> Arc<[u8]> {
+    snapshot_of(LINEAGE, generation, 0)
+}
+
+struct Client {
+    stream: TlsStream<TcpStream>,
+    decoder: Decoder<ToNode>,
+}
+
+fn client_config(trust_pem: &str, identity: Option<&NodeIdentity>) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(trust_pem.as_bytes()).expect("pem")).expect("root");
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots);
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let certificate = CertificateDer::from_pem_slice(identity.certificate_pem.as_bytes()).expect("pem");
+            let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).expect("pem");
+            builder.with_client_auth_cert(vec![certificate], key).expect("identity")
+        }
+    };
+    Arc::new(config)
+}
+
+async fn dial(setup: &Setup, config: Arc<ClientConfig>) -> io::Result<Client> {
+    let stream = TcpStream::connect(setup.server.local_addr()).await?;
+    let name = ServerName::try_from(wire::CONTROL_NAME).expect("name");
+    let stream = TlsConnector::from(config).connect(name, stream).await?;
+    Ok(Client { stream, decoder: Decoder::new() })
+}
+
+fn hello(node: &str, generation: u64, checksum: u64) -> ToControl {
+    ToControl::Hello(Hello {
+        node: node.to_owned(),
+        software: "test".to_owned(),
+        format: plane_abi::FORMAT_VERSION,
+        lineage: LINEAGE,
+        generation,
+        checksum,
+    })
+}
+
+impl Client {
+    /// Connects as a node, says Hello and reads the Welcome.
+    async fn node(setup: &Setup, name: &str, generation: u64, checksum: u64) -> Client {
+        let identity = setup.ca.issue_node(name).expect("issued");
+        let config = client_config(&identity.ca_pem, Some(&identity));
+        let mut client = dial(setup, config).await.expect("connected");
+        client.send(&hello(name, generation, checksum)).await;
+        assert!(matches!(client.next().await, Some(ToNode::Welcome(welcome)) if welcome.lineage == LINEAGE));
+        client
+    }
+
+    async fn send(&mut self, message: &ToControl) {
+        let mut frame = Vec::new();
+        wire::encode(message, &mut frame).expect("encodes");
+        self.raw(&frame).await;
+    }
+
+    async fn raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.expect("written");
+        self.stream.flush().await.expect("flushed");
+    }
+
+    /// The next message; none when the server has closed. Pings are passed over.
+    async fn next(&mut self) -> Option<ToNode> {
+        loop {
+            match self.decoder.poll().expect("a valid frame") {
+                Some(ToNode::Ping(_)) => continue,
+                Some(message) => return Some(message),
+                None => {}
+            }
+            let mut buffer = vec![0; 65536];
+            match timeout(SOON, self.stream.read(&mut buffer)).await.expect("in time") {
+                Ok(0) | Err(_) => return None,
+                Ok(read) => self.decoder.push(&buffer[..read]),
+            }
+        }
+    }
+
+    /// Reads one snapshot to its end, beginning anew where the server does; gives how many began and the bytes.
+    async fn snapshot(&mut self) -> (usize, Vec<u8>) {
+        let (mut begun, mut bytes) = (0, Vec::new());
+        loop {
+            match self.next().await.expect("open") {
+                ToNode::SnapshotBegin(_) => {
+                    begun += 1;
+                    bytes.clear();
+                }
+                ToNode::SnapshotPart(part) => bytes.extend_from_slice(&part.0),
+                ToNode::SnapshotEnd { .. } => return (begun, bytes),
+                other => panic!("{other:?} within a snapshot"),
+            }
+        }
+    }
+
+    async fn ack(&mut self, generation: u64) {
+        self.send(&ToControl::Ack { lineage: LINEAGE, generation, artifacts_missing: 0 }).await;
+    }
+
+    async fn closed(&mut self) -> bool {
+        loop {
+            match self.next().await {
+                None => return true,
+                Some(ToNode::SnapshotBegin(_) | ToNode::SnapshotPart(_) | ToNode::SnapshotEnd { .. }) => {}
+                Some(_) => return false,
+            }
+        }
+    }
+}
+
+async fn until(what: &str, check: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if check() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not in time: {what}");
+}
+
+#[tokio::test]
+async fn only_nodes_of_our_authority_get_in() {
+    let setup = setup(|_| {}).await;
+    setup.server.publish(1, snapshot(1)).expect("published");
+    let other = Ca::load_or_create(&setup.folder.path().join("other.key")).expect("authority");
+    let stranger = other.issue_node("node-1").expect("issued");
+    // TLS 1.3: the client learns that it was refused from its first read.
+    for config in
+        [client_config(setup.ca.certificate_pem(), Some(&stranger)), client_config(setup.ca.certificate_pem(), None)]
+    {
+        if let Ok(mut client) = dial(&setup, config).await {
+            let mut frame = Vec::new();
+            wire::encode(&hello("node-1", 0, 0), &mut frame).expect("encodes");
+            let _ = client.stream.write_all(&frame).await;
+            assert!(client.next().await.is_none(), "a stranger was answered");
+        }
+    }
+    let distrusting = client_config(other.certificate_pem(), None);
+    assert!(dial(&setup, distrusting).await.is_err(), "the node must not trust another authority's server");
+    assert!(setup.server.nodes().is_empty());
+    let mut node = Client::node(&setup, "node-1", 0, 0).await;
+    assert_eq!(node.snapshot().await.1, *snapshot(1));
+}
+
+#[tokio::test]
+async fn a_node_speaks_for_itself_only() {
+    let setup = setup(|config| _ = config.revoked.insert("gone".to_owned())).await;
+    let identity = setup.ca.issue_node("node-1").expect("issued");
+    let mut client = dial(&setup, client_config(&identity.ca_pem, Some(&identity))).await.expect("connected");
+    client.send(&hello("node-2", 0, 0)).await;
+    assert!(client.closed().await);
+    let revoked = setup.ca.issue_node("gone").expect("issued");
+    let mut client = dial(&setup, client_config(&revoked.ca_pem, Some(&revoked))).await.expect("connected");
+    let mut frame = Vec::new();
+    wire::encode(&hello("gone", 0, 0), &mut frame).expect("encodes");
+    let _ = client.stream.write_all(&frame).await;
+    assert!(client.closed().await);
+    let mut live = Client::node(&setup, "node-3", 0, 0).await;
+    setup.server.revoke("node-3");
+    assert!(live.closed().await, "revoked while connected");
+    until("all gone", || setup.server.nodes().iter().all(|node| !node.connected)).await;
+}
+
+#[tokio::test]
+async fn publish_ack_refuse_and_wait() {
+    let setup = setup(|_| {}).await;
+    let server = &setup.server;
+    let none = server.wait_acked(1, Duration::ZERO).await;
+    assert!(none.all_acked(), "nobody to wait for");
+    let (mut a, mut b) = (Client::node(&setup, "a", 0, 0).await, Client::node(&setup, "b", 0, 0).await);
+    server.publish(1, snapshot(1)).expect("published");
+    assert_eq!((a.snapshot().await.1, b.snapshot().await.1), (snapshot(1).to_vec(), snapshot(1).to_vec()));
+    a.ack(1).await;
+    let part = server.wait_acked(1, Duration::from_millis(300)).await;
+    assert_eq!((part.acked, part.pending), (vec!["a".to_owned()], vec!["b".to_owned()]));
+    let (reason, detail) = (RefuseReason::Corrupt, "x".repeat(5000));
+    b.send(&ToControl::Refuse { lineage: LINEAGE, generation: 1, reason, detail }).await;
+    let whole = server.wait_acked(1, SOON).await;
+    assert_eq!((whole.acked.len(), whole.refused.len(), whole.pending.len()), (1, 1, 0));
+    assert_eq!((&*whole.refused[0].0, whole.refused[0].1.reason), ("b", RefuseReason::Corrupt));
+    assert!(whole.refused[0].1.detail.len() <= 1024);
+    let node = server.nodes().into_iter().find(|node| node.name == "a").expect("there");
+    assert!(node.connected && node.generation == 1 && node.address.ip().is_loopback());
+}
+
+#[tokio::test]
+async fn what_is_published_only_goes_up() {
+    let setup = setup(|_| {}).await;
+    let server = &setup.server;
+    server.publish(5, snapshot(5)).expect("published");
+    server.publish(5, snapshot(5)).expect("the same again is nothing");
+    assert!(matches!(server.publish(4, snapshot(4)), Err(PublishError::NotNewer { published: 5 })));
+    assert!(matches!(server.publish(5, snapshot_of(LINEAGE, 5, 1)), Err(PublishError::NotNewer { .. })));
+    assert!(matches!(server.publish(6, snapshot(7)), Err(PublishError::Mismatch { .. })));
+    assert!(matches!(server.publish(6, snapshot_of(Lineage(1), 6, 0)), Err(PublishError::Mismatch { .. })));
+    assert!(matches!(server.publish(6, vec![0; 500].into()), Err(PublishError::Snapshot(_))));
+    assert_eq!(server.published_generation(), 5);
+}
+
+#[tokio::test]
+async fn garbage_ends_that_connection_and_no_other() {
+    let setup = setup(|_| {}).await;
+    setup.server.publish(1, snapshot(1)).expect("published");
+    let mut good = Client::node(&setup, "good", 0, 0).await;
+    let second_hello = {
+        let mut frame = Vec::new();
+        wire::encode(&hello("bad", 0, 0), &mut frame).expect("encodes");
+        frame
+    };
+    let too_many_logs = {
+        let record = LogRecord {
+            deployment: 1,
+            version: 1,
+            level: LogLevel::Info,
+            text: String::new(),
+            unix_ms: 0,
+            request: None,
+        };
+        let mut frame = Vec::new();
+        let logs = Logs { records: vec![record; 257], dropped: 0 };
+        wire::encode(&ToControl::Logs(logs), &mut frame).expect("encodes");
+        frame
+    };
+    let mut unpublished = Vec::new();
+    let ack = ToControl::Ack { lineage: LINEAGE, generation: 99, artifacts_missing: 0 };
+    wire::encode(&ack, &mut unpublished).expect("encodes");
+    let mut foreign = Vec::new();
+    let ack = ToControl::Ack { lineage: Lineage(1), generation: 1, artifacts_missing: 0 };
+    wire::encode(&ack, &mut foreign).expect("encodes");
+    let cases: [&[u8]; 7] = [
+        &[0xff; 64],
+        &[0, 0, 0, 0],
+        &[3, 0, 0, 0, wire::PROTOCOL_VERSION, 250, 250],
+        &second_hello,
+        &too_many_logs,
+        &unpublished,
+        &foreign,
+    ];
+    for (index, bytes) in cases.into_iter().enumerate() {
+        let mut bad = Client::node(&setup, "bad", 0, 0).await;
+        bad.raw(bytes).await;
+        assert!(bad.closed().await, "case {index}");
+    }
+    assert_eq!(good.snapshot().await.1, *snapshot(1));
+    good.ack(1).await;
+    until("good has acknowledged", || {
+        setup.server.nodes().iter().any(|node| node.name == "good" && node.generation == 1)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_node_skips_generations_and_holds_nobody_up() {
+    let setup = setup(|_| {}).await;
+    const BYTES: usize = 24 * 1024 * 1024;
+    let mut slow = Client::node(&setup, "slow", 0, 0).await;
+    let mut fast = Client::node(&setup, "fast", 0, 0).await;
+    setup.server.publish(1, snapshot_of(LINEAGE, 1, BYTES)).expect("published");
+    // The slow node reads nothing while five generations go by.
+    for generation in 2..=5 {
+        let bytes = snapshot_of(LINEAGE, generation, BYTES);
+        setup.server.publish(generation, bytes).expect("published");
+        while Snapshot::from_vec(fast.snapshot().await.1).expect("whole").generation() < generation {}
+        fast.ack(generation).await;
+    }
+    let acks = setup.server.wait_acked(5, Duration::from_millis(500)).await;
+    assert_eq!((acks.acked, acks.pending), (vec!["fast".to_owned()], vec!["slow".to_owned()]));
+    let (begun, bytes) = slow.snapshot().await;
+    assert_eq!(Snapshot::from_vec(bytes).expect("whole").generation(), 5);
+    assert!(begun <= 2, "{begun} snapshots were begun for a node that could only take one");
+}
+
+#[tokio::test]
+async fn a_node_that_reconnects_is_sent_only_what_it_lacks() {
+    let setup = setup(|_| {}).await;
+    let bytes = snapshot(3);
+    setup.server.publish(3, bytes.clone()).expect("published");
+    let checksum = Snapshot::from_vec(bytes.to_vec()).expect("opens").checksum();
+    let mut first = Client::node(&setup, "a", 3, checksum).await;
+    assert!(setup.server.wait_acked(3, SOON).await.all_acked(), "it has it already");
+    // A second connection of the same name: the first is cut off.
+    let mut second = Client::node(&setup, "a", 2, 0).await;
+    assert!(first.closed().await);
+    assert_eq!(second.snapshot().await.1, *bytes);
+    drop(second);
+    until("it is away", || setup.server.nodes().iter().all(|node| !node.connected)).await;
+    // Ahead of the store, or with another snapshot of that generation.
+    for (generation, checksum) in [(9, 0), (3, checksum ^ 1)] {
+        let _ahead = Client::node(&setup, "a", generation, checksum).await;
+        let acks = setup.server.wait_acked(3, SOON).await;
+        assert_eq!(acks.refused[0].1.reason, RefuseReason::Older);
+    }
+    assert_eq!(setup.server.highest_generation_seen(), 3);
+    let _ahead = Client::node(&setup, "b", 9, 0).await;
+    until("b is known", || setup.server.highest_generation_seen() == 9).await;
+}
+
+#[tokio::test]
+async fn artifacts_come_in_parts_or_are_missing() {
+    let setup = setup(|_| {}).await;
+    let module = Bytes::from(vec![7; 600_000]);
+    let hash = artifact_hash(&module);
+    setup.artifacts.0.lock().expect("lock").insert(hash, module.clone());
+    let mut node = Client::node(&setup, "a", 0, 0).await;
+    node.send(&ToControl::ArtifactWanted(hash.into())).await;
+    let mut got = Vec::new();
+    while got.len() < module.len() {
+        match node.next().await {
+            Some(ToNode::ArtifactPart(part)) => {
+                assert_eq!((part.offset, part.total_bytes), (got.len() as u64, 600_000));
+                got.extend_from_slice(&part.bytes.0);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(got, module);
+    node.send(&ToControl::ArtifactWanted(wire::Hash([0; 32]))).await;
+    assert_eq!(node.next().await, Some(ToNode::ArtifactMissing(wire::Hash([0; 32]))));
+}
+
+#[tokio::test]
+async fn logs_reach_who_listens_with_their_node_and_losses() {
+    let setup = setup(|_| {}).await;
+    let mut logs = setup.server.logs();
+    let mut node = Client::node(&setup, "a", 0, 0).await;
+    let record = |text: &str| LogRecord {
+        deployment: 7,
+        version: 2,
+        level: LogLevel::Warn,
+        text: text.to_owned(),
+        unix_ms: 5,
+        request: Some(1),
+    };
+    node.send(&ToControl::Logs(Logs { records: vec![record("one"), record("two")], dropped: 3 })).await;
+    let (one, two) = (logs.recv().await.expect("one"), logs.recv().await.expect("two"));
+    assert_eq!((&*one.node, &one.record, one.dropped), ("a", &record("one"), 3));
+    assert_eq!((&two.record, two.dropped), (&record("two"), 0));
+}
+
+#[tokio::test]
+async fn a_silent_node_is_cut_off() {
+    let setup = setup(|config| config.heartbeat = Duration::from_millis(100)).await;
+    let mut node = Client::node(&setup, "a", 0, 0).await;
+    assert!(node.closed().await);
+    until("it is away", || setup.server.nodes().iter().all(|node| !node.connected)).await;
+}
+
+#[test]
+fn identity_files_are_what_a_node_reads() {
+    let folder = tempfile::tempdir().expect("folder");
+    let ca = Ca::load_or_create(&folder.path().join("ca.key")).expect("authority");
+    let out = folder.path().join("identity");
+    ca.issue_node("node-1").expect("issued").write(&out).expect("written");
+    let read = |file: &str| std::fs::read(Path::new(&out).join(file)).expect("there");
+    assert!(CertificateDer::from_pem_slice(&read("ca.pem")).is_ok());
+    assert!(CertificateDer::from_pem_slice(&read("node.pem")).is_ok());
+    assert!(PrivateKeyDer::from_pem_slice(&read("node.key")).is_ok());
+}
