@@ -1,3 +1,105 @@
-//! Placeholder.
+//! `selvage-node`: the program of an edge node. Wiring only: engine, agent, shards, signals, logs.
+//!
+//! Does not own anything that can be tested without a process; what it wires says what it promises.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod logging;
+mod serve;
+mod validate;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// An edge node of Selvage.
+#[derive(Parser)]
+#[command(name = "selvage-node", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the Workers of the newest configuration until SIGTERM.
+    Serve(Box<ServeArgs>),
+    /// Read a module from standard input and say on standard output whether it is a Worker.
+    Validate(ValidateArgs),
+}
+
+/// Where and how to serve.
+#[derive(Args)]
+struct ServeArgs {
+    /// Folder for configuration, artifacts and state; made if need be.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Address for HTTP; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Address for health, readiness and metrics; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    admin: SocketAddr,
+    /// The control plane's push listener; without it, the node serves what its data folder holds.
+    #[arg(long, value_name = "HOST:PORT", requires = "identity")]
+    control: Option<String>,
+    /// Folder with ca.pem, node.pem and node.key, as `selvage-control enroll` writes them.
+    #[arg(long, value_name = "DIR", requires = "control")]
+    identity: Option<PathBuf>,
+    /// Number of shards; one per core unless given. More than there are cores are not pinned.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    shards: usize,
+    /// Form of the log on standard error.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// Let Workers reach loopback, private and link-local addresses with `fetch`.
+    #[arg(long)]
+    allow_private_fetch: bool,
+    /// A PEM file of certificate authorities that Workers' `fetch` trusts besides the system's.
+    #[arg(long, value_name = "FILE", env = "SELVAGE_EXTRA_CA")]
+    extra_ca: Option<PathBuf>,
+    /// Milliseconds from the first byte of a request to the end of its head.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    head_timeout_ms: Option<u64>,
+    /// Milliseconds that a kept-alive connection may wait for a request.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    idle_timeout_ms: Option<u64>,
+    /// Milliseconds that a read of a body or a write may make no progress.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    stall_timeout_ms: Option<u64>,
+    /// Milliseconds from SIGTERM to the end of the last connection.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    drain_timeout_ms: Option<u64>,
+}
+
+/// How to validate.
+#[derive(Args)]
+struct ValidateArgs {
+    /// CPU time of the module's top level, milliseconds.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    startup_ms: Option<u64>,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(*args),
+        Command::Validate(args) => validate::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("selvage-node: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

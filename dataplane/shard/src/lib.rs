@@ -37,4 +37,4 @@ mod workers;
 
 pub use config::NodeConfig;
 pub use log::{LogSink, WorkerLog};
-pub use node::{Node, StartError};
+pub use node::{Node, StartError, raise_descriptor_limit};

@@ -208,6 +208,21 @@ fn run(seat: &Seat, up: Option<Up>) {
     });
 }
 
+/// Raises the limit of open descriptors of this process as far as it may; gives the new limit.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a whole structure, written during the call only.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` is a whole structure, read during the call only.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(limit.rlim_cur)
+}
+
 /// The cores that this process may run on.
 fn allowed_cores() -> Vec<usize> {
     // SAFETY: a set of bits, for which all zeroes is the empty set.

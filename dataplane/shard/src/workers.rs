@@ -11,7 +11,7 @@ use crate::shard::Shard;
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 use base::limits;
 use plane_abi::plane::Published;
-use plane_abi::{Deployment, DeploymentIx};
+use plane_abi::{Deployment, DeploymentIx, Lineage};
 use std::collections::HashMap;
 use std::rc::Rc;
 use worker_api::event::{LogLevel, MonotonicNs};
@@ -60,8 +60,8 @@ enum State {
 
 /// The Workers of a shard.
 pub(crate) struct Workers {
-    /// Generation of the snapshot that `by_place` speaks of.
-    generation: u64,
+    /// The snapshot that `by_place` speaks of.
+    of: (Lineage, u64),
     /// Shortcut for requests: valid for one generation.
     by_place: HashMap<DeploymentIx, Rc<WorkerCell>>,
     by_deployment: HashMap<DeploymentId, Entry>,
@@ -73,7 +73,7 @@ pub(crate) struct Workers {
 impl Workers {
     pub(crate) fn new() -> Workers {
         Workers {
-            generation: 0,
+            of: (Lineage::default(), 0),
             by_place: HashMap::new(),
             by_deployment: HashMap::new(),
             retiring: Vec::new(),
@@ -83,7 +83,7 @@ impl Workers {
 
     /// The Worker at a place of the published snapshot, if it is up: the way of nearly every request.
     pub(crate) fn up(&self, published: &Published, place: DeploymentIx) -> Option<&Rc<WorkerCell>> {
-        if published.snapshot().generation() != self.generation {
+        if which(published) != self.of {
             return None;
         }
         self.by_place.get(&place).filter(|cell| !cell.condemned())
@@ -97,10 +97,10 @@ impl Workers {
         place: DeploymentIx,
         deployment: &Deployment<'_>,
     ) -> Result<Rc<WorkerCell>, Canned> {
-        let generation = published.snapshot().generation();
-        if generation != self.generation {
+        let of = which(published);
+        if of != self.of {
             self.by_place.clear();
-            self.generation = generation;
+            self.of = of;
         }
         let code = Code::of(published, deployment);
         let now_ns = shard.clock.now_ns();
@@ -282,4 +282,9 @@ impl Workers {
     fn up_count(&self) -> u64 {
         self.by_deployment.values().filter(|entry| matches!(entry.state, State::Up(_))).count() as u64
     }
+}
+
+/// Which snapshot this is: generations count within a lineage.
+fn which(published: &Published) -> (Lineage, u64) {
+    (published.snapshot().lineage(), published.snapshot().generation())
 }

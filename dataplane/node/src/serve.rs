@@ -1,0 +1,116 @@
+//! `selvage-node serve`: brings the parts up in order, waits for a signal, brings them down in order.
+
+use crate::{ServeArgs, logging};
+use agent::{Agent, AgentHandle, Config, Control, Hooks};
+use anyhow::Context;
+use base::limits::MS_NS;
+use plane_abi::wire::Load;
+use shard::config::Timeouts;
+use shard::metrics::Metrics;
+use shard::{Node, NodeConfig};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use worker_api::Engine;
+
+/// Serves until SIGTERM or SIGINT; a second signal ends the process at once.
+pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let _log = logging::start(args.log_format);
+    // First of all: what V8 sets up per thread must be there before there are threads.
+    let engine = Engine::init().context("cannot start the JavaScript engine")?;
+    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
+    match shard::raise_descriptor_limit() {
+        Ok(limit) => tracing::info!(limit, v8 = engine.version(), "starting"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open descriptors"),
+    }
+
+    let control = args.control.clone().zip(args.identity.clone());
+    let control = control.map(|(address, identity)| Control { address, identity });
+    let software = concat!("selvage-node/", env!("CARGO_PKG_VERSION")).to_owned();
+    let agent = Agent::open(Config { data_dir: args.data.clone(), admin: args.admin, control, software })?;
+    let handle = agent.handle();
+    let node =
+        Node::start(node_config(&args), engine, handle.plane().clone(), Arc::new(logging::Sink(handle.clone())))?;
+    let draining = Arc::new(AtomicBool::new(false));
+    let hooks = hooks(&node, draining.clone());
+    let agent = thread::Builder::new().name("agent".to_owned()).spawn(move || agent.run(hooks))?;
+
+    announce(&node, &handle)?;
+    let signal = signals.forever().next();
+    tracing::info!(signal, "draining");
+    draining.store(true, Ordering::Relaxed);
+    end_at_once_on_the_next(signals);
+    node.drain();
+    node.join();
+    handle.shutdown();
+    match agent.join() {
+        Ok(ended) => ended?,
+        Err(_) => anyhow::bail!("the agent panicked"),
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The one line on standard output, for whoever started the node.
+fn announce(node: &Node, handle: &AgentHandle) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "ready http={} admin={} shards={}", node.address(), handle.admin_addr(), node.shards())?;
+    out.flush()?;
+    Ok(())
+}
+
+fn node_config(args: &ServeArgs) -> NodeConfig {
+    let defaults = Timeouts::default();
+    let ns = |ms: Option<u64>, default_ns: u64| ms.map_or(default_ns, |ms| ms.saturating_mul(MS_NS));
+    NodeConfig {
+        listen: args.listen,
+        shards: args.shards,
+        timeouts: Timeouts {
+            head_ns: ns(args.head_timeout_ms, defaults.head_ns),
+            idle_ns: ns(args.idle_timeout_ms, defaults.idle_ns),
+            stall_ns: ns(args.stall_timeout_ms, defaults.stall_ns),
+            drain_ns: ns(args.drain_timeout_ms, defaults.drain_ns),
+        },
+        allow_private_fetch: args.allow_private_fetch,
+        extra_ca: args.extra_ca.clone(),
+        ..NodeConfig::default()
+    }
+}
+
+fn hooks(node: &Node, draining: Arc<AtomicBool>) -> Hooks {
+    let metrics = node.metrics();
+    let for_load = node.metrics();
+    let shards = node.shards() as u32;
+    Hooks {
+        ready: Arc::new(move || match draining.load(Ordering::Relaxed) {
+            true => Err("draining".to_owned()),
+            false => Ok(()),
+        }),
+        metrics: Arc::new(move || metrics.render()),
+        load: Arc::new(move || load(&for_load, shards)),
+    }
+}
+
+fn load(metrics: &Metrics, shards: u32) -> Load {
+    let mut load = Load { shards, ..Load::default() };
+    for shard in metrics.shards() {
+        load.connections += shard.connections.get();
+        load.requests += shard.requests.iter().map(|class| class.get()).sum::<u64>();
+        load.errors += shard.requests[4].get();
+    }
+    load
+}
+
+fn end_at_once_on_the_next(mut signals: Signals) {
+    let waiting = thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            std::process::exit(128 + signal);
+        }
+    });
+    if let Err(error) = waiting {
+        tracing::warn!(%error, "a second signal will not be heard");
+    }
+}

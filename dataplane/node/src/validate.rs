@@ -1,0 +1,78 @@
+//! `selvage-node validate`: one module in, one verdict out, in a process of its own, so that whatever the module does it
+//! does to nobody else.
+
+use crate::ValidateArgs;
+use anyhow::Context;
+use base::limits::{CPU_STARTUP_NS, MODULE_BYTES_MAX, MS_NS};
+use serde::Serialize;
+use std::io::{Read, Write};
+use worker_api::{Engine, StartError};
+
+/// The line on standard output.
+#[derive(Serialize, Debug, PartialEq)]
+#[serde(untagged)]
+enum Report {
+    Good { ok: bool, handlers: Vec<String>, startup_us: u64 },
+    Bad { ok: bool, kind: &'static str, message: String, line: Option<u32>, column: Option<u32> },
+}
+
+/// Reads a module from standard input and writes the verdict. An error is a failure of the validator, not of the module.
+pub(crate) fn run(args: &ValidateArgs) -> anyhow::Result<()> {
+    let engine = Engine::init().context("cannot start the JavaScript engine")?;
+    let mut module = Vec::new();
+    // One byte more than allowed is enough to know that it is too many.
+    std::io::stdin()
+        .lock()
+        .take(MODULE_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut module)
+        .context("cannot read the module")?;
+    let startup_ns = args.startup_ms.map_or(CPU_STARTUP_NS, |ms| ms * MS_NS);
+    let report = match worker_api::validate_within(&engine, module.into(), startup_ns) {
+        Ok(verdict) => Report::Good { ok: true, handlers: verdict.handlers, startup_us: verdict.startup_us },
+        Err(error) => bad(error),
+    };
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, &report)?;
+    out.write_all(b"\n")?;
+    out.flush()?;
+    Ok(())
+}
+
+fn bad(error: StartError) -> Report {
+    let text = error.to_string();
+    let (kind, message, place) = match error {
+        StartError::Syntax { message, line, column } => ("syntax", message, Some((line, column))),
+        StartError::NoFetch => ("no_fetch", text, None),
+        StartError::NotUtf8 => ("not_utf8", text, None),
+        StartError::TooLarge => ("too_large", text, None),
+        StartError::Startup { message, place, .. } => ("startup", message, place),
+        StartError::CpuLimit | StartError::MemoryLimit => ("startup", text, None),
+    };
+    let (line, column) = place.unzip();
+    Report::Bad { ok: false, kind, message, line, column }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(report: &Report, expect: &str) {
+        assert_eq!(serde_json::to_string(report).expect("serialises"), expect);
+    }
+
+    #[test]
+    fn verdicts_are_as_the_control_plane_reads_them() {
+        check(
+            &Report::Good { ok: true, handlers: vec!["fetch".to_owned()], startup_us: 7 },
+            r#"{"ok":true,"handlers":["fetch"],"startup_us":7}"#,
+        );
+        check(
+            &bad(StartError::Syntax { message: "Unexpected token".to_owned(), line: 3, column: 9 }),
+            r#"{"ok":false,"kind":"syntax","message":"Unexpected token","line":3,"column":9}"#,
+        );
+        check(
+            &bad(StartError::NotUtf8),
+            r#"{"ok":false,"kind":"not_utf8","message":"the module is not UTF-8","line":null,"column":null}"#,
+        );
+    }
+}

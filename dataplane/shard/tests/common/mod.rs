@@ -1,0 +1,289 @@
+//! A node in this process: real listeners on loopback, real Workers, a snapshot made here.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use base::id::{AccountId, DeploymentId};
+use plane_abi::plane::{Plane, Published, artifact_hash, artifact_path};
+use plane_abi::{Lineage, NewDeployment, Snapshot, SnapshotWriter, Status};
+use shard::metrics::Metrics;
+use shard::{LogSink, Node, NodeConfig, WorkerLog};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use worker_api::Engine;
+
+/// No single wait of a test is longer.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A deployment of a test: subdomain, version, source.
+pub struct Deployed<'a> {
+    pub subdomain: &'a str,
+    pub version: u32,
+    pub status: Status,
+    pub source: &'a str,
+}
+
+/// An active first version.
+pub fn active<'a>(subdomain: &'a str, source: &'a str) -> Deployed<'a> {
+    Deployed { subdomain, version: 1, status: Status::Active, source }
+}
+
+#[derive(Default)]
+pub struct Logs(Mutex<Vec<WorkerLog>>);
+
+impl Logs {
+    pub fn texts(&self) -> Vec<String> {
+        self.0.lock().expect("unpoisoned").iter().map(|record| record.text.clone()).collect()
+    }
+}
+
+impl LogSink for Logs {
+    fn log(&self, record: WorkerLog) {
+        self.0.lock().expect("unpoisoned").push(record);
+    }
+}
+
+/// A node that drains when dropped.
+pub struct TestNode {
+    node: Option<Node>,
+    plane: Plane,
+    artifacts: tempfile::TempDir,
+    generation: u64,
+    pub address: SocketAddr,
+    pub logs: Arc<Logs>,
+    pub metrics: Metrics,
+}
+
+impl TestNode {
+    /// One shard, with `config` changed by `change`.
+    pub fn start(deployments: &[Deployed<'_>], change: impl FnOnce(&mut NodeConfig)) -> TestNode {
+        let mut config = NodeConfig { shards: 1, pin: false, allow_private_fetch: true, ..NodeConfig::default() };
+        change(&mut config);
+        let plane = Plane::new();
+        let logs = Arc::new(Logs::default());
+        let engine = Engine::init().expect("the engine starts");
+        let node = Node::start(config, engine, plane.clone(), logs.clone()).expect("the node starts");
+        let mut node = TestNode {
+            address: node.address(),
+            metrics: node.metrics(),
+            node: Some(node),
+            plane,
+            artifacts: tempfile::tempdir().expect("a folder"),
+            generation: 0,
+            logs,
+        };
+        if !deployments.is_empty() {
+            node.publish(deployments);
+        }
+        node
+    }
+
+    /// Publishes the next generation.
+    pub fn publish(&mut self, deployments: &[Deployed<'_>]) {
+        self.generation += 1;
+        let mut writer = SnapshotWriter::new(Lineage(1), self.generation, 0, 0, "workers.localhost");
+        for (index, deployed) in deployments.iter().enumerate() {
+            let artifact = artifact_hash(deployed.source.as_bytes());
+            std::fs::write(artifact_path(self.artifacts.path(), artifact), deployed.source).expect("written");
+            writer.deployment(NewDeployment {
+                id: DeploymentId(index as u128 + 1),
+                account: AccountId(7),
+                version: deployed.version,
+                status: deployed.status,
+                artifact,
+                artifact_bytes: deployed.source.len() as u64,
+                name: deployed.subdomain.to_owned(),
+                subdomain: deployed.subdomain.to_owned(),
+                compatibility_date: String::new(),
+                cpu_ms: 50,
+                updated_unix_s: 0,
+                sealed_env: Vec::new(),
+                bindings: Vec::new(),
+            });
+        }
+        let snapshot = Snapshot::from_vec(writer.finish().expect("a valid snapshot")).expect("it opens");
+        self.plane.publish(Published::new(Arc::new(snapshot), self.artifacts.path().to_owned(), None));
+    }
+
+    /// A connection to the node.
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Sends `request` on a new connection; the text of everything that comes until the node closes.
+    pub fn once(&self, request: &str) -> String {
+        let mut client = self.connect();
+        client.send(request.as_bytes());
+        String::from_utf8_lossy(&client.rest()).into_owned()
+    }
+
+    /// Status of the one response to `request`.
+    pub fn status(&self, request: &str) -> u16 {
+        let mut client = self.connect();
+        client.send(request.as_bytes());
+        client.response().status
+    }
+
+    /// Begins to drain.
+    pub fn drain(&self) {
+        self.node.as_ref().expect("running").drain();
+    }
+
+    /// Waits for the end of a drain.
+    pub fn join(&mut self) {
+        self.node.take().expect("running").join();
+    }
+}
+
+impl Drop for TestNode {
+    fn drop(&mut self) {
+        if let Some(node) = self.node.take() {
+            node.drain();
+            node.join();
+        }
+    }
+}
+
+/// A response as a client sees it.
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.split("\r\n").skip(1);
+        let mut fields = lines.filter_map(|line| line.split_once(": "));
+        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("UTF-8")
+    }
+}
+
+/// A client that reads responses strictly.
+pub struct Client {
+    pub stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Client {
+        let stream = TcpStream::connect(address).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        stream.set_write_timeout(Some(PATIENCE)).expect("set");
+        stream.set_nodelay(true).expect("set");
+        Client { stream, buffer: Vec::new() }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        // The node may have refused and closed already: what it said is still to be read.
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// Reads more; false at the end of the node's side.
+    fn fill(&mut self) -> bool {
+        let mut chunk = [0; 16 * 1024];
+        match self.stream.read(&mut chunk) {
+            Ok(0) => false,
+            Ok(len) => {
+                self.buffer.extend_from_slice(&chunk[..len]);
+                true
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("no answer: {error}; so far: {}", self.buffer.escape_ascii()),
+        }
+    }
+
+    /// Everything until the node closes.
+    pub fn rest(&mut self) -> Vec<u8> {
+        while self.fill() {}
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Whether the node has closed, and said nothing more.
+    pub fn is_closed(&mut self) -> bool {
+        self.rest().is_empty()
+    }
+
+    fn line(&mut self) -> String {
+        loop {
+            if let Some(at) = self.buffer.windows(2).position(|pair| pair == b"\r\n") {
+                let line = String::from_utf8(self.buffer[..at].to_vec()).expect("UTF-8");
+                self.buffer.drain(..at + 2);
+                return line;
+            }
+            assert!(self.fill(), "the node closed within a line: {}", self.buffer.escape_ascii());
+        }
+    }
+
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        while self.buffer.len() < len {
+            assert!(self.fill(), "the node closed after {} of {len} bytes", self.buffer.len());
+        }
+        self.buffer.drain(..len).collect()
+    }
+
+    /// A response's head only.
+    pub fn head(&mut self) -> Response {
+        let mut head = self.line();
+        let status = head.get(9..12).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("status line: {head:?}"));
+        loop {
+            let line = self.line();
+            if line.is_empty() {
+                return Response { status, head, body: Vec::new() };
+            }
+            head.push_str("\r\n");
+            head.push_str(&line);
+        }
+    }
+
+    /// One chunk; none for the last one.
+    pub fn chunk(&mut self) -> Option<Vec<u8>> {
+        let line = self.line();
+        let len = usize::from_str_radix(&line, 16).unwrap_or_else(|_| panic!("chunk size: {line:?}"));
+        let data = self.bytes(len);
+        assert_eq!(self.line(), "", "a chunk ends with CR LF");
+        (len > 0).then_some(data)
+    }
+
+    /// A response with its body.
+    pub fn response(&mut self) -> Response {
+        let mut response = self.head();
+        if response.header("transfer-encoding") == Some("chunked") {
+            while let Some(chunk) = self.chunk() {
+                response.body.extend_from_slice(&chunk);
+            }
+        } else if let Some(length) = response.header("content-length") {
+            let length = length.parse().expect("a number");
+            response.body = self.bytes(length);
+        } else if response.status >= 200 && response.status != 204 && response.status != 304 {
+            response.body = self.rest();
+        }
+        response
+    }
+
+    /// A GET of a path of a subdomain.
+    pub fn get(&mut self, subdomain: &str, path: &str) -> Response {
+        self.send(get(subdomain, path).as_bytes());
+        self.response()
+    }
+}
+
+/// A GET request without a body.
+pub fn get(subdomain: &str, path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {subdomain}.workers.localhost\r\n\r\n")
+}
+
+/// Waits until `done`, or fails.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
