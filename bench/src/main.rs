@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bench::command::{Verdict, activate, h1, hello, load_test};
+use bench::command::{Verdict, activate, h1, hello, hostile, load_test};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -18,10 +18,12 @@ enum Command {
     Hello(hello::Arguments),
     Activate(activate::Arguments),
     H1(h1::Arguments),
+    Hostile(hostile::Arguments),
 }
 
 fn main() -> ExitCode {
     let verdict = match &Cli::parse().command {
+        Command::Hostile(arguments) => hostile::run(arguments),
         Command::LoadTest(arguments) => load_test::run(arguments),
         Command::Activate(arguments) => activate::run(arguments),
         Command::H1(arguments) => h1::run(arguments),

@@ -99,11 +99,19 @@ impl Stack {
         let push = ready.get("push").context("no push= in the ready line")?.clone();
 
         let admin = bootstrap(&control_binary, &data)?;
-        tool(Command::new(&control_binary).args(["enroll", "--name", "bench", "--data"]).arg(&data).arg("--out").arg(&identity))?;
+        tool(
+            Command::new(&control_binary)
+                .args(["enroll", "--name", "bench", "--data"])
+                .arg(&data)
+                .arg("--out")
+                .arg(&identity),
+        )?;
 
         let mut command = Command::new(&node_binary);
         command.args(["serve", "--data"]).arg(dir.path().join("node"));
-        command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--control", &push, "--identity"]).arg(&identity);
+        command
+            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--control", &push, "--identity"])
+            .arg(&identity);
         command.args(["--shards", &options.shards.max(1).to_string()]);
         let mut node = Server::start("node", command, &options.node_cores, dir.path())?;
         let ready = node.wait_ready(START_TIMEOUT)?;
@@ -195,7 +203,12 @@ impl Stack {
     /// Activates a version; returns the moment before its request was sent.
     pub fn activate(&self, deployment: &Deployment, version: u64) -> anyhow::Result<Instant> {
         let begin = Instant::now();
-        let answer = self.send("PUT", &format!("/v1/deployments/{}/versions/{version}", deployment.id), "application/json", b"")?;
+        let answer = self.send(
+            "PUT",
+            &format!("/v1/deployments/{}/versions/{version}", deployment.id),
+            "application/json",
+            b"",
+        )?;
         envelope(&answer).with_context(|| format!("activate v{version} of {}", deployment.subdomain))?;
         Ok(begin)
     }

@@ -107,7 +107,8 @@ fn keeps_the_rate_and_counts_all() {
 #[test]
 fn closed_loop_pipelines_and_stops_at_its_count() {
     let addr = serve(|stream, _| stream.write_all(OK).is_ok());
-    let plan = Plan { pipeline: 8, requests_max: Some(5_000), duration: Duration::from_secs(30), ..plan(addr, Mode::Closed) };
+    let plan =
+        Plan { pipeline: 8, requests_max: Some(5_000), duration: Duration::from_secs(30), ..plan(addr, Mode::Closed) };
     let begin = Instant::now();
     let outcome = load::run(&plan).expect("a run");
     assert_eq!((outcome.tally.ok, outcome.tally.errors.total()), (5_000, 0), "{:?}", outcome.tally.samples);
@@ -130,16 +131,25 @@ fn check_class(answer: impl Fn(&mut TcpStream, u64) -> bool + Send + Sync + 'sta
 fn errors_have_their_class() {
     let good = |stream: &mut TcpStream| stream.write_all(OK).is_ok();
     check_class(
-        move |s, n| if n % 3 == 0 { s.write_all(b"HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n").is_ok() } else { good(s) },
+        move |s, n| {
+            if n % 3 == 0 { s.write_all(b"HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n").is_ok() } else { good(s) }
+        },
         ErrorClass::Status,
     );
     check_class(
-        move |s, n| if n % 3 == 0 { s.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").is_ok() } else { good(s) },
+        move |s, n| {
+            if n % 3 == 0 { s.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").is_ok() } else { good(s) }
+        },
         ErrorClass::Length,
     );
-    check_class(move |s, n| if n % 3 == 0 { s.write_all(b"nonsense\r\n\r\n").is_ok() } else { good(s) }, ErrorClass::Malformed);
     check_class(
-        move |s, n| if n % 3 == 0 { s.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe").is_err() } else { good(s) },
+        move |s, n| if n % 3 == 0 { s.write_all(b"nonsense\r\n\r\n").is_ok() } else { good(s) },
+        ErrorClass::Malformed,
+    );
+    check_class(
+        move |s, n| {
+            if n % 3 == 0 { s.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe").is_err() } else { good(s) }
+        },
         ErrorClass::Reset,
     );
     check_class(move |s, n| if n % 3 == 0 { false } else { good(s) }, ErrorClass::Reset);

@@ -146,8 +146,8 @@ fn activate_all(
         seen.lock().map_err(|_| anyhow!("the prober panicked"))?.wanted = version;
         let begin = stack.activate(deployment, version)?;
         times.answered.saturating_record(nanos(begin.elapsed()));
-        let (first, last) = wait_everywhere(seen, version, begin)
-            .with_context(|| format!("activation {} (v{version})", round + 1))?;
+        let (first, last) =
+            wait_everywhere(seen, version, begin).with_context(|| format!("activation {} (v{version})", round + 1))?;
         times.served.saturating_record(nanos(first));
         times.everywhere.saturating_record(nanos(last));
         stack.expect_alive()?;

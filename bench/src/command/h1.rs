@@ -73,8 +73,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         machine::pin_thread(&[*core])?;
     }
     let mut counter = Instructions::open();
-    let cases =
-        cases().iter().map(|case| measure(case, arguments, &mut counter)).collect::<anyhow::Result<Vec<CaseReport>>>()?;
+    let cases = cases()
+        .iter()
+        .map(|case| measure(case, arguments, &mut counter))
+        .collect::<anyhow::Result<Vec<CaseReport>>>()?;
     let worst = |ratio: &dyn Fn(&CaseReport) -> Option<f64>| cases.iter().filter_map(ratio).reduce(f64::max);
     let by_instructions = worst(&|case| case.ratio_instructions);
     let promise = match by_instructions {
@@ -119,7 +121,11 @@ fn measure(case: &Case, arguments: &Arguments, counter: &mut Instructions) -> an
         pairs.extend(our_cost.zip(hyper_cost));
     }
     let expected = (case.body_bytes * arguments.requests * (arguments.batches + 1)) as u64;
-    ensure!((ours.body_bytes(), hypers.body_bytes()) == (expected, expected), "{}: both sides read all bodies", case.name);
+    ensure!(
+        (ours.body_bytes(), hypers.body_bytes()) == (expected, expected),
+        "{}: both sides read all bodies",
+        case.name
+    );
     let of = |value: &dyn Fn(&(Cost, Cost)) -> Option<f64>| median(pairs.iter().filter_map(value).collect());
     Ok(CaseReport {
         name: case.name,

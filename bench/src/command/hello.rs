@@ -367,7 +367,8 @@ fn open_rounds(
 
 fn report_of(contender: &Contender) -> anyhow::Result<ServerReport> {
     let (closed, open) = (&contender.closed, &contender.open);
-    let failed = closed.iter().map(|round| round.failed).sum::<u64>() + open.iter().map(|round| round.failed).sum::<u64>();
+    let failed =
+        closed.iter().map(|round| round.failed).sum::<u64>() + open.iter().map(|round| round.failed).sum::<u64>();
     Ok(ServerReport {
         name: contender.name,
         version: contender.version.clone(),
@@ -451,21 +452,31 @@ fn print(report: &Report) {
                 ),
                 format!("{:.2} ({:.2} to {:.2})", one.cpu_us.median, one.cpu_us.min, one.cpu_us.max),
                 table::micros(one.p50_us.median),
-                format!("{} ({} to {})", table::micros(one.p99_us.median), table::micros(one.p99_us.min), table::micros(one.p99_us.max)),
+                format!(
+                    "{} ({} to {})",
+                    table::micros(one.p99_us.median),
+                    table::micros(one.p99_us.min),
+                    table::micros(one.p99_us.max)
+                ),
                 table::micros(one.p99_9_us.median),
                 one.failed.to_string(),
                 format!("{:.0}", one.resident_mib),
             ]
         })
         .collect();
-    print!("{}", table::render(&["server", "requests/s", "CPU µs/request", "p50", "p99", "p99.9", "failed", "MiB"], &rows));
+    print!(
+        "{}",
+        table::render(&["server", "requests/s", "CPU µs/request", "p50", "p99", "p99.9", "failed", "MiB"], &rows)
+    );
     if report.servers.iter().any(|one| one.generator_limited) {
         println!("> the load generator was the limit: compare by CPU time");
     }
     let rows: Vec<Vec<String>> = report
         .ratios
         .iter()
-        .map(|one| vec![one.peer.to_owned(), format!("{:.2}", one.rate), format!("{:.2}", one.cpu), format!("{:.2}", one.p99)])
+        .map(|one| {
+            vec![one.peer.to_owned(), format!("{:.2}", one.rate), format!("{:.2}", one.cpu), format!("{:.2}", one.p99)]
+        })
         .collect();
     if !rows.is_empty() {
         println!();

@@ -113,7 +113,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     };
 
     let (capacity, outcomes) = measure(arguments, &target, &load_cores)?;
-    let runs: Vec<RunReport> = outcomes.iter().map(|(plan, outcome, name)| RunReport::new(name, plan, outcome)).collect();
+    let runs: Vec<RunReport> =
+        outcomes.iter().map(|(plan, outcome, name)| RunReport::new(name, plan, outcome)).collect();
     let promises = vec![Promise::at_most(
         "failed requests at rates below capacity",
         Some(runs.iter().map(|run| run.errors.values().sum::<u64>()).sum::<u64>() as f64),

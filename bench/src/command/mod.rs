@@ -4,6 +4,7 @@
 pub mod activate;
 pub mod h1;
 pub mod hello;
+pub mod hostile;
 pub mod load_test;
 
 use std::time::Duration;
@@ -51,7 +52,12 @@ impl Promise {
     /// A line for people.
     pub fn line(&self) -> String {
         let measured = self.measured.map_or("not measured".to_owned(), |value| format!("{value:.3}"));
-        format!("{}  {} (bound {}, measured {measured})", if self.kept { "kept  " } else { "MISSED" }, self.what, self.bound)
+        format!(
+            "{}  {} (bound {}, measured {measured})",
+            if self.kept { "kept  " } else { "MISSED" },
+            self.what,
+            self.bound
+        )
     }
 }
 

@@ -61,8 +61,7 @@ impl Side for OurSide {
         }
         self.output.clear();
         let context = Context::of(&head, true, self.date);
-        let sent =
-            response::encode(&mut self.output, 200, &fields, &[], Body::Known(BODY.len() as u64), &context)?;
+        let sent = response::encode(&mut self.output, 200, &fields, &[], Body::Known(BODY.len() as u64), &context)?;
         ensure!(sent.framing == SendFraming::Length(BODY.len() as u64), "a counted body");
         self.output.extend_from_slice(BODY);
         Ok(&self.output)

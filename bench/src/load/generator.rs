@@ -266,8 +266,12 @@ impl<'a> Generator<'a> {
             flags |= epoll::EventFlags::OUT;
         }
         let data = epoll::EventData::new_u64(index as u64);
-        if fresh { epoll::add(&self.epoll, socket, data, flags) } else { epoll::modify(&self.epoll, socket, data, flags) }
-            .context("epoll")
+        if fresh {
+            epoll::add(&self.epoll, socket, data, flags)
+        } else {
+            epoll::modify(&self.epoll, socket, data, flags)
+        }
+        .context("epoll")
     }
 
     fn connect(&mut self, index: usize, now: u64) -> anyhow::Result<()> {
@@ -355,7 +359,8 @@ impl<'a> Generator<'a> {
         let Some(request) = self.connections[index].in_flight.pop_front() else { return Ok(true) };
         if self.account(request.due_ns, now) {
             let expect = self.plan.expect;
-            let status_good = expect.status.map_or((200..300).contains(&response.status), |want| want == response.status);
+            let status_good =
+                expect.status.map_or((200..300).contains(&response.status), |want| want == response.status);
             let length_good = expect.body_bytes.is_none_or(|want| want == response.body_bytes);
             if !status_good {
                 self.tally.bad(ErrorClass::Status, None, || response.status.to_string());

@@ -106,7 +106,8 @@ pub struct Tally {
 
 impl Default for Tally {
     fn default() -> Tally {
-        let histogram = || Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("bounds are in HdrHistogram's range");
+        let histogram =
+            || Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("bounds are in HdrHistogram's range");
         Tally {
             ok: 0,
             errors: Errors::default(),

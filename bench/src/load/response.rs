@@ -341,7 +341,10 @@ mod tests {
         Ok((all, String::from_utf8_lossy(&keep.0).into_owned()))
     }
 
-    fn check(wire: &str, expect: Result<(&[(u16, bool)], &str), &str>) {
+    /// Status and `keep_alive` of each response, and all bodies, each after a bar.
+    type Expected<'a> = (&'a [(u16, bool)], &'a str);
+
+    fn check(wire: &str, expect: Result<Expected<'_>, &str>) {
         for piece in [1, 2, 3, 7, wire.len().max(1)] {
             match (read(wire.as_bytes(), piece), &expect) {
                 (Ok((all, bodies)), Ok((statuses, text))) => {

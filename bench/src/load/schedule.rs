@@ -61,11 +61,11 @@ impl Iterator for Schedule {
 
 /// Sebastiano Vigna's SplitMix64: eight bytes of state, good enough for arrivals and replayable from a seed.
 #[derive(Clone, Debug)]
-pub(crate) struct SplitMix64(pub(crate) u64);
+struct SplitMix64(u64);
 
 impl SplitMix64 {
     /// The next 64 bits.
-    pub(crate) fn next_u64(&mut self) -> u64 {
+    fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -76,11 +76,6 @@ impl SplitMix64 {
     /// In (0, 1]: never zero, so that its logarithm is finite.
     fn unit(&mut self) -> f64 {
         ((self.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
-    }
-
-    /// In `0..bound`; `bound` is not zero. The bias is below bound / 2^64.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next_u64()) * bound as u128) >> 64) as usize
     }
 }
 

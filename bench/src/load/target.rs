@@ -152,7 +152,8 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_url() {
-        for url in ["", "https://127.0.0.1/", "127.0.0.1", "http://a@127.0.0.1/", "http://127.0.0.1:x/", "http://127.0.0.1/ b"]
+        for url in
+            ["", "https://127.0.0.1/", "127.0.0.1", "http://a@127.0.0.1/", "http://127.0.0.1:x/", "http://127.0.0.1/ b"]
         {
             check(url, Err("not an http:// URL"));
         }

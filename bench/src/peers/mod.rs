@@ -87,7 +87,9 @@ impl Peer {
     /// Finds the program, installing it if need be.
     pub fn find(self) -> anyhow::Result<Program> {
         match self.package() {
-            Some(package) => package.find().map(|path| Program { peer: self, path, version: package.version.to_owned() }),
+            Some(package) => {
+                package.find().map(|path| Program { peer: self, path, version: package.version.to_owned() })
+            }
             None => {
                 let path = ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"]
                     .into_iter()

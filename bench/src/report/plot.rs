@@ -25,16 +25,14 @@ const BOTTOM: f64 = 52.0;
 /// Width of one entry of the legend.
 const LEGEND_STEP: f64 = (WIDTH - LEFT - RIGHT) / 4.0;
 
+/// Classes rather than custom properties: viewers outside browsers know only the former.
 const STYLE: &str = "\
-svg{--ink:#1f2328;--soft:#59636e;--grid:#d8dee4;--ground:#ffffff;\
---c0:#0969da;--c1:#cf222e;--c2:#1a7f37;--c3:#8250df;--c4:#9a6700;--c5:#57606a}\
-@media (prefers-color-scheme:dark){svg{--ink:#f0f6fc;--soft:#9198a1;--grid:#2f353d;--ground:#0d1117;\
---c0:#4493f8;--c1:#ff7b72;--c2:#3fb950;--c3:#bc8cff;--c4:#d29922;--c5:#9198a1}}\
-text{font:12px system-ui,sans-serif;fill:var(--soft)}\
-.title{font-size:15px;font-weight:600;fill:var(--ink)}\
-.grid{stroke:var(--grid);stroke-width:1}\
+text{font:12px system-ui,sans-serif;fill:#59636e}.title{font-size:15px;font-weight:600;fill:#1f2328}\
+.ground{fill:#fff}.grid{stroke:#d8dee4;stroke-width:1}.end{text-anchor:end}.middle{text-anchor:middle}\
 .curve{fill:none;stroke-width:2;stroke-linejoin:round}\
-.end{text-anchor:end}.middle{text-anchor:middle}";
+.c0{stroke:#0969da}.c1{stroke:#cf222e}.c2{stroke:#1a7f37}.c3{stroke:#8250df}.c4{stroke:#9a6700}.c5{stroke:#57606a}\
+@media (prefers-color-scheme:dark){text{fill:#9198a1}.title{fill:#f0f6fc}.ground{fill:#0d1117}.grid{stroke:#2f353d}\
+.c0{stroke:#4493f8}.c1{stroke:#ff7b72}.c2{stroke:#3fb950}.c3{stroke:#bc8cff}.c4{stroke:#d29922}.c5{stroke:#9198a1}}";
 
 /// One curve.
 pub struct Series<'a> {
@@ -55,7 +53,7 @@ pub fn latency(title: &str, series: &[Series<'_>]) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
          role=\"img\" aria-label=\"{title}\">\n<style>{STYLE}</style>\n\
-         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"var(--ground)\"/>\n\
+         <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" class=\"ground\"/>\n\
          <text class=\"title\" x=\"{LEFT}\" y=\"26\">{title}</text>\n",
         title = escape(title)
     );
@@ -113,7 +111,10 @@ impl Axes {
             push(svg, format_args!("<text class=\"middle\" x=\"{x:.1}\" y=\"{y}\">{label}</text>"));
         }
         let (x, y) = ((LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 12.0);
-        push(svg, format_args!("<text class=\"middle\" x=\"{x}\" y=\"{y}\">share of requests at most this slow</text>"));
+        push(
+            svg,
+            format_args!("<text class=\"middle\" x=\"{x}\" y=\"{y}\">share of requests at most this slow</text>"),
+        );
         push(svg, format_args!("<text class=\"end\" x=\"{}\" y=\"{}\">latency</text>", LEFT - 8.0, TOP - 14.0));
     }
 }
@@ -142,7 +143,7 @@ fn draw_legend(svg: &mut String, index: usize, label: &str) {
     let x = LEFT + LEGEND_STEP * (index % 4) as f64;
     let y = 44.0 + 16.0 * (index / 4) as f64;
     let (to, text_x, text_y) = (x + 18.0, x + 24.0, y + 4.0);
-    push(svg, format_args!("<line class=\"curve\" stroke=\"var(--c{index})\" x1=\"{x:.1}\" y1=\"{y}\" x2=\"{to:.1}\" y2=\"{y}\"/>"));
+    push(svg, format_args!("<line class=\"curve c{index}\" x1=\"{x:.1}\" y1=\"{y}\" x2=\"{to:.1}\" y2=\"{y}\"/>"));
     push(svg, format_args!("<text x=\"{text_x:.1}\" y=\"{text_y}\">{}</text>", escape(label)));
 }
 
@@ -159,7 +160,7 @@ fn draw_curve(svg: &mut String, axes: &Axes, index: usize, series: &Series<'_>) 
     push(
         svg,
         format_args!(
-            "<polyline class=\"curve\" stroke=\"var(--c{index})\" points=\"{}\"><title>{}: p99 {p99}</title></polyline>",
+            "<polyline class=\"curve c{index}\" points=\"{}\"><title>{}: p99 {p99}</title></polyline>",
             points.trim_end(),
             escape(&series.label)
         ),

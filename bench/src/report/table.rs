@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn aligns() {
-        let text = render(&["a", "count"], &[vec!["long name".into(), "1".into()], vec!["b".into(), "12 345 µs".into()]]);
+        let text =
+            render(&["a", "count"], &[vec!["long name".into(), "1".into()], vec!["b".into(), "12 345 µs".into()]]);
         assert_eq!(text, "a              count\nlong name          1\nb          12 345 µs\n");
     }
 
@@ -99,6 +100,9 @@ mod tests {
     fn units_and_groups() {
         let shown: Vec<_> = [0.5, 12.34, 999.4, 1_234.0, 99_900.0, 500_000.0, 2e6].into_iter().map(micros).collect();
         assert_eq!(shown, ["0.50 µs", "12.3 µs", "999 µs", "1.23 ms", "99.9 ms", "500 ms", "2.00 s"]);
-        assert_eq!([grouped(0.0), grouped(999.0), grouped(1_234_567.0), grouped(-1_000.0)], ["0", "999", "1 234 567", "-1 000"]);
+        assert_eq!(
+            [grouped(0.0), grouped(999.0), grouped(1_234_567.0), grouped(-1_000.0)],
+            ["0", "999", "1 234 567", "-1 000"]
+        );
     }
 }
