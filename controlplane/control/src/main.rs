@@ -1,3 +1,75 @@
-//! Placeholder.
+//! `selvage-control`: the control plane's process. Wiring only: the command line, the data directory, the listeners, the
+//! log, and the order in which things start and stop.
+//!
+//! A data directory (mode 0700) has:
+//! `control.db` (with `-wal`, `-shm`) the store; `artifacts/` modules by SHA-256; `master.key` seals variables in the store;
+//! `env.key` seals them in snapshots; `ca.pem` the authority that nodes trust, with its key; `serve.lock`, held while a
+//! process serves; `open.lock`, held while the store is opened. Keys are mode 0600. To back up: stop, and copy it whole.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod args;
+mod serve;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+
+use args::{Args, Command, LogFormat};
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // All causes in one line: what went wrong, and why.
+            eprintln!("selvage-control: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
+    match args.command {
+        Command::Serve(serve) => {
+            start_log(serve.log_format);
+            runtime.block_on(serve::serve(serve))
+        }
+        Command::Bootstrap { data, email } => runtime.block_on(bootstrap(&data, &email)),
+        Command::Enroll { data, name, out } => enroll(&data, &name, &out),
+    }
+}
+
+/// Prints the new account and its token, once; fails if the email is known, as its token cannot be shown again.
+async fn bootstrap(data: &Path, email: &str) -> Result<()> {
+    model::rules::email("--email", email)?;
+    let store = store::Store::open(data).await.with_context(|| format!("opening {}", data.display()))?;
+    let made = store.bootstrap(email).await?;
+    store.close().await;
+    let Some((account, created)) = made else {
+        bail!("there is an account of {email} already; make a token for it with an admin's");
+    };
+    let line = serde_json::json!({"account_id": account.id, "token": created.secret});
+    writeln!(std::io::stdout(), "{line}").context("writing to standard output")
+}
+
+fn enroll(data: &Path, name: &str, out: &Path) -> Result<()> {
+    store::make_private_dir(data)?;
+    let ca = push::Ca::load_or_create(&data.join("ca.pem"))?;
+    let identity = ca.issue_node(name)?;
+    identity.write(out).with_context(|| format!("writing to {}", out.display()))
+}
+
+/// Logs to standard error. `RUST_LOG` chooses what; `info` if it is not set.
+fn start_log(format: LogFormat) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

@@ -12,6 +12,12 @@ pub struct Node {
     pub name: String,
     /// Whether it is connected now.
     pub connected: bool,
+    /// Where it connected from last.
+    pub address: String,
+    /// Version of its program.
+    pub software: String,
+    /// When it was last heard.
+    pub seen_at: Timestamp,
     /// The newest generation that it serves; 0 for none.
     pub generation: u64,
     /// The last thing that it refused; null if it refused nothing since.
@@ -39,10 +45,14 @@ pub struct LogRecord {
     pub deployment_id: DeploymentId,
     /// Which version of it.
     pub version_number: u32,
-    /// `debug`, `log`, `info`, `warn`, `error` (the console's methods) or `exception`.
+    /// `debug`, `info` (`console.log` too), `warn` or `error` (uncaught exceptions too).
     pub level: String,
     /// The text, cut at the node's limit.
     pub message: String,
+    /// The request it belongs to, unique within one run of the node; null at start-up.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub request: Option<u64>,
     /// Records that were dropped before this one because the tail did not keep up.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dropped: u64,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use model::{AccountId, Bindings, DeploymentId, State, VersionMetadata};
+use model::{AccountId, Bindings, DeploymentId, State, Timestamp, VersionMetadata};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 
@@ -39,6 +39,8 @@ pub struct DesiredDeployment {
     pub artifact_hash: String,
     /// Bytes of its module.
     pub size_bytes: u64,
+    /// When it last changed.
+    pub updated_at: Timestamp,
     /// What came with the version.
     pub metadata: VersionMetadata,
     /// Patterns in force, in their normal form.
@@ -62,20 +64,20 @@ impl fmt::Debug for DesiredDeployment {
 }
 
 impl Store {
-    /// The desired state now. For deployments in `held_back` the version on its way is left out, and the one before it,
-    /// if any, taken in its place.
-    pub async fn desired_state(&self, held_back: &[DeploymentId]) -> Result<DesiredState> {
+    /// The desired state now. Of the versions on their way (deploying, rolling back) it has those of the deployments in
+    /// `going`; for other deployments it has the version before, if any.
+    pub async fn desired_state(&self, going: &[DeploymentId]) -> Result<DesiredState> {
         // One read transaction: all of it is of the same moment.
         let mut tx = self.reader.begin().await?;
         let generation = generation(&mut tx).await?;
-        let sql = "SELECT d.id, d.account_id, d.name, d.subdomain, d.status, d.bindings, \
+        let sql = "SELECT d.id, d.account_id, d.name, d.subdomain, d.status, d.bindings, d.updated_at, \
                           v.version_number, v.artifact_hash, v.size_bytes, v.metadata, \
                           r.version_number AS restore_number, r.artifact_hash AS restore_hash, \
                           r.size_bytes AS restore_size, r.metadata AS restore_metadata \
                    FROM deployments d JOIN deployment_versions v ON v.id = d.active_version_id \
                    LEFT JOIN deployment_versions r ON r.id = d.restore_version_id \
                    WHERE d.status IN ('deploying', 'active', 'failed', 'rolling_back', 'paused') ORDER BY d.id";
-        let rows = sqlx::query(sql).try_map(|r| from_row(&r, held_back)).fetch_all(&mut *tx).await?;
+        let rows = sqlx::query(sql).try_map(|r| from_row(&r, going)).fetch_all(&mut *tx).await?;
         let mut deployments: Vec<DesiredDeployment> = rows.into_iter().flatten().collect();
         let places: HashMap<DeploymentId, usize> = deployments.iter().enumerate().map(|(i, d)| (d.id, i)).collect();
 
@@ -111,7 +113,7 @@ impl Store {
         Ok(generation(&mut connection).await?)
     }
 
-    /// Raises the generation without another change, for a desired state that holds something back.
+    /// Raises the generation without another change: the same generation never numbers two different snapshots.
     pub async fn raise_generation(&self) -> Result<u64> {
         let mut tx = self.write().await?;
         let generation = raise_generation(&mut tx).await?;
@@ -130,10 +132,11 @@ impl Store {
     }
 }
 
-fn from_row(row: &SqliteRow, held_back: &[DeploymentId]) -> sqlx::Result<Option<DesiredDeployment>> {
+fn from_row(row: &SqliteRow, going: &[DeploymentId]) -> sqlx::Result<Option<DesiredDeployment>> {
     let id = row::parsed(row, "id")?;
     let status = row::named(row, "status", State::from_name)?;
-    let columns = if !held_back.contains(&id) {
+    let on_its_way = matches!(status, State::Deploying | State::RollingBack);
+    let columns = if !on_its_way || going.contains(&id) {
         ("version_number", "artifact_hash", "size_bytes", "metadata")
     } else if row.try_get::<Option<i64>, _>("restore_number")?.is_some() {
         ("restore_number", "restore_hash", "restore_size", "restore_metadata")
@@ -149,6 +152,7 @@ fn from_row(row: &SqliteRow, held_back: &[DeploymentId]) -> sqlx::Result<Option<
         version_number: row::unsigned(row, columns.0)?,
         artifact_hash: row.try_get(columns.1)?,
         size_bytes: row::unsigned(row, columns.2)?,
+        updated_at: row::time(row, "updated_at")?,
         metadata: row::json(row, columns.3)?,
         routes: Vec::new(),
         env: Vec::new(),

@@ -56,3 +56,17 @@ pub(crate) fn conflict(error: sqlx::Error, field: impl Into<String>, message: im
         _ => StoreError::Database(error),
     }
 }
+
+impl StoreError {
+    /// Whether nothing is wrong but that another process, or too many requests, were in the way for too long.
+    pub fn is_busy(&self) -> bool {
+        match self {
+            StoreError::Database(sqlx::Error::PoolTimedOut) => true,
+            // SQLITE_BUSY and its extended codes end in 5 (https://sqlite.org/rescode.html).
+            StoreError::Database(sqlx::Error::Database(inner)) => {
+                inner.code().and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 5)
+            }
+            _ => false,
+        }
+    }
+}

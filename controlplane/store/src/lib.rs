@@ -123,8 +123,8 @@ fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> StoreError {
     move |source| StoreError::Io { what, source }
 }
 
-/// Makes `dir` readable by its owner alone if it is new.
-fn make_private_dir(dir: &Path) -> Result<()> {
+/// Makes a data directory, readable by its owner alone, if it is new.
+pub fn make_private_dir(dir: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700).create(dir).map_err(io(format!("making {}", dir.display())))

@@ -26,6 +26,10 @@ fn from_row(row: &SqliteRow) -> sqlx::Result<Token> {
     })
 }
 
+fn usable(token: &Token, now: Timestamp) -> bool {
+    token.revoked_at.is_none() && token.expires_at.is_none_or(|at| at > now)
+}
+
 fn new_secret() -> Result<String> {
     let mut bytes = [0u8; 32];
     SystemRandom::new().fill(&mut bytes).map_err(|_| StoreError::Precondition("no randomness".to_owned()))?;
@@ -105,7 +109,14 @@ impl Store {
         let sql = "SELECT id, account_id, name, scope, created_at, expires_at, revoked_at FROM tokens WHERE hash = $1";
         let query = sqlx::query(sql).bind(digest(secret)).try_map(|r| from_row(&r));
         let token = query.fetch_optional(&self.reader).await?;
-        Ok(token.filter(|token| token.revoked_at.is_none() && token.expires_at.is_none_or(|at| at > now)))
+        Ok(token.filter(|token| usable(token, now)))
+    }
+
+    /// The token of that id, if it may still be used at `now`.
+    pub async fn token_by_id(&self, id: TokenId, now: Timestamp) -> Result<Option<Token>> {
+        let sql = "SELECT id, account_id, name, scope, created_at, expires_at, revoked_at FROM tokens WHERE id = $1";
+        let query = sqlx::query(sql).bind(id.to_string()).try_map(|r| from_row(&r));
+        Ok(query.fetch_optional(&self.reader).await?.filter(|token| usable(token, now)))
     }
 
     /// An account's tokens in the order they were made, those that ended too.

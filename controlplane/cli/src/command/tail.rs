@@ -83,11 +83,12 @@ mod tests {
             node: "n1".into(),
             deployment_id: DeploymentId::new(),
             version_number: 4,
-            level: "log".into(),
+            level: "info".into(),
             message: "GET /\x1b[2J".into(),
+            request: None,
             dropped: 0,
         };
         let output = Output::new(false, Colour::Never);
-        assert_eq!(line(&output, &record), "10:00:00.007 v4 log   GET /\u{fffd}[2J");
+        assert_eq!(line(&output, &record), "10:00:00.007 v4 info  GET /\u{fffd}[2J");
     }
 }

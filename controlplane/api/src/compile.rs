@@ -1,0 +1,59 @@
+//! From the store's desired state to the compiler's: the same facts in the data plane's terms.
+
+use base::id::{AccountId, ArtifactHash, DeploymentId};
+use base::limits::{CPU_PER_REQUEST_NS, MS_NS};
+use plan::{DesiredBinding, PlanError};
+use plane_abi::seal::Key;
+use plane_abi::{BindingKind, Lineage, Status};
+use store::{DesiredDeployment, DesiredState};
+
+/// Why a state was not compiled.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CompileError {
+    #[error("version {version} of {deployment} has no valid artifact hash")]
+    Hash { deployment: model::DeploymentId, version: u32 },
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+}
+
+/// Compiles the desired state into a snapshot's bytes.
+pub(crate) fn compile(state: DesiredState, platform_domain: &str, env_key: &Key) -> Result<Vec<u8>, CompileError> {
+    let state = plan::DesiredState {
+        lineage: Lineage(state.lineage),
+        generation: state.generation,
+        created_unix_ms: u64::try_from(model::Timestamp::now().unix_ms()).unwrap_or(0),
+        platform_domain: platform_domain.to_owned(),
+        deployments: state.deployments.into_iter().map(deployment).collect::<Result<_, _>>()?,
+    };
+    Ok(plan::compile(&state, env_key)?)
+}
+
+fn deployment(from: DesiredDeployment) -> Result<plan::DesiredDeployment, CompileError> {
+    let hash = CompileError::Hash { deployment: from.id, version: from.version_number };
+    let kv = from.bindings.kv.into_iter().map(|binding| DesiredBinding {
+        kind: BindingKind::Kv,
+        name: binding.name,
+        target: binding.namespace_id.to_string(),
+    });
+    let objects = from.bindings.durable_objects.into_iter().map(|binding| DesiredBinding {
+        kind: BindingKind::DurableObject,
+        name: binding.name,
+        target: binding.class_name,
+    });
+    Ok(plan::DesiredDeployment {
+        id: DeploymentId(from.id.as_u128()),
+        account: AccountId(from.account_id.as_u128()),
+        name: from.name,
+        subdomain: from.subdomain,
+        status: if from.paused { Status::Paused } else { Status::Active },
+        version: from.version_number,
+        artifact: ArtifactHash::from_hex(&from.artifact_hash).ok_or(hash)?,
+        artifact_bytes: from.size_bytes,
+        compatibility_date: from.metadata.compatibility_date.unwrap_or_default(),
+        cpu_ms: u32::try_from(CPU_PER_REQUEST_NS / MS_NS).unwrap_or(u32::MAX),
+        updated_unix_s: u64::try_from(from.updated_at.unix_ms() / 1000).unwrap_or(0),
+        routes: from.routes,
+        env: from.env,
+        bindings: kv.chain(objects).collect(),
+    })
+}

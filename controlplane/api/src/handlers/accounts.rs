@@ -1,0 +1,110 @@
+//! Accounts and their tokens.
+
+use axum::extract::State;
+use model::{
+    Account, AccountId, CreateAccount, CreateToken, CreatedToken, Envelope, Timestamp, Token, TokenId, TokenScope,
+    WhoAmI,
+};
+
+use crate::App;
+use crate::auth::Caller;
+use crate::error::{ApiError, ApiResult, Reply};
+use crate::extract::{Body, Ids, PageQuery, Paged};
+use crate::openapi::Problems;
+
+/// What the token is.
+#[utoipa::path(get, path = "/v1/whoami", operation_id = "whoami", tag = "accounts",
+    responses((status = 200, description = "The token and its account", body = Envelope<WhoAmI>), Problems))]
+pub(crate) async fn whoami(State(app): State<App>, caller: Caller) -> ApiResult<WhoAmI> {
+    let account = app.store.account(caller.token.account_id).await?;
+    let account = account.ok_or_else(|| ApiError::internal("a token without account"))?;
+    Ok(Reply::ok(WhoAmI { token: caller.token, account }))
+}
+
+/// Makes an account. For operators.
+#[utoipa::path(post, path = "/v1/accounts", operation_id = "create_account", tag = "accounts",
+    request_body = CreateAccount,
+    responses((status = 201, description = "Made", body = Envelope<Account>), Problems))]
+pub(crate) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Body(request): Body<CreateAccount>,
+) -> ApiResult<Account> {
+    caller.admin()?;
+    request.validate()?;
+    Ok(Reply::created(app.store.create_account(&request).await?))
+}
+
+/// Lists accounts: for operators all, else the token's own.
+#[utoipa::path(get, path = "/v1/accounts", operation_id = "list_accounts", tag = "accounts", params(PageQuery),
+    responses((status = 200, description = "In the order they were made", body = Envelope<Vec<Account>>), Problems))]
+pub(crate) async fn list(State(app): State<App>, caller: Caller, Paged(page): Paged) -> ApiResult<Vec<Account>> {
+    let items = if caller.is_admin() {
+        app.store.accounts(&page).await?
+    } else {
+        let own = app.store.account(caller.token.account_id).await?;
+        own.into_iter().filter(|own| page.after.as_ref().is_none_or(|after| own.id.to_string() > *after)).collect()
+    };
+    Ok(Reply::page(items, page.limit, |account| account.id.to_string()))
+}
+
+/// Shows an account.
+#[utoipa::path(get, path = "/v1/accounts/{account_id}", operation_id = "get_account", tag = "accounts",
+    params(("account_id" = AccountId, Path)),
+    responses((status = 200, description = "The account", body = Envelope<Account>), Problems))]
+pub(crate) async fn get(State(app): State<App>, caller: Caller, Ids(id): Ids<AccountId>) -> ApiResult<Account> {
+    caller.account(id)?;
+    Ok(Reply::ok(app.store.account(id).await?.ok_or_else(|| ApiError::not_found("account"))?))
+}
+
+/// Makes a token. Its secret is in this answer and never again.
+#[utoipa::path(post, path = "/v1/accounts/{account_id}/tokens", operation_id = "create_token", tag = "tokens",
+    params(("account_id" = AccountId, Path)), request_body = CreateToken,
+    responses((status = 201, description = "Made", body = Envelope<CreatedToken>), Problems))]
+pub(crate) async fn create_token(
+    State(app): State<App>,
+    caller: Caller,
+    Ids(id): Ids<AccountId>,
+    Body(request): Body<CreateToken>,
+) -> ApiResult<CreatedToken> {
+    caller.account(id)?;
+    request.validate()?;
+    let scope = request.scope.unwrap_or(TokenScope::Account);
+    if scope == TokenScope::Admin && !caller.is_admin() {
+        return Err(ApiError::forbidden());
+    }
+    let life_ms = request.expires_in_s.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000));
+    let mut expires_at = life_ms.map(|ms| Timestamp::from_unix_ms(Timestamp::now().unix_ms().saturating_add(ms)));
+    // A token that ends does not beget one that does not.
+    if let Some(own) = caller.token.expires_at {
+        expires_at = Some(expires_at.map_or(own, |at| at.min(own)));
+    }
+    Ok(Reply::created(app.store.create_token(id, &request.name, scope, expires_at).await?))
+}
+
+/// Lists tokens, without their secrets; those that ended too.
+#[utoipa::path(get, path = "/v1/accounts/{account_id}/tokens", operation_id = "list_tokens", tag = "tokens",
+    params(("account_id" = AccountId, Path), PageQuery),
+    responses((status = 200, description = "In the order they were made", body = Envelope<Vec<Token>>), Problems))]
+pub(crate) async fn list_tokens(
+    State(app): State<App>,
+    caller: Caller,
+    Ids(id): Ids<AccountId>,
+    Paged(page): Paged,
+) -> ApiResult<Vec<Token>> {
+    caller.account(id)?;
+    Ok(Reply::page(app.store.tokens(id, &page).await?, page.limit, |token| token.id.to_string()))
+}
+
+/// Takes a token back; once more changes nothing.
+#[utoipa::path(delete, path = "/v1/accounts/{account_id}/tokens/{token_id}", operation_id = "revoke_token",
+    tag = "tokens", params(("account_id" = AccountId, Path), ("token_id" = TokenId, Path)),
+    responses((status = 200, description = "It is not valid any more", body = Envelope<Token>), Problems))]
+pub(crate) async fn revoke_token(
+    State(app): State<App>,
+    caller: Caller,
+    Ids((account, token)): Ids<(AccountId, TokenId)>,
+) -> ApiResult<Token> {
+    caller.account(account)?;
+    Ok(Reply::ok(app.store.revoke_token(account, token).await?))
+}

@@ -1,0 +1,72 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Selvage's control plane: the deployment API, and the push of configurations to nodes.
+#[derive(Parser)]
+#[command(name = "selvage-control", version)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Serves the API and the nodes. Prints `ready api=ADDR push=ADDR` when it does.
+    Serve(Serve),
+    /// Makes an account with an operator's token, and prints both as JSON; fails if the email has an account. Works
+    /// whether the control plane serves or not.
+    Bootstrap {
+        /// Data directory; made if missing.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Email of the account.
+        #[arg(long)]
+        email: String,
+    },
+    /// Writes what a node needs to connect: `ca.pem`, `node.pem` and `node.key` (mode 0600).
+    Enroll {
+        /// Data directory; made if missing.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// The node's name: lower-case letters, digits and `-`.
+        #[arg(long)]
+        name: String,
+        /// Folder to write to; made if missing.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Serve {
+    /// Data directory; made if missing.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Where the API listens; port 0 takes any.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070")]
+    pub(crate) listen: SocketAddr,
+    /// Where nodes connect to; port 0 takes any.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7071")]
+    pub(crate) push_listen: SocketAddr,
+    /// Domain under which each deployment's subdomain answers.
+    #[arg(long, value_name = "DOMAIN", default_value = "workers.localhost")]
+    pub(crate) platform_domain: String,
+    /// Program that validates modules (`PROGRAM validate`); `selvage-node` beside this program if absent.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) validator: Option<PathBuf>,
+    /// Form of the log on standard error.
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

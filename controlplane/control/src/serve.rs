@@ -1,0 +1,133 @@
+//! `serve`: opens the data directory, starts the push server and the API, says that it is ready, and stops when told to.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use api::{App, Artifacts, Parts, Validator};
+use plane_abi::Lineage;
+use plane_abi::seal::Key;
+use push::{Ca, PushConfig, PushServer};
+use store::Store;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::args::Serve;
+
+pub(crate) async fn serve(args: Serve) -> Result<()> {
+    // Before anything else: a signal that comes while it starts stops it too.
+    let mut signals = (listen_for(SignalKind::terminate())?, listen_for(SignalKind::interrupt())?);
+    tokio::select! {
+        signal = told_to_stop(&mut signals) => {
+            tracing::info!(signal, "stopped before it served");
+            Ok(())
+        }
+        started = start(&args) => run(started?, &mut signals).await,
+    }
+}
+
+struct Running {
+    app: App,
+    store: Store,
+    listener: TcpListener,
+    push: Arc<PushServer>,
+    _lock: File,
+}
+
+async fn start(args: &Serve) -> Result<Running> {
+    let platform_domain = platform_domain(&args.platform_domain)?;
+    let data = &args.data;
+    let store = Store::open(data).await.with_context(|| format!("opening {}", data.display()))?;
+    let lock = lock(data)?;
+    let artifacts = Artifacts::local(&data.join("artifacts"))?;
+    let env_key = Key::load_or_create(&data.join("env.key")).context("the key of snapshots")?;
+    let ca = Ca::load_or_create(&data.join("ca.pem"))?;
+    // Listening comes before the recovery of what was going on, so that nodes are back by its first publication.
+    let listener = TcpListener::bind(args.listen).await.with_context(|| format!("listening on {}", args.listen))?;
+    let push_listener = TcpListener::bind(args.push_listen);
+    let push_listener = push_listener.await.with_context(|| format!("listening on {}", args.push_listen))?;
+    let lineage = Lineage(store.lineage());
+    let config = PushConfig::new(lineage, vec![env_key.clone()], Arc::new(artifacts.clone()));
+    let push = Arc::new(PushServer::start(push_listener, &ca, config)?);
+    let validator = validator(args.validator.clone())?;
+    let parts = Parts {
+        store: store.clone(),
+        artifacts,
+        validator: Validator::new(validator),
+        push: Arc::clone(&push),
+        env_key,
+        platform_domain,
+    };
+    let app = App::start(parts).await.map_err(|error| anyhow!("cannot start from what is stored: {error}"))?;
+    Ok(Running { app, store, listener, push, _lock: lock })
+}
+
+async fn run(running: Running, signals: &mut (Signal, Signal)) -> Result<()> {
+    let (api, push) = (running.listener.local_addr()?, running.push.local_addr());
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "ready api=http://{api} push={push}").and_then(|()| stdout.flush()).context("standard output")?;
+    tracing::info!(%api, %push, "serving");
+    let shutdown = running.app.shutdown();
+    let served = tokio::spawn(api::serve(running.listener, api::router(running.app), shutdown.clone()));
+    let signal = told_to_stop(signals).await;
+    tracing::info!(signal, "stopping");
+    shutdown.stop();
+    tokio::select! {
+        served = served => served.context("the service")?,
+        signal = told_to_stop(signals) => tracing::warn!(signal, "told twice: not waiting for open connections"),
+    }
+    running.store.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The domain in its normal form.
+fn platform_domain(text: &str) -> Result<String> {
+    let pattern = plane_abi::pattern::Pattern::parse(&format!("{text}/"));
+    let pattern = pattern.with_context(|| format!("--platform-domain {text:?}"))?;
+    if pattern.path != "/" || pattern.to_string().starts_with("*.") {
+        bail!("--platform-domain {text:?}: must be a host name");
+    }
+    Ok(pattern.host)
+}
+
+/// One process serves a data directory. The lock goes with the process, however it ends.
+fn lock(data: &Path) -> Result<File> {
+    let path = data.join("serve.lock");
+    let file = OpenOptions::new().create(true).append(true).open(&path);
+    let file = file.with_context(|| format!("opening {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!("another control plane serves {}", data.display()),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("locking {}", path.display())),
+    }
+}
+
+fn validator(given: Option<PathBuf>) -> Result<PathBuf> {
+    let path = match given {
+        Some(path) => path,
+        None => {
+            let own = std::env::current_exe().context("finding this program")?;
+            own.with_file_name("selvage-node")
+        }
+    };
+    // Absolute, since validators run in `/`.
+    let path = std::path::absolute(&path).with_context(|| path.display().to_string())?;
+    if !path.is_file() {
+        tracing::warn!(path = %path.display(), "there is no validator: uploads will be refused until there is");
+    }
+    Ok(path)
+}
+
+fn listen_for(kind: SignalKind) -> Result<Signal> {
+    signal(kind).context("listening for signals")
+}
+
+async fn told_to_stop(signals: &mut (Signal, Signal)) -> &'static str {
+    tokio::select! {
+        _ = signals.0.recv() => "SIGTERM",
+        _ = signals.1.recv() => "SIGINT",
+    }
+}
