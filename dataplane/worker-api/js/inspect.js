@@ -17,6 +17,7 @@
   const STRING_MAX = 10000;
   const TEXT_MAX = 16384;
   const LINE_MAX = 76;
+  const DEPTH_MAX = 100;
 
   // What `ops.valueKind` gives (src/ops/value.rs).
   const KIND = {
@@ -33,7 +34,7 @@
     // Characters left; when none is, everything becomes "…".
     budget = TEXT_MAX;
     constructor(depth) {
-      this.depth = depth;
+      this.depth = depth < DEPTH_MAX ? depth : DEPTH_MAX;
     }
   }
 

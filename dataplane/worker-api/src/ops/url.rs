@@ -62,9 +62,23 @@ impl Part {
 }
 
 fn parse(input: &str, base: Option<&str>) -> Option<Url> {
-    match base {
+    let mut url = match base {
         None => Url::parse(input).ok(),
         Some(base) => Url::parse(base).ok()?.join(input).ok(),
+    }?;
+    mend_drive_letter(&mut url);
+    Some(url)
+}
+
+/// A path's first segment that is a drive letter gets its colon (URL standard, "path state"): the crate leaves `C|`
+/// where the URL has an empty host.
+fn mend_drive_letter(url: &mut Url) {
+    let path = url.path().as_bytes();
+    let drive =
+        path.len() >= 3 && path[1].is_ascii_alphabetic() && path[2] == b'|' && matches!(path.get(3), None | Some(b'/'));
+    if drive && url.scheme() == "file" {
+        let mended = format!("/{}:{}", char::from(path[1]), &url.path()[3..]);
+        url.set_path(&mended);
     }
 }
 
@@ -145,6 +159,7 @@ mod tests {
         assert_eq!(cut("http://[::1]:8080/x"), ["http:", "", "", "[::1]", "/x", "", ""]);
         assert_eq!(cut("mailto:a@b?x"), ["mailto:", "", "", "", "a@b", "?x", ""]);
         assert_eq!(cut("file:///C:/x"), ["file:", "", "", "", "/C:/x", "", ""]);
+        assert_eq!(cut("file:///C|/x/../.."), ["file:", "", "", "", "/C:/", "", ""]);
         assert_eq!(cut("web+demo:/.//not-a-host/"), ["web+demo:", "", "", "", "//not-a-host/", "", ""]);
     }
 
