@@ -83,5 +83,6 @@ fn start() -> Result<Shared, EngineError> {
     if !crate::group::can_create() {
         return Err(EngineError::NoIsolateGroups);
     }
+    crate::stuck::install();
     Ok(Shared { watchdog: Watchdog::start().map_err(EngineError::Watchdog)? })
 }

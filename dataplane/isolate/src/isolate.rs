@@ -3,7 +3,7 @@
 //! *Owns:* V8's isolate, its group and its one context; the embedder's state `S`, which native functions reach through
 //! [`Scope::state`]. *Does not:* decide what a limit means for a request.
 //! *Invariants:* V8 is entered only in [`Isolate::turn`] (and when it is made and dropped), on the thread's V8 stack; turns
-//! do not nest. After [`Ended::Abandoned`] or [`Ended::Panic`] the isolate never runs again.
+//! do not nest. After any end but [`Ended::Cpu`] the isolate never runs again.
 //! *Thread:* the one that made it; the type is not `Send`.
 
 use std::{
@@ -23,7 +23,7 @@ use crate::{
     group::Group,
     memory::{self, Memory},
     scope::Scope,
-    stack::{self, StackInfo},
+    stack::{self, Cause, StackInfo},
     watchdog::Watched,
 };
 
@@ -52,15 +52,17 @@ pub enum Ended {
     Cpu,
     /// Heap and array buffers. The isolate should get no new work: its heap is full.
     Memory,
-    /// V8 could not go on: the heap is given up, the isolate never runs again. A matter of memory, in all known cases.
+    /// V8 could not go on without more memory: the heap is given up, the isolate never runs again.
     Abandoned,
+    /// CPU time, in a function of V8 that did not stop: the heap is given up, the isolate never runs again.
+    Stuck,
     /// A native function panicked, with this message. The isolate never runs again.
     Panic(String),
 }
 
 /// What came of a turn.
 pub struct Turn<R> {
-    /// What the job gave; `None` only after [`Ended::Abandoned`].
+    /// What the job gave; `None` only after [`Ended::Abandoned`] and [`Ended::Stuck`].
     pub value: Option<R>,
     /// CPU time used, ns. An upper bound: preemption within the first millisecond counts.
     pub cpu_ns: u64,
@@ -124,7 +126,7 @@ impl<S: 'static> Isolate<S> {
     /// Makes an isolate with one empty context. `None` where V8 could not (out of memory).
     pub fn new(engine: &Engine, limits: IsolateLimits, state: S) -> Option<Isolate<S>> {
         let thread = ThreadClock::of_this_thread(engine);
-        stack::run(|info| Isolate::make(limits, state, thread, info))
+        stack::run(|info| Isolate::make(limits, state, thread, info)).ok()
     }
 
     fn make(limits: IsolateLimits, state: S, thread: Rc<ThreadClock>, info: StackInfo) -> Isolate<S> {
@@ -195,15 +197,19 @@ impl<S: 'static> Isolate<S> {
         let done = stack::run(|info| self.turn_on_stack(info, budget_ns, job));
         let cpu_ns = thread.since(stamp);
         match done {
-            None => {
+            Err(cause) => {
                 self.give_up();
-                Turn { value: None, cpu_ns, ended: Some(Ended::Abandoned) }
+                let ended = match cause {
+                    Cause::Memory => Ended::Abandoned,
+                    Cause::Stuck => Ended::Stuck,
+                };
+                Turn { value: None, cpu_ns, ended: Some(ended) }
             }
-            Some((Err(panic), _)) => {
+            Ok((Err(panic), _)) => {
                 self.usable = false;
                 resume_unwind(panic)
             }
-            Some((Ok(value), ended)) => Turn { value: Some(value), cpu_ns, ended },
+            Ok((Ok(value), ended)) => Turn { value: Some(value), cpu_ns, ended },
         }
     }
 
@@ -333,7 +339,7 @@ impl<S: 'static> Drop for Isolate<S> {
                     ManuallyDrop::drop(&mut self.group);
                 }
             });
-            if disposed.is_none() {
+            if disposed.is_err() {
                 tracing::error!("V8 ran out of memory while an isolate was disposed of");
             }
         }
@@ -345,14 +351,14 @@ impl<S: 'static> Drop for Isolate<S> {
 
 /// Leaves the turn that runs on this thread for good; see `stack`.
 #[cold]
-pub(crate) fn abandon_current() {
+pub(crate) fn abandon_current(cause: Cause) {
     let current = memory::current();
     if current.isolate.is_null() {
         return;
     }
     // SAFETY: the isolate whose turn runs here, entered once by `turn_on_stack`.
     unsafe { v8::Isolate::from_raw_ptr(current.isolate.cast()).exit() };
-    stack::abandon();
+    stack::abandon(cause);
 }
 
 /// At most this many rejections are looked at after a turn.

@@ -23,6 +23,7 @@ mod scope;
 mod script;
 mod serialize;
 mod stack;
+mod stuck;
 mod text;
 mod value;
 mod watchdog;

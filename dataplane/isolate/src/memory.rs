@@ -61,6 +61,11 @@ impl Memory {
         self.buffers.load(Relaxed)
     }
 
+    /// Bytes until the limit, as of the last collection.
+    pub(crate) fn room(&self) -> usize {
+        self.limit.saturating_sub(self.bytes())
+    }
+
     /// Counts `len` bytes if they fit.
     pub(crate) fn reserve(&self, len: usize) -> bool {
         let heap = self.heap.load(Relaxed);
@@ -218,7 +223,7 @@ unsafe extern "C" fn after_collection(
 
 /// V8 can go no further with this isolate.
 unsafe extern "C" fn out_of_memory(_location: *const std::ffi::c_char, _details: &v8::OomDetails) {
-    crate::isolate::abandon_current();
+    crate::isolate::abandon_current(crate::stack::Cause::Memory);
 }
 
 /// The isolate whose turn runs on a thread.

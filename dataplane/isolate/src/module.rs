@@ -39,7 +39,7 @@ impl<'s> Scope<'s, '_> {
         let text = v8::Local::<v8::String>::try_from(text.0).map_err(|_| too_long())?;
         let origin = v8::ScriptOrigin::new(tc, name.0, 0, 0, false, -1, None, false, false, true, None);
         let mut source = v8::script_compiler::Source::new(text, Some(&origin));
-        let module = v8::script_compiler::compile_module(tc, &mut source);
+        let module = crate::stack::in_v8(|| v8::script_compiler::compile_module(tc, &mut source));
         let linked = module.and_then(|module| module.instantiate_module(tc, refuse_import).map(|_| module));
         match linked {
             Some(module) => Ok(ModuleState { module: v8::Global::new(tc, module), done: None }),
@@ -72,7 +72,7 @@ impl<'s> Scope<'s, '_> {
     pub fn start_module(&mut self, state: &mut ModuleState) -> Result<(), ModuleError> {
         v8::tc_scope!(let tc, &mut self.0);
         let module = v8::Local::new(tc, &state.module);
-        match module.evaluate(tc) {
+        match crate::stack::in_v8(|| module.evaluate(tc)) {
             Some(promise) => {
                 if let Ok(promise) = v8::Local::<v8::Promise>::try_from(promise) {
                     promise.mark_as_handled();

@@ -164,7 +164,7 @@ unsafe extern "C" fn trampoline<F: Op>(info: *const v8::FunctionCallbackInfo) {
     let op = unsafe { MaybeUninit::<F>::uninit().assume_init() };
     let scope: &mut v8::PinScope<'_, '_> = scope;
     let cx = Scope::wrap(scope);
-    match catch_unwind(AssertUnwindSafe(|| op(cx, &args))) {
+    match crate::stack::in_native(|| catch_unwind(AssertUnwindSafe(|| op(cx, &args)))) {
         Ok(Ok(value)) => ret.set(value.0),
         Ok(Err(error)) => throw(cx, &error),
         Err(panic) => {

@@ -193,7 +193,7 @@ impl<'s, 'i> Scope<'s, 'i> {
         let args = unsafe { std::slice::from_raw_parts(args.as_ptr().cast::<v8::Local<'s, v8::Value>>(), args.len()) };
         v8::tc_scope!(let tc, &mut self.0);
         let receiver = v8::undefined(tc).into();
-        match function.call(tc, receiver, args) {
+        match crate::stack::in_v8(|| function.call(tc, receiver, args)) {
             Some(value) => Ok(Value(value)),
             None if tc.has_terminated() || !tc.can_continue() => Err(CallError::Ended),
             None => Err(tc.exception().map_or(CallError::Ended, |thrown| CallError::Thrown(Value(thrown)))),
@@ -203,7 +203,7 @@ impl<'s, 'i> Scope<'s, 'i> {
     /// Runs microtasks until there is none, those that they make included.
     #[inline]
     pub fn run_microtasks(&mut self) {
-        self.0.perform_microtask_checkpoint();
+        crate::stack::in_v8(|| self.0.perform_microtask_checkpoint());
     }
 
     /// The value that follows the flow of control: set for a call, it is there again in each continuation of it.

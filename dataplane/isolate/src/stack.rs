@@ -5,6 +5,11 @@
 //! owned, and the thread goes on with a new stack. Frames that are left behind are never unwound or freed, so
 //! nothing that they point to is invalid; their isolate is never touched again.
 //!
+//! The same way out serves a native function of V8 that computes for ever and polls nothing (`Array.prototype.includes` on
+//! a sparse array of 2³² elements): the watchdog sends the thread a signal, whose handler leaves the stack. It does so only
+//! where that is safe: the thread is inside V8 ([`in_v8`]), not in a function of ours, and not in the C library, which may
+//! hold the allocator's lock.
+//!
 //! *Owns:* one stack per thread, made at first use, replaced when it was abandoned.
 //! *Invariants:* V8 is entered only through [`run`]; V8 is told through the `GetStackStart` wrapper where this stack
 //! begins, because it scans from there. Turns do not nest.
@@ -32,7 +37,16 @@ enum Left {
     /// It has run to its end.
     Done,
     /// It never will: its frames are given up.
-    Abandoned,
+    Abandoned(Cause),
+}
+
+/// Why a job's frames were given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// V8 could not go on without more memory.
+    Memory,
+    /// A function of V8 did not stop.
+    Stuck,
 }
 
 /// A job, as a fat pointer: valid until the job is done, or for ever unused after.
@@ -49,6 +63,10 @@ thread_local! {
     static FIBER: RefCell<Option<Fiber>> = const { RefCell::new(None) };
     /// Highest address of the stack in use; 0 while the thread is on its own stack.
     static STACK_START: Cell<usize> = const { Cell::new(0) };
+    /// Lowest address of the stack in use.
+    static STACK_LIMIT: Cell<usize> = const { Cell::new(0) };
+    /// The thread is inside V8, not in a native function that V8 called.
+    static IN_V8: Cell<bool> = const { Cell::new(false) };
     /// The yielder of the stack in use.
     static YIELDER: Cell<*const Yielder<Job, Left>> = const { Cell::new(ptr::null()) };
 }
@@ -84,12 +102,37 @@ pub(crate) struct StackInfo {
     pub(crate) number: u64,
 }
 
-/// Runs `job` on the thread's V8 stack. `None`: the job was given up by [`abandon`]; whatever it had borrowed mutably
+/// Says that `enter` runs V8: a stuck turn may be given up within it.
+#[inline(always)]
+pub(crate) fn in_v8<R>(enter: impl FnOnce() -> R) -> R {
+    with_in_v8(true, enter)
+}
+
+/// Says that `native`, called by V8, is ours: nothing is given up within it.
+#[inline(always)]
+pub(crate) fn in_native<R>(native: impl FnOnce() -> R) -> R {
+    with_in_v8(false, native)
+}
+
+#[inline(always)]
+fn with_in_v8<R>(value: bool, run: impl FnOnce() -> R) -> R {
+    let before = IN_V8.replace(value);
+    let result = run();
+    IN_V8.set(before);
+    result
+}
+
+/// Whether a frame with this address is one of V8's on this thread's V8 stack, which may be given up.
+pub(crate) fn may_abandon(frame: usize) -> bool {
+    IN_V8.get() && frame < STACK_START.get() && frame > STACK_LIMIT.get()
+}
+
+/// Runs `job` on the thread's V8 stack. An error: the job was given up by [`abandon`]; whatever it had borrowed mutably
 /// must not be used again.
 ///
 /// A panic inside `job` must be caught by `job`.
 #[inline]
-pub(crate) fn run<R>(job: impl FnOnce(StackInfo) -> R) -> Option<R> {
+pub(crate) fn run<R>(job: impl FnOnce(StackInfo) -> R) -> Result<R, Cause> {
     assert_eq!(STACK_START.get(), 0, "turns do not nest");
     FIBER.with_borrow_mut(|place| {
         let fiber = place.get_or_insert_with(new_fiber);
@@ -105,30 +148,33 @@ pub(crate) fn run<R>(job: impl FnOnce(StackInfo) -> R) -> Option<R> {
         // SAFETY: only the lifetime changes. The pointer is used during `resume` alone: the loop in `new_fiber` calls
         // it once and suspends; an abandoned job is never resumed.
         let call: Job = unsafe { std::mem::transmute::<*mut (dyn FnMut() + '_), Job>(call) };
+        STACK_LIMIT.set(fiber.limit);
         STACK_START.set(fiber.base);
         let left = fiber.coroutine.resume(call);
         STACK_START.set(0);
         match left {
-            CoroutineResult::Yield(Left::Done) => result,
-            CoroutineResult::Yield(Left::Abandoned) | CoroutineResult::Return(()) => {
+            CoroutineResult::Yield(Left::Done) => Ok(result.expect("a job that is done has a result")),
+            CoroutineResult::Yield(Left::Abandoned(cause)) => {
                 ABANDONED.fetch_add(1, Ordering::Relaxed);
+                IN_V8.set(false);
                 // Dropping the coroutine would unwind its frames, V8's among them. Its memory stays as it is.
                 std::mem::forget(place.take());
-                None
+                Err(cause)
             }
+            CoroutineResult::Return(()) => unreachable!("the stack's loop has no end"),
         }
     })
 }
 
 /// Leaves the job that runs on this stack, for ever. Returns only if no job runs.
-pub(crate) fn abandon() {
+pub(crate) fn abandon(cause: Cause) {
     if STACK_START.get() == 0 {
         return;
     }
     let yielder = YIELDER.get();
     if !yielder.is_null() {
         // SAFETY: set by the coroutine that is running (`STACK_START` says one is), and lives on its stack.
-        unsafe { &*yielder }.suspend(Left::Abandoned);
+        unsafe { &*yielder }.suspend(Left::Abandoned(cause));
     }
     unreachable!("an abandoned stack is never resumed");
 }
@@ -166,7 +212,7 @@ mod tests {
     #[test]
     fn goes_on_with_a_new_stack_after_one_is_abandoned() {
         let before = run(|info| info.number).expect("done");
-        assert!(run(|_| abandon()).is_none());
+        assert_eq!(run(|_| abandon(Cause::Memory)), Err(Cause::Memory));
         let after = run(|info| info.number).expect("done");
         assert_ne!(before, after);
         assert!(abandoned() > 0);

@@ -125,6 +125,11 @@ impl<'s> Scope<'s, '_> {
         self.array_buffer_of(bytes).map(|buffer| Value(buffer.into()))
     }
 
+    /// Bytes until the isolate's limit, as of the last collection.
+    pub fn room(&self) -> usize {
+        self.inner().memory.room()
+    }
+
     /// Makes bytes that leave the heap count as the isolate's until they are dropped. `None` if they do not fit.
     pub fn counted(&self, bytes: Vec<u8>) -> Option<crate::CountedBytes> {
         crate::CountedBytes::new(&self.inner().memory, bytes)

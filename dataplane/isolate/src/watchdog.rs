@@ -6,8 +6,8 @@
 //!
 //! *Invariants:* a turn is ended by number: the watchdog claims the number with a compare-and-swap and the thread does
 //! not leave a claimed turn before the claim is done, so neither a later turn nor a freed isolate is ever hit.
-//! *Bounds:* a turn is ended at most two ticks after its budget is used up. *Fails:* never; a claim that V8 does not act on
-//! (a native function that polls nothing) is counted in [`Watchdog::claims`].
+//! *Bounds:* a turn is told to end at most two ticks after its budget is used up; one that has not ended after
+//! [`STUCK_NS`] more of CPU time is given up by a signal, see [`crate::stuck`]. *Fails:* never.
 
 use std::{
     cell::Cell,
@@ -27,6 +27,9 @@ use crate::clock::clock_ns;
 
 /// How often turns are looked at.
 const TICK: Duration = Duration::from_millis(2);
+/// CPU time that V8 gets to act on being told, ns. Collecting a full heap of 128 MiB, which cannot be interrupted, takes
+/// about half of it.
+const STUCK_NS: u64 = 200_000_000;
 /// Ticks without a turn after which the watchdog sleeps.
 const IDLE_TICKS: u32 = 50;
 
@@ -34,8 +37,10 @@ const IDLE_TICKS: u32 = 50;
 const CLAIMED: u64 = 1;
 /// Set by the watchdog: the turn's isolate has been told.
 const TOLD: u64 = 2;
+/// Set by the watchdog: it does not end, and its isolate is to be given up.
+const STUCK: u64 = 4;
 /// Turn numbers are multiples of this; 0 is no turn.
-const STEP: u64 = 4;
+const STEP: u64 = 8;
 
 /// What a thread says about the turn that it runs. On cache lines of its own: it is written at each turn.
 #[repr(align(128))]
@@ -48,6 +53,8 @@ struct Slot {
     budget_ns: AtomicU64,
     /// CPU clock of the thread.
     clock: libc::clockid_t,
+    /// Its kernel id, to send it a signal.
+    thread_id: libc::pid_t,
     /// The thread has ended.
     gone: AtomicBool,
 }
@@ -55,7 +62,18 @@ struct Slot {
 struct Shared {
     slots: Mutex<Vec<Arc<Slot>>>,
     asleep: AtomicBool,
-    claims: AtomicU64,
+}
+
+thread_local! {
+    /// This thread's slot, for the signal handler.
+    static SLOT: Cell<*const Slot> = const { Cell::new(ptr::null()) };
+}
+
+/// Whether the turn that runs on this thread is one to give up. Async-signal-safe.
+pub(crate) fn this_turn_is_stuck() -> bool {
+    let slot = SLOT.get();
+    // SAFETY: set from an `Arc` that this thread's `Watched` holds; null once that is dropped.
+    !slot.is_null() && unsafe { &*slot }.turn.load(Acquire) & STUCK != 0
 }
 
 /// Handle to the watchdog thread, which lives as long as the process.
@@ -77,7 +95,6 @@ impl Watchdog {
         let shared = Arc::new(Shared {
             slots: Mutex::new(Vec::new()),
             asleep: AtomicBool::new(false),
-            claims: AtomicU64::new(0),
         });
         let for_thread = Arc::clone(&shared);
         let joiner = thread::Builder::new().name("v8-watchdog".into()).spawn(move || watch(&for_thread))?;
@@ -95,17 +112,16 @@ impl Watchdog {
             handle: AtomicPtr::new(ptr::null_mut()),
             budget_ns: AtomicU64::new(0),
             clock,
+            // SAFETY: `gettid` has no precondition.
+            thread_id: unsafe { libc::gettid() },
             gone: AtomicBool::new(false),
         });
         lock(&self.shared.slots).push(Arc::clone(&slot));
+        // Kept alive by the registry until the thread has ended.
+        SLOT.set(Arc::as_ptr(&slot));
         Watched { slot, shared: Arc::clone(&self.shared), thread: self.thread.clone(), number: Cell::new(0) }
     }
 
-    /// Turns ended so far.
-    #[cfg(test)]
-    pub(crate) fn claims(&self) -> u64 {
-        self.shared.claims.load(Relaxed)
-    }
 }
 
 impl Watched {
@@ -152,6 +168,7 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
+        SLOT.set(ptr::null());
         self.slot.gone.store(true, Release);
     }
 }
@@ -178,7 +195,7 @@ fn watch(shared: &Shared) {
             let turn = entry.slot.turn.load(Acquire);
             if turn != 0 {
                 idle_ticks = 0;
-                look(shared, entry, turn);
+                look(entry, turn);
             }
         }
     }
@@ -196,22 +213,29 @@ fn admit(shared: &Shared, seen: &mut Vec<Seen>) {
     }
 }
 
-/// Looks at a running turn, and ends it if it has used its budget since it was first seen.
-fn look(shared: &Shared, entry: &mut Seen, turn: u64) {
-    if turn & CLAIMED != 0 {
-        return;
-    }
+/// Looks at a running turn: ends it if it has used its budget since it was first seen, and gives it up if that did not help.
+fn look(entry: &mut Seen, turn: u64) {
     let slot = &*entry.slot;
     let cpu_ns = clock_ns(slot.clock);
-    if entry.turn != turn {
-        entry.turn = turn;
+    let number = turn - turn % STEP;
+    if entry.turn != number {
+        entry.turn = number;
         entry.cpu_ns = cpu_ns;
-    } else if cpu_ns.saturating_sub(entry.cpu_ns) >= slot.budget_ns.load(Relaxed) {
-        if slot.turn.compare_exchange(turn, turn | CLAIMED, SeqCst, Relaxed).is_ok() {
+        return;
+    }
+    let used = cpu_ns.saturating_sub(entry.cpu_ns);
+    let budget = slot.budget_ns.load(Relaxed);
+    if turn & CLAIMED == 0 {
+        if used >= budget && slot.turn.compare_exchange(turn, turn | CLAIMED, SeqCst, Relaxed).is_ok() {
             // SAFETY: the thread does not leave a claimed turn before `TOLD`, and the handle is valid within it.
             unsafe { &*slot.handle.load(Relaxed) }.terminate_execution();
-            shared.claims.fetch_add(1, Relaxed);
             slot.turn.store(turn | CLAIMED | TOLD, Release);
+        }
+    } else if used >= budget.saturating_add(STUCK_NS) {
+        let stuck = turn | STUCK;
+        if turn == stuck || slot.turn.compare_exchange(turn, stuck, SeqCst, Relaxed).is_ok() {
+            // Again at each tick: the handler declines where giving up is not safe.
+            crate::stuck::signal(slot.thread_id);
         }
     }
 }

@@ -88,41 +88,36 @@
     });
   }
 
+  // Sends a response; what is wrong with it is the handler's exception.
   function reply(rid, response) {
-    let taken;
+    let streams = false;
     try {
-      taken = lib.takeResponse(response);
+      const taken = lib.takeResponse(response);
+      if (taken === undefined) {
+        ops.notAResponse(rid);
+      } else {
+        const { body } = taken;
+        if (body === null) {
+          ops.respond(rid, taken.status, taken.headerList, taken.contentType, BODY_NONE, body, -1);
+        } else if (typeof body === "string" || ArrayBufferIsView(body)) {
+          ops.respond(rid, taken.status, taken.headerList, taken.contentType, BODY_FULL, body, -1);
+        } else {
+          streams = replyStream(rid, taken);
+        }
+      }
     } catch (error) {
-      MapPrototypeDelete(open, rid);
       ops.requestFailed(rid, lib.describeError(error));
-      return;
     }
-    if (taken === undefined) {
-      MapPrototypeDelete(open, rid);
-      ops.notAResponse(rid);
-      return;
-    }
-    const { body } = taken;
-    if (body === null) {
-      ops.respond(rid, taken.status, taken.headerList, taken.contentType, BODY_NONE, body, -1);
-    } else if (typeof body === "string" || ArrayBufferIsView(body)) {
-      ops.respond(rid, taken.status, taken.headerList, taken.contentType, BODY_FULL, body, -1);
-    } else {
-      replyStream(rid, taken);
-      return;
-    }
-    if (MapPrototypeGetSize(open) !== 0) MapPrototypeDelete(open, rid);
+    if (!streams && MapPrototypeGetSize(open) !== 0) MapPrototypeDelete(open, rid);
   }
 
+  // Whether the stream will be pulled.
   function replyStream(rid, taken) {
     const reader = lib.streamReader(taken.body);
     const wanted = ops.respond(rid, taken.status, taken.headerList, taken.contentType, BODY_STREAM, undefined, taken.length);
-    if (wanted) {
-      MapPrototypeSet(replies, rid, new Outgoing(rid, reader, replySteps));
-    } else {
-      MapPrototypeDelete(open, rid);
-      cancelQuietly(reader, undefined);
-    }
+    if (wanted) MapPrototypeSet(replies, rid, new Outgoing(rid, reader, replySteps));
+    else cancelQuietly(reader, undefined);
+    return wanted;
   }
 
   function cancelQuietly(reader, reason) {

@@ -149,6 +149,10 @@ fn header_block<'s>(cx: &mut Scope<'s, '_>, list: Value<'s>, bytes_max: usize) -
 fn full_body<'s>(cx: &mut Scope<'s, '_>, body: Value<'s>) -> Result<Bytes, OpError> {
     let mut bytes = Vec::new();
     if body.is_string() {
+        // Before it is copied: a rope of 2²⁹ units takes little of the heap.
+        if cx.string_len(body) > cx.room() {
+            return Err(OpError::out_of_memory());
+        }
         cx.append_utf8(body, &mut bytes);
     } else {
         bytes = cx.bytes(body).ok_or_else(|| OpError::type_error("a body is neither text nor bytes"))?;
@@ -433,6 +437,9 @@ fn utf8_decode<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
 }
 
 fn utf8_encode<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
+    if cx.string_len(args.get(0)) > cx.room() {
+        return Err(OpError::out_of_memory());
+    }
     let mut bytes = Vec::new();
     if !cx.append_utf8(args.get(0), &mut bytes) {
         return Err(OpError::type_error("argument 1 is not a string"));

@@ -133,7 +133,7 @@ impl Worker {
         let started = isolate.turn(startup_ns, |scope| evaluate(scope, &entry, &spec, source));
         let handlers = match started.ended {
             None => started.value.unwrap_or(Err(StartError::MemoryLimit))?,
-            Some(Ended::Cpu) => return Err(StartError::CpuLimit),
+            Some(Ended::Cpu | Ended::Stuck) => return Err(StartError::CpuLimit),
             Some(Ended::Memory | Ended::Abandoned) => return Err(StartError::MemoryLimit),
             Some(Ended::Panic(text)) => return Err(own_fault(text)),
         };
@@ -392,6 +392,10 @@ impl Worker {
         match turn.ended {
             None if used <= self.cpu_ns => {}
             None | Some(Ended::Cpu) => self.cpu_limit(request, turn.ended.is_some()),
+            Some(Ended::Stuck) => {
+                self.cpu_limit(request, true);
+                self.fail_all(request, Failure::CpuLimit);
+            }
             Some(Ended::Memory | Ended::Abandoned) => self.fail_all(request, Failure::MemoryLimit),
             Some(Ended::Panic(text)) => {
                 tracing::error!(panic = text, "a native function panicked; its isolate is dropped");

@@ -1,0 +1,86 @@
+//! The way out of a function of V8 that neither ends nor looks whether it should: a signal to its thread, whose handler
+//! leaves the V8 stack.
+//!
+//! *Invariants:* the handler gives up only a turn that the watchdog has marked, only while the thread is inside V8 on its V8
+//! stack, and only where the interrupted instruction is in this program's own code or in code that V8 made: a shared library
+//! (the C library's allocator above all) may hold a lock that nobody would release. Elsewhere it returns, and the watchdog
+//! sends the signal again at its next tick.
+//! *Not covered:* a process-wide lock of V8's own, held for a few instructions in a function that has run for a fifth of a
+//! second: none of the functions known to poll nothing takes one.
+
+use std::{ffi::c_void, ops::Range, sync::OnceLock};
+
+use crate::{isolate, stack, watchdog};
+
+/// Executable ranges of shared libraries: whatever was loaded when the engine started.
+static LIBRARIES: OnceLock<Vec<Range<usize>>> = OnceLock::new();
+
+/// The signal, of the real-time ones: nothing else in this process uses it.
+fn number() -> libc::c_int {
+    libc::SIGRTMIN() + 6
+}
+
+/// Installs the handler.
+pub(crate) fn install() {
+    LIBRARIES.get_or_init(library_ranges);
+    // SAFETY: a zeroed `sigaction` is a valid value to fill in.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = on_signal as *const () as usize;
+    // SA_NODEFER: the handler may never return, and the signal must not stay blocked. Not SA_ONSTACK, for the same reason.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_NODEFER;
+    // SAFETY: `action` is filled in, and the handler does only what its comments justify.
+    let failed = unsafe { libc::sigaction(number(), &raw const action, std::ptr::null_mut()) };
+    assert_eq!(failed, 0, "a real-time signal can be handled");
+}
+
+/// Interrupts a thread of this process.
+pub(crate) fn signal(thread_id: libc::pid_t) {
+    // SAFETY: `tgkill` on our own process; a thread that has ended gives an error that means nothing.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread_id, number()) };
+}
+
+extern "C" fn on_signal(_signal: libc::c_int, _info: *mut libc::siginfo_t, context: *mut c_void) {
+    if !watchdog::this_turn_is_stuck() {
+        return;
+    }
+    // SAFETY: the kernel passes the interrupted context.
+    let registers = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext };
+    let (instruction, frame) = place(registers);
+    let in_library = LIBRARIES.get().is_none_or(|ranges| ranges.iter().any(|range| range.contains(&instruction)));
+    if !in_library && stack::may_abandon(frame) {
+        // The interrupted code is V8's, outside of the allocator: what follows may use the allocator and thread-locals.
+        isolate::abandon_current(stack::Cause::Stuck);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn place(registers: &libc::mcontext_t) -> (usize, usize) {
+    (registers.gregs[libc::REG_RIP as usize] as usize, registers.gregs[libc::REG_RSP as usize] as usize)
+}
+
+#[cfg(target_arch = "aarch64")]
+fn place(registers: &libc::mcontext_t) -> (usize, usize) {
+    (registers.pc as usize, registers.sp as usize)
+}
+
+/// Executable segments of every loaded object but the program itself, which comes first.
+fn library_ranges() -> Vec<Range<usize>> {
+    unsafe extern "C" fn each(info: *mut libc::dl_phdr_info, _size: usize, data: *mut c_void) -> libc::c_int {
+        // SAFETY: `dl_iterate_phdr` passes valid information, and our own vectors as data.
+        let (info, (count, ranges)) = unsafe { (&*info, &mut *data.cast::<(usize, Vec<Range<usize>>)>()) };
+        *count += 1;
+        if *count > 1 {
+            // SAFETY: the table has that many entries.
+            let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
+            for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0) {
+                let start = info.dlpi_addr as usize + header.p_vaddr as usize;
+                ranges.push(start..start + header.p_memsz as usize);
+            }
+        }
+        0
+    }
+    let mut found: (usize, Vec<Range<usize>>) = (0, Vec::new());
+    // SAFETY: `each` matches the signature, and `found` outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(each), (&raw mut found).cast()) };
+    found.1
+}
