@@ -34,6 +34,8 @@ const END_MAX: Duration = Duration::from_secs(20);
 const READ_MAX: Duration = Duration::from_secs(1);
 /// What is read of an endless answer before the client leaves.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Slow answers that the report names.
+const SLOWEST_MAX: usize = 12;
 /// Longest run.
 const RUN_MAX: Duration = Duration::from_secs(7_200);
 
@@ -68,12 +70,18 @@ struct Report {
     workers_refused: usize,
     workers_ran: usize,
     workers_s: f64,
-    slowest_ms: f64,
-    slowest: String,
+    slowest: Vec<Slow>,
     victim_during_requests: RunReport,
     victim_during_workers: RunReport,
     promises: Vec<Promise>,
     ok: bool,
+}
+
+/// An answer of a hostile Worker that took long.
+#[derive(Clone, Serialize)]
+struct Slow {
+    ms: f64,
+    what: String,
 }
 
 /// What came of the hostile Workers.
@@ -81,7 +89,17 @@ struct Report {
 struct Ran {
     refused: usize,
     answered: usize,
-    slowest: (Duration, String),
+    /// Slowest first, at most [`SLOWEST_MAX`].
+    slowest: Vec<Slow>,
+}
+
+impl Ran {
+    fn note(&mut self, took: Duration, what: &str) {
+        let ms = round(took.as_secs_f64() * 1e3);
+        let place = self.slowest.partition_point(|slow| slow.ms >= ms);
+        self.slowest.insert(place, Slow { ms, what: what.to_owned() });
+        self.slowest.truncate(SLOWEST_MAX);
+    }
 }
 
 /// Runs it.
@@ -138,8 +156,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         workers_refused: ran.refused,
         workers_ran: ran.answered,
         workers_s: round(workers_s),
-        slowest_ms: round(ran.slowest.0.as_secs_f64() * 1e3),
-        slowest: ran.slowest.1,
+        slowest: ran.slowest,
         victim_during_requests: RunReport::new("victim, during requests", &plan, &during_requests),
         victim_during_workers: RunReport::new("victim, during Workers", &plan, &during_workers),
         promises,
@@ -148,9 +165,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     println!("{}, load average {:.1}; seed {}", report.machine.cpu, report.machine.load_average, report.seed);
     println!("{} hostile requests in {:.1} s", report.requests, report.requests_s);
     println!(
-        "{} hostile Workers in {:.1} s: {} refused at upload, {} ran; slowest answer {:.0} ms ({})",
-        report.workers, report.workers_s, report.workers_refused, report.workers_ran, report.slowest_ms, report.slowest
+        "{} hostile Workers in {:.1} s: {} refused at upload, {} ran; slowest answers:",
+        report.workers, report.workers_s, report.workers_refused, report.workers_ran
     );
+    for slow in &report.slowest {
+        println!("  {:>6.0} ms  {}", slow.ms, slow.what);
+    }
     print!("{}", table::runs(&[report.victim_during_requests.clone(), report.victim_during_workers.clone()]));
     print_promises(&report.promises);
     report::last_line(&report)?;
@@ -227,9 +247,7 @@ fn attack_workers(stack: &mut Stack, deployment: &Deployment, arguments: &Argume
             for _ in 0..2 {
                 let asked = Instant::now();
                 ask(stack.http(), &host, worker.silent).with_context(|| worker.what.clone())?;
-                if asked.elapsed() > ran.slowest.0 {
-                    ran.slowest = (asked.elapsed(), worker.what.clone());
-                }
+                ran.note(asked.elapsed(), &worker.what);
             }
             ran.answered += 1;
         }
