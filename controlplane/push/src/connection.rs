@@ -347,7 +347,15 @@ impl Peer<'_> {
         stream: &mut (impl AsyncWrite + Unpin),
         hash: ArtifactHash,
     ) -> Result<(), ConnectionError> {
-        let Some(bytes) = self.fetch_artifact(hash).await else {
+        // A source may be slow; the node must not take that for a dead connection.
+        let mut fetching = std::pin::pin!(self.fetch_artifact(hash));
+        let fetched = loop {
+            match timeout(self.shared.config.heartbeat, &mut fetching).await {
+                Ok(fetched) => break fetched,
+                Err(_) => self.send(stream, &ToNode::Ping(unix_ms())).await?,
+            }
+        };
+        let Some(bytes) = fetched else {
             return self.send(stream, &ToNode::ArtifactMissing(hash.into())).await;
         };
         let mut sent = 0;

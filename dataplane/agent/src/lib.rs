@@ -17,7 +17,8 @@
 //! **Which snapshots are taken.** See [`accept`]: within a lineage generations only go up.
 //!
 //! Bounds: one incoming snapshot, 16 artifact requests under way, a queue of log records, back-off up to 10 s, three
-//! snapshots kept on disk. Thread: [`Agent::run`] takes the calling thread; files are synced on tokio's blocking threads.
+//! snapshots kept on disk. Tested against the real push server in `controlplane/push/tests/agent.rs`, because nothing of the
+//! data plane names the control plane. Thread: [`Agent::run`] takes the calling thread; files are synced on tokio's blocking threads.
 
 #![forbid(unsafe_code)]
 
@@ -49,7 +50,7 @@ pub use identity::IdentityError;
 
 use crate::{disk::Disk, identity::Identity, logs::LogQueue, node::Node, status::Status};
 
-/// After [`AgentHandle::shutdown`], for what is under way on disk.
+/// After [`AgentHandle::shutdown`], for what is under way on disk; and once more for a disk that hangs.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 /// How an agent works.
@@ -155,7 +156,7 @@ impl AgentHandle {
         self.status.connected()
     }
 
-    /// Makes [`Agent::run`] return, within about five seconds.
+    /// Makes [`Agent::run`] return, within about ten seconds, on a healthy disk at once.
     pub fn shutdown(&self) {
         self.shutdown.send_replace(true);
     }
@@ -203,7 +204,7 @@ impl Agent {
         let Agent { mut node, control, admin, mut logs, mut shutdown, handle } = self;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
-        runtime.block_on(async move {
+        let ended = runtime.block_on(async move {
             let address = handle.admin;
             let listener =
                 tokio::net::TcpListener::from_std(admin).map_err(|error| StartError::Admin { address, error })?;
@@ -221,6 +222,9 @@ impl Agent {
             }
             let _ = tokio::time::timeout(SHUTDOWN_GRACE, node.settle()).await;
             Ok(())
-        })
+        });
+        // A disk that hangs must not hang the process.
+        runtime.shutdown_timeout(SHUTDOWN_GRACE);
+        ended
     }
 }

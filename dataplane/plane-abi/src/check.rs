@@ -73,7 +73,9 @@ pub(crate) fn records(snapshot: &Snapshot) -> Result<(), SnapshotError> {
     let strings = std::str::from_utf8(snapshot.section(Section::Strings))
         .map_err(|error| malformed(Section::Strings, error.valid_up_to(), "not UTF-8"))?;
     let meta = snapshot.section(Section::Meta);
-    if meta.len() != Section::Meta.record_bytes() || text(strings, span_at(meta, 0), HOST_BYTES_MAX).is_none() {
+    if meta.len() != Section::Meta.record_bytes()
+        || text(strings, span_at(meta, 0), HOST_BYTES_MAX).is_none_or(str::is_empty)
+    {
         return Err(malformed(Section::Meta, 0, "platform domain"));
     }
     let subdomains = deployments(snapshot, strings)?;

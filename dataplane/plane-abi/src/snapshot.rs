@@ -249,7 +249,7 @@ impl fmt::Debug for Snapshot {
 impl Snapshot {
     /// Maps a file and checks it whole (about a second for 500 MB).
     ///
-    /// The file must be one that is put in place by rename and never changed after: the agent's snapshot folder.
+    /// The file must be complete and never be written again; renaming and unlinking it are fine.
     #[allow(unsafe_code)]
     pub fn open(path: &Path) -> Result<Snapshot, SnapshotError> {
         let file = File::open(path)?;
@@ -261,11 +261,11 @@ impl Snapshot {
             return Err(SnapshotError::TooLarge(length));
         }
         // SAFETY: the mapping must not change or shrink while it is borrowed. Snapshot files live in the node's own data
-        // folder (mode 0700, locked by one process), are written under a name of their own, opened here only when
-        // complete, and from then on only renamed or unlinked, which leaves the mapped inode as it is; nothing in this
-        // program truncates or rewrites one. The length was taken from the open file and is compared with the header's
-        // below, so no page past the end is touched (no SIGBUS). Were the bytes changed by someone else all the same,
-        // every reader below copies integers out and bounds-checks each use.
+        // folder (mode 0700, locked by one process). Each is written once, under a name of its own, by the agent, which
+        // opens it here only after the last write; from then on it is only renamed or unlinked, which leaves the mapped
+        // inode as it is. Nothing in this program truncates or rewrites one. The length was taken from the open file and
+        // is compared with the header's below, so no page past the end is touched (no SIGBUS). Were the bytes changed by
+        // someone else all the same, every reader below copies integers out and bounds-checks each use.
         let map = unsafe { Mmap::map(&file)? };
         Snapshot::check(Backing::File(map))
     }

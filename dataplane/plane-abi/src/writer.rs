@@ -122,12 +122,11 @@ impl<'a> Strings<'a> {
             return 0;
         }
         let next = self.bytes.len();
-        let place = *self.places.entry(text).or_insert_with(|| {
+        *self.places.entry(text).or_insert_with(|| {
             self.bytes.extend_from_slice(text.as_bytes());
             // Wraps only past 4 GiB, far over the limit that `finish` checks before it opens the result.
             next as u32
-        });
-        place
+        })
     }
 
     fn span(&mut self, text: &'a str, out: &mut Vec<u8>) {
@@ -206,11 +205,7 @@ impl SnapshotWriter {
                 return Err(WriteError::Route(route_text(route)));
             }
         }
-        let lineage = self.lineage.0;
-        let hash = |route: &NewRoute| layout::name_hash(lineage, route.host_kind.code(), route.host.as_bytes());
-        self.routes.sort_by_cached_key(|route| {
-            (hash(route), route.host_kind, route.host.clone(), route.path.clone(), route.path_kind)
-        });
+        self.sort_routes();
         for pair in self.routes.windows(2) {
             if same_host(&pair[0], &pair[1]) && (&pair[0].path, pair[0].path_kind) == (&pair[1].path, pair[1].path_kind)
             {
@@ -224,6 +219,18 @@ impl SnapshotWriter {
             Some(pair) => Err(WriteError::DuplicateSubdomain(pair[0].to_owned())),
             None => Ok(()),
         }
+    }
+
+    fn sort_routes(&mut self) {
+        let lineage = self.lineage.0;
+        let hash = |route: &NewRoute| layout::name_hash(lineage, route.host_kind.code(), route.host.as_bytes());
+        let routes = std::mem::take(&mut self.routes).into_iter();
+        let mut hashed: Vec<(u64, NewRoute)> = routes.map(|route| (hash(&route), route)).collect();
+        hashed.sort_unstable_by(|(hash_a, a), (hash_b, b)| {
+            let order = hash_a.cmp(hash_b).then_with(|| (a.host_kind, &a.host).cmp(&(b.host_kind, &b.host)));
+            order.then_with(|| (&a.path, a.path_kind).cmp(&(&b.path, b.path_kind)))
+        });
+        self.routes = hashed.into_iter().map(|(_, route)| route).collect();
     }
 
     fn write_deployments<'a>(&'a self, strings: &mut Strings<'a>, sections: &mut [Vec<u8>; SECTIONS]) {

@@ -71,19 +71,25 @@ fn snapshot(generation: u64, version: u32) -> Vec<u8> {
 }
 
 #[derive(Default)]
-struct Artifacts(Mutex<HashMap<ArtifactHash, Bytes>>);
+struct Artifacts {
+    modules: Mutex<HashMap<ArtifactHash, Bytes>>,
+    delay: Duration,
+}
 
 impl Artifacts {
     fn with(versions: impl IntoIterator<Item = u32>) -> Arc<Artifacts> {
         let modules = versions.into_iter().map(module).map(|bytes| (artifact_hash(&bytes), bytes));
-        Arc::new(Artifacts(Mutex::new(modules.collect())))
+        Arc::new(Artifacts { modules: Mutex::new(modules.collect()), delay: Duration::ZERO })
     }
 }
 
 impl ArtifactSource for Artifacts {
     fn fetch(&self, hash: ArtifactHash) -> ArtifactFuture<'_> {
-        let found = self.0.lock().expect("lock").get(&hash).cloned();
-        Box::pin(async move { Ok(found) })
+        let found = self.modules.lock().expect("lock").get(&hash).cloned();
+        Box::pin(async move {
+            tokio::time::sleep(self.delay).await;
+            Ok(found)
+        })
     }
 }
 
@@ -234,6 +240,20 @@ async fn a_hundred_alternating_versions_are_each_served_and_acknowledged() {
     }
     assert!(server.wait_acked(200, SOON).await.all_acked());
     assert_eq!((running.generation(), running.version()), (200, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_source_of_artifacts_does_not_break_the_connection() {
+    let place = Place::new();
+    let modules = Mutex::new(HashMap::from([(artifact_hash(&module(1)), module(1))]));
+    // The heartbeat is 200 ms: much longer than both sides' patience with a silent peer.
+    let slow = Arc::new(Artifacts { modules, delay: Duration::from_secs(2) });
+    let server = place.server(LINEAGE, slow, "127.0.0.1:0").await;
+    let running = Running::start(place.config(Some(server.local_addr())));
+    connected(&server).await;
+    let since = server.nodes()[0].connected_unix_ms;
+    assert!(publish(&server, 1, 1).await.all_acked());
+    assert_eq!((running.version(), server.nodes()[0].connected_unix_ms), (1, since));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
