@@ -189,6 +189,7 @@ unsafe extern "C" fn drop_adopted(data: *mut c_void, len: usize, owner: *mut c_v
 pub(crate) fn install(isolate: &mut v8::OwnedIsolate, memory: &Arc<Memory>) {
     let data = Arc::as_ptr(memory).cast_mut().cast();
     isolate.add_near_heap_limit_callback(near_limit, data);
+    isolate.add_gc_prologue_callback(before_collection, data, v8::GCType::kGCTypeMarkSweepCompact);
     isolate.add_gc_epilogue_callback(after_collection, data, v8::GCType::kGCTypeMarkSweepCompact);
     isolate.set_oom_error_handler(out_of_memory);
 }
@@ -202,6 +203,15 @@ unsafe extern "C" fn near_limit(data: *mut c_void, current: usize, initial: usiz
     current.saturating_add(STEP_BYTES).min(initial.saturating_add(UNWIND_BYTES)).max(current)
 }
 
+unsafe extern "C" fn before_collection(
+    _isolate: v8::UnsafeRawIsolatePtr,
+    _kind: v8::GCType,
+    _flags: v8::GCCallbackFlags,
+    _data: *mut c_void,
+) {
+    crate::stack::set_in_collection(true);
+}
+
 /// Compares heap and buffers together with the limit.
 unsafe extern "C" fn after_collection(
     isolate: v8::UnsafeRawIsolatePtr,
@@ -209,6 +219,7 @@ unsafe extern "C" fn after_collection(
     _flags: v8::GCCallbackFlags,
     data: *mut c_void,
 ) {
+    crate::stack::set_in_collection(false);
     // SAFETY: `install` passed a `Memory` that outlives the isolate.
     let memory = unsafe { &*data.cast::<Memory>() };
     // SAFETY: V8 passes the isolate that has just collected; it is used within the call only.

@@ -7,8 +7,10 @@
 //!
 //! The same way out serves a native function of V8 that computes for ever and polls nothing (`Array.prototype.includes` on
 //! a sparse array of 2³² elements): the watchdog sends the thread a signal, whose handler leaves the stack. It does so only
-//! where that is safe: the thread is inside V8 ([`in_v8`]), not in a function of ours, and not in the C library, which may
-//! hold the allocator's lock.
+//! where that is safe: the thread is inside V8 ([`in_v8`]), not in a function of ours, not in a full garbage collection,
+//! which holds a lock of the whole process (`cppgc::internal::ProcessGlobalLock`), and not in the C library, which may hold
+//! the allocator's lock. V8's own way out, the "out of memory" handler, is taken during evacuation at the earliest: after
+//! marking, and so after that lock.
 //!
 //! *Owns:* one stack per thread, made at first use, replaced when it was abandoned.
 //! *Invariants:* V8 is entered only through [`run`]; V8 is told through the `GetStackStart` wrapper where this stack
@@ -67,6 +69,8 @@ thread_local! {
     static STACK_LIMIT: Cell<usize> = const { Cell::new(0) };
     /// The thread is inside V8, not in a native function that V8 called.
     static IN_V8: Cell<bool> = const { Cell::new(false) };
+    /// V8 collects garbage, holding locks of the whole process.
+    static IN_COLLECTION: Cell<bool> = const { Cell::new(false) };
     /// The yielder of the stack in use.
     static YIELDER: Cell<*const Yielder<Job, Left>> = const { Cell::new(ptr::null()) };
 }
@@ -122,9 +126,14 @@ fn with_in_v8<R>(value: bool, run: impl FnOnce() -> R) -> R {
     result
 }
 
+/// Says that a full garbage collection starts or is over.
+pub(crate) fn set_in_collection(value: bool) {
+    IN_COLLECTION.set(value);
+}
+
 /// Whether a frame with this address is one of V8's on this thread's V8 stack, which may be given up.
 pub(crate) fn may_abandon(frame: usize) -> bool {
-    IN_V8.get() && frame < STACK_START.get() && frame > STACK_LIMIT.get()
+    IN_V8.get() && !IN_COLLECTION.get() && frame < STACK_START.get() && frame > STACK_LIMIT.get()
 }
 
 /// Runs `job` on the thread's V8 stack. An error: the job was given up by [`abandon`]; whatever it had borrowed mutably
@@ -157,6 +166,7 @@ pub(crate) fn run<R>(job: impl FnOnce(StackInfo) -> R) -> Result<R, Cause> {
             CoroutineResult::Yield(Left::Abandoned(cause)) => {
                 ABANDONED.fetch_add(1, Ordering::Relaxed);
                 IN_V8.set(false);
+                IN_COLLECTION.set(false);
                 // Dropping the coroutine would unwind its frames, V8's among them. Its memory stays as it is.
                 std::mem::forget(place.take());
                 Err(cause)

@@ -5,8 +5,8 @@
 //! stack, and only where the interrupted instruction is in this program's own code or in code that V8 made: a shared library
 //! (the C library's allocator above all) may hold a lock that nobody would release. Elsewhere it returns, and the watchdog
 //! sends the signal again at its next tick.
-//! *Not covered:* a process-wide lock of V8's own, held for a few instructions in a function that has run for a fifth of a
-//! second: none of the functions known to poll nothing takes one.
+//! *Not covered:* a process-wide lock of V8's own outside of garbage collection, held for a few instructions in a function that
+//! has run for a fifth of a second: none of the functions known to poll nothing takes one.
 
 use std::{ffi::c_void, ops::Range, sync::OnceLock};
 

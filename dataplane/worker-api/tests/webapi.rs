@@ -71,6 +71,11 @@ fn globals() {
 }
 
 #[test]
+fn a_program_that_overwrites_the_built_ins() {
+    check(include_str!("js/patched.js"), 30);
+}
+
+#[test]
 fn a_suite_that_fails_is_seen() {
     let failed = std::panic::catch_unwind(|| check("test('canary', () => eq(1, 2));", 1));
     assert!(failed.is_err(), "a failing suite must fail its test");
