@@ -3,6 +3,8 @@
 //! Ten routes a host. Prints bytes a route, time to write and to open, and the mean time of a lookup over random hosts,
 //! which is dominated by cache misses once the table is larger than the caches.
 
+#![allow(clippy::disallowed_types, reason = "a measurement is what the clock is for")]
+
 use std::time::Instant;
 
 use base::id::{AccountId, ArtifactHash, DeploymentId};
