@@ -26,8 +26,10 @@ pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
 pub(crate) fn captured(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting `{}`", shown(command)))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("`{}` failed: {}: {}", shown(command), output.status, said.trim_end());
+        // Where a program answers in JSON, its errors are on standard output as well.
+        let said = if output.stderr.trim_ascii().is_empty() { &output.stdout } else { &output.stderr };
+        let said = String::from_utf8_lossy(said);
+        bail!("`{}` failed: {}: {}", shown(command), output.status, said.trim());
     }
     String::from_utf8(output.stdout).with_context(|| format!("`{}` wrote something that is not UTF-8", shown(command)))
 }

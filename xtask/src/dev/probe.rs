@@ -16,7 +16,7 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// Time for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Set by the node on every answer that comes from a Worker, and on no other.
+/// Set by the node on a Worker's own answers, and on no other.
 const MARK: &str = "x-deployment-version:";
 
 /// Asks until a Worker answers for `host`, and gives the status of its answer.
@@ -48,11 +48,13 @@ fn ask(node: SocketAddr, host: &str) -> Result<String> {
     head.with_context(|| format!("{} bytes without the end of a head", answer.len()))
 }
 
-/// The status of an answer, if a Worker gave it.
+/// The status of an answer, if the deployment gave it. The node's own answers of a deployment that is not there yet are 404 and
+/// 503; a Worker that throws is a Worker that was reached.
 fn worker_status(head: &str) -> Option<&str> {
     let mut lines = head.split("\r\n");
     let status = lines.next()?.strip_prefix("HTTP/1.1 ")?;
-    lines.any(|it| it.to_ascii_lowercase().starts_with(MARK)).then_some(status)
+    let not_yet = status.starts_with("404") || status.starts_with("503");
+    (!not_yet || lines.any(|it| it.to_ascii_lowercase().starts_with(MARK))).then_some(status)
 }
 
 #[cfg(test)]
@@ -60,8 +62,11 @@ mod tests {
     use super::worker_status;
 
     #[test]
-    fn only_an_answer_with_a_version_is_a_workers() {
+    fn answers_of_the_deployment_count_and_those_of_the_node_do_not() {
         assert_eq!(worker_status("HTTP/1.1 200 OK\r\nX-Deployment-Version: v3"), Some("200 OK"));
+        assert_eq!(worker_status("HTTP/1.1 404 Not Found\r\nX-Deployment-Version: v3"), Some("404 Not Found"));
+        assert_eq!(worker_status("HTTP/1.1 500 Internal Server Error\r\nDate: x"), Some("500 Internal Server Error"));
+        assert_eq!(worker_status("HTTP/1.1 404 Not Found\r\nContent-Length: 0"), None);
         assert_eq!(worker_status("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0"), None);
         assert_eq!(worker_status("x-deployment-version: v3"), None);
     }
