@@ -71,6 +71,7 @@ struct Report {
     workers_ran: usize,
     workers_s: f64,
     slowest: Vec<Slow>,
+    wrong: Vec<String>,
     victim_during_requests: RunReport,
     victim_during_workers: RunReport,
     promises: Vec<Promise>,
@@ -89,6 +90,8 @@ struct Slow {
 struct Ran {
     refused: usize,
     answered: usize,
+    /// Uploads that were neither taken nor refused, and requests without an end.
+    wrong: Vec<String>,
     /// Slowest first, at most [`SLOWEST_MAX`].
     slowest: Vec<Slow>,
 }
@@ -139,10 +142,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let promises = vec![
         Promise::at_least("hostile requests that the node took", Some(taken as f64), arguments.requests as f64),
         Promise::at_least(
-            "hostile Workers dealt with",
+            "hostile Workers refused or run",
             Some((ran.refused + ran.answered) as f64),
             arguments.workers as f64,
         ),
+        Promise::at_most("uploads without a verdict, requests without an end", Some(ran.wrong.len() as f64), 0.0),
         Promise::at_most("failed requests of the victim", Some(failed as f64), 0.0),
     ];
     let verdict = Verdict::of(&promises);
@@ -157,6 +161,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         workers_ran: ran.answered,
         workers_s: round(workers_s),
         slowest: ran.slowest,
+        wrong: ran.wrong,
         victim_during_requests: RunReport::new("victim, during requests", &plan, &during_requests),
         victim_during_workers: RunReport::new("victim, during Workers", &plan, &during_workers),
         promises,
@@ -170,6 +175,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     );
     for slow in &report.slowest {
         println!("  {:>6.0} ms  {}", slow.ms, slow.what);
+    }
+    for wrong in &report.wrong {
+        println!("WRONG {wrong}");
     }
     print!("{}", table::runs(&[report.victim_during_requests.clone(), report.victim_during_workers.clone()]));
     print_promises(&report.promises);
@@ -237,19 +245,22 @@ fn attack_workers(stack: &mut Stack, deployment: &Deployment, arguments: &Argume
         let worker = workers::nth(number, &mut random);
         progress.set_message(worker.what.clone());
         let answer = stack.try_upload(deployment, worker.module.as_bytes())?;
-        if (400..500).contains(&answer.status) {
-            ran.refused += 1;
-        } else {
-            ensure!(answer.status == 201, "{}: upload answered {} {}", worker.what, answer.status, answer.text());
-            let envelope: Value = serde_json::from_slice(&answer.body)?;
-            let version = envelope["result"]["version_number"].as_u64().context("a version_number")?;
-            stack.activate(deployment, version)?;
-            for _ in 0..2 {
-                let asked = Instant::now();
-                ask(stack.http(), &host, worker.silent).with_context(|| worker.what.clone())?;
-                ran.note(asked.elapsed(), &worker.what);
+        match answer.status {
+            400..500 => ran.refused += 1,
+            201 => {
+                let envelope: Value = serde_json::from_slice(&answer.body)?;
+                let version = envelope["result"]["version_number"].as_u64().context("a version_number")?;
+                stack.activate(deployment, version).with_context(|| worker.what.clone())?;
+                for _ in 0..2 {
+                    let asked = Instant::now();
+                    if let Err(error) = ask(stack.http(), &host, worker.silent) {
+                        ran.wrong.push(format!("{}: {error:#}", worker.what));
+                    }
+                    ran.note(asked.elapsed(), &worker.what);
+                }
+                ran.answered += 1;
             }
-            ran.answered += 1;
+            other => ran.wrong.push(format!("{}: upload answered {other} {}", worker.what, answer.text())),
         }
         stack.expect_alive().with_context(|| format!("after {}", worker.what))?;
         progress.inc(1);

@@ -116,7 +116,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let runs: Vec<RunReport> =
         outcomes.iter().map(|(plan, outcome, name)| RunReport::new(name, plan, outcome)).collect();
     let promises = vec![Promise::at_most(
-        "failed requests at rates below capacity",
+        "failed requests",
         Some(runs.iter().map(|run| run.errors.values().sum::<u64>()).sum::<u64>() as f64),
         0.0,
     )];

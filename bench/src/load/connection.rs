@@ -38,6 +38,8 @@ pub(super) struct Connection {
     pub(super) reader: ResponseReader,
     /// Whether it is in the generator's list of connections with room.
     pub(super) listed: bool,
+    /// Whether this socket has carried a whole response.
+    pub(super) served: bool,
     /// Whether epoll watches it for writing.
     pub(super) watches_write: bool,
     /// Bytes of requests in flight that the kernel has not taken, and where in a request they start.
@@ -53,6 +55,7 @@ impl Connection {
             in_flight: VecDeque::new(),
             reader: ResponseReader::default(),
             listed: false,
+            served: false,
             watches_write: false,
             unsent: 0,
             unsent_at: 0,
@@ -72,6 +75,7 @@ impl Connection {
         };
         self.socket = Some(socket);
         self.reader.reset();
+        self.served = false;
         self.watches_write = false;
         Ok(open)
     }

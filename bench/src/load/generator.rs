@@ -357,6 +357,7 @@ impl<'a> Generator<'a> {
     /// Accounts for a whole response; says whether the connection lives on.
     fn done(&mut self, index: usize, response: Response, now: u64) -> anyhow::Result<bool> {
         let Some(request) = self.connections[index].in_flight.pop_front() else { return Ok(true) };
+        self.connections[index].served = true;
         if self.account(request.due_ns, now) {
             let expect = self.plan.expect;
             let status_good =
@@ -409,8 +410,10 @@ impl<'a> Generator<'a> {
         match self.connections[index].reader.end() {
             Ok(Some(response)) => self.done(index, response, now).map(|_| ()),
             Ok(None) if self.connections[index].in_flight.is_empty() => {
-                self.connections[index].close(now);
-                self.connect(index, now)
+                // A server may close an idle connection. One that closes before it has served anything gets a pause.
+                let served = self.connections[index].served;
+                self.connections[index].close(if served { now } else { now + RETRY_NS });
+                if served { self.connect(index, now) } else { Ok(()) }
             }
             Ok(None) => self.fail(index, ErrorClass::Reset, "closed before the response"),
             Err(_) => self.fail(index, ErrorClass::Reset, "closed inside the response"),
