@@ -195,11 +195,23 @@ pub(crate) fn install(isolate: &mut v8::OwnedIsolate, memory: &Arc<Memory>) {
 }
 
 /// V8 cannot collect enough to stay below its limit: the turn ends; until it has, the limit is raised.
+///
+/// V8 also asks when an allocation failed for another reason, such as an array buffer that our allocator refused: then
+/// the limit is raised, in case one large object needs it, and the turn goes on.
 unsafe extern "C" fn near_limit(data: *mut c_void, current: usize, initial: usize) -> usize {
     // SAFETY: `install` passed a `Memory` that outlives the isolate.
     let memory = unsafe { &*data.cast::<Memory>() };
-    memory.exceeded.store(true, Relaxed);
-    terminate_current();
+    let isolate = CURRENT.get().isolate;
+    let heap = if isolate.is_null() {
+        current
+    } else {
+        // SAFETY: the isolate whose turn runs here; V8 calls this outside of a collection's pause.
+        unsafe { v8::Isolate::from_raw_ptr(isolate.cast()) }.get_heap_statistics().used_heap_size()
+    };
+    if heap >= current - current / 8 {
+        memory.exceeded.store(true, Relaxed);
+        terminate_current();
+    }
     current.saturating_add(STEP_BYTES).min(initial.saturating_add(UNWIND_BYTES)).max(current)
 }
 

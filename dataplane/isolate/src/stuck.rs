@@ -72,7 +72,9 @@ fn library_ranges() -> Vec<Range<usize>> {
         if *count > 1 {
             // SAFETY: the table has that many entries.
             let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
-            for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0) {
+            for header in
+                headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0)
+            {
                 let start = info.dlpi_addr as usize + header.p_vaddr as usize;
                 ranges.push(start..start + header.p_memsz as usize);
             }

@@ -92,10 +92,7 @@ pub(crate) struct Watched {
 
 impl Watchdog {
     pub(crate) fn start() -> std::io::Result<Watchdog> {
-        let shared = Arc::new(Shared {
-            slots: Mutex::new(Vec::new()),
-            asleep: AtomicBool::new(false),
-        });
+        let shared = Arc::new(Shared { slots: Mutex::new(Vec::new()), asleep: AtomicBool::new(false) });
         let for_thread = Arc::clone(&shared);
         let joiner = thread::Builder::new().name("v8-watchdog".into()).spawn(move || watch(&for_thread))?;
         Ok(Watchdog { shared, thread: joiner.thread().clone() })
@@ -121,7 +118,6 @@ impl Watchdog {
         SLOT.set(Arc::as_ptr(&slot));
         Watched { slot, shared: Arc::clone(&self.shared), thread: self.thread.clone(), number: Cell::new(0) }
     }
-
 }
 
 impl Watched {

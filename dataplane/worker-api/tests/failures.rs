@@ -137,7 +137,7 @@ fn a_start_that_does_not_compile_says_where() {
     let error = try_start("export default {\n  fetch() { return new Response('x' }\n};").err();
     match error {
         Some(StartError::Syntax { message, line, column }) => {
-            assert_eq!((line, column), (2, 35), "{message}");
+            assert_eq!((line, column), (2, 33), "{message}");
             assert!(message.contains("SyntaxError"), "{message}");
         }
         other => panic!("{other:?}"),
