@@ -37,7 +37,7 @@ fn broken_modules_are_refused_with_their_place_and_the_active_version_serves() {
     let good = platform.deploy("good", GOOD);
     let check = |module: &[u8], kind, place| check(&platform, &good, module, kind, place);
     check(b"let x = 1;\nexport default { fetch( };\n", "syntax", Some((2, 25)));
-    check(b"export default {\n  fetch() { return new Response('x' }\n};", "syntax", Some((2, 37)));
+    check(b"export default {\n  fetch() { return new Response('x' }\n};", "syntax", Some((2, 33)));
     check(b"", "no_fetch", None);
     check(b"export default {};", "no_fetch", None);
     check(b"export default { fetch: 7 };", "no_fetch", None);

@@ -33,7 +33,7 @@ export default { fetch(request) {
 const SINK: &str = "let received = 0;
 export default { async fetch(request) {
   const url = new URL(request.url);
-  if (url.pathname === '/received') return new Response(String(received));
+  if (!request.body) return new Response(String(received));
   received = 0;
   const reader = request.body.getReader();
   const wait = Number(url.searchParams.get('wait') ?? 0);

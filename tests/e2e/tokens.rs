@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use e2e::api::{Api, text};
 use e2e::http::{Reply, send};
 use e2e::platform::Platform;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const WORKER: &str = "export default { fetch() { return new Response(\"mine\"); } };";
 /// Requests of each kind for the comparison of times.
@@ -85,9 +85,13 @@ fn another_accounts_things_look_like_things_that_do_not_exist() {
         assert_eq!(real_reply.status, 403, "{method} {real}: {}", real_reply.text());
         assert_eq!(visible(&real_reply), visible(&absent_reply), "{method} {real}");
     }
-    for path in ["/v1/nodes", "/v1/config"] {
-        assert_eq!(reply(&other, "GET", path).status, 403, "{path} is the operator's");
-    }
+    assert_eq!(reply(&other, "GET", "/v1/nodes").status, 403, "nodes are the operator's");
+    let config = reply(&other, "GET", "/v1/config");
+    assert_eq!(config.status, 200, "{}", config.text());
+    let config: Value = serde_json::from_slice(&config.body).expect("JSON");
+    assert_eq!(config["result"]["deployments"], json!([]), "of the configuration one sees one's own: {config}");
+    let own = platform.api().ok("GET", "/v1/config", None);
+    assert_eq!(own["deployments"].as_array().map(Vec::len), Some(1), "{own}");
     assert_eq!(platform.get(&deployed.host, "/").text(), "mine", "nothing happened to it");
 
     // The same time, coarsely: medians within 5 ms of each other.

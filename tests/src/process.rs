@@ -67,12 +67,13 @@ impl Process {
         self.lines.recv_timeout(limit).ok()
     }
 
-    /// The addresses `key=ADDR` of the `ready` line.
+    /// The addresses `key=ADDR` of the `ready` line; one may come as `http://ADDR`.
     pub fn ready<const N: usize>(&mut self, keys: [&str; N]) -> [SocketAddr; N] {
         let line = self.line(|line| line.starts_with("ready "));
         keys.map(|key| {
             let word = line.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-            word.and_then(|address| address.parse().ok()).unwrap_or_else(|| panic!("no {key}= in {line:?}"))
+            word.and_then(|address| address.trim_start_matches("http://").parse().ok())
+                .unwrap_or_else(|| panic!("no {key}= in {line:?}"))
         })
     }
 

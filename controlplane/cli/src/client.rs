@@ -1,7 +1,7 @@
 //! The deployment API as this command calls it: one method per endpoint, typed by `model`, failures as exit codes.
 //!
-//! Owns the connection, the paths, the envelope and how an error of the API becomes a [`Failure`]. Does not print, and knows
-//! no project file. Blocking; each call is bounded by [`CALL_TIMEOUT`], an upload or activation by [`LONG_TIMEOUT`];
+//! Owns the connection, the paths, the envelope and how an error of the API becomes a [`Failure`]. Prints nothing but the API's remarks on
+//! what went right (a node that is away), as warnings; knows no project file. Blocking; each call is bounded by [`CALL_TIMEOUT`], an upload or activation by [`LONG_TIMEOUT`];
 //! no call is retried, as only the user knows whether a second one is wanted. Redirects are not followed, so a token never leaves for
 //! another host. Main thread, and the log thread of `dev` with a client of its own.
 
@@ -21,7 +21,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::failure::{Failure, Kind, Outcome};
 use crate::multipart::{Form, Reported};
-use crate::output::printable;
+use crate::output::{Output, printable};
 use crate::settings::Settings;
 
 /// A plain call.
@@ -40,6 +40,7 @@ pub(crate) struct Client {
     agent: Agent,
     base: String,
     token: Option<String>,
+    output: Output,
 }
 
 /// What the API said of a module: the version it made of it, and why it is none that runs.
@@ -51,7 +52,7 @@ pub(crate) struct Upload {
 
 impl Client {
     /// A client for `settings.api_url`. Opens no connection.
-    pub(crate) fn new(settings: &Settings) -> Outcome<Client> {
+    pub(crate) fn new(settings: &Settings, output: Output) -> Outcome<Client> {
         let base = settings.api_url.clone();
         if !(base.starts_with("http://") || base.starts_with("https://")) {
             return Err(Failure::usage(format!("the API URL must begin with http:// or https://, and is {base:?}")));
@@ -67,7 +68,7 @@ impl Client {
             config = config.tls_config(TlsConfig::builder().root_certs(system_roots()).build());
         }
         let agent = config.build().into();
-        Ok(Client { agent, base, token: settings.token.clone() })
+        Ok(Client { agent, base, token: settings.token.clone(), output })
     }
 
     pub(crate) fn base(&self) -> &str {
@@ -195,6 +196,7 @@ impl Client {
             Ok(envelope) => envelope,
             Err(_) => return Err(failure_of(status, &bytes)),
         };
+        self.pass_on(&envelope);
         if envelope.success && envelope.result.is_none() {
             return Err(nonsense(&self.base, "success without a version"));
         }
@@ -274,7 +276,17 @@ impl Client {
             return Ok(Envelope { success: true, result: None, errors: vec![], messages: vec![], result_info: None });
         }
         let envelope: Envelope<T> = serde_json::from_slice(&bytes).map_err(|error| nonsense(&self.base, error))?;
-        if envelope.success { Ok(envelope) } else { Err(failure_of(status, &bytes)) }
+        if !envelope.success {
+            return Err(failure_of(status, &bytes));
+        }
+        self.pass_on(&envelope);
+        Ok(envelope)
+    }
+
+    fn pass_on<T>(&self, envelope: &Envelope<T>) {
+        for remark in &envelope.messages {
+            self.output.warn(&printable(&remark.message));
+        }
     }
 
     fn exchange(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Outcome<(u16, Vec<u8>)> {
@@ -377,6 +389,11 @@ pub(crate) fn failure_of_errors(status: u16, errors: &[ErrorItem]) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Colour;
+
+    fn quiet() -> Output {
+        Output::new(true, Colour::Never)
+    }
 
     fn check(status: u16, body: &str, kind: Kind, message: &str) {
         let failure = failure_of(status, body.as_bytes());
@@ -427,13 +444,13 @@ mod tests {
         // A port that was just free: bound, then given back.
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
         let settings = Settings { api_url: format!("http://127.0.0.1:{port}"), token: None, account: None };
-        let failure = Client::new(&settings).and_then(|client| client.whoami()).expect_err("nobody");
+        let failure = Client::new(&settings, quiet()).and_then(|client| client.whoami()).expect_err("nobody");
         assert_eq!(failure.kind, Kind::Unreachable);
     }
 
     #[test]
     fn urls_need_a_scheme() {
         let settings = Settings { api_url: "api.example".into(), token: None, account: None };
-        assert_eq!(Client::new(&settings).err().map(|failure| failure.kind), Some(Kind::Usage));
+        assert_eq!(Client::new(&settings, quiet()).err().map(|failure| failure.kind), Some(Kind::Usage));
     }
 }

@@ -53,7 +53,7 @@ impl Context {
     /// A client with a token.
     pub(crate) fn client(&self) -> Outcome<Client> {
         self.settings.token()?;
-        Client::new(&self.settings)
+        Client::new(&self.settings, self.output)
     }
 
     /// The account to work in: the given one, else the token's own.

@@ -202,6 +202,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::output::{Colour, Output};
     use crate::settings::Settings;
 
     struct Take {
@@ -222,7 +223,7 @@ mod tests {
     fn client(listener: &TcpListener) -> Client {
         let address = listener.local_addr().expect("a bound listener has an address");
         let settings = Settings { api_url: format!("http://{address}"), token: Some("t0ken".into()), account: None };
-        Client::new(&settings).expect("a client")
+        Client::new(&settings, Output::new(true, Colour::Never)).expect("a client")
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(crate) fn login(context: &Context, args: &LoginArgs) -> Outcome {
         return Err(Failure::usage("a token is one word of printable ASCII characters"));
     }
     let mut settings = Settings { api_url: api_url.clone(), token: Some(token.clone()), account: None };
-    let client = Client::new(&settings)?;
+    let client = Client::new(&settings, context.output)?;
     let who = client.whoami()?;
     settings.account = Some(who.account.id.to_string());
     let file = context.settings_file()?;

@@ -70,6 +70,11 @@ pub(crate) fn run(context: &Context, client: &Client, args: &DeployArgs) -> Outc
     bar.finish_and_clear();
     let version = accepted(upload?, &project.main, &module)?;
     let upload_time = begun.elapsed();
+    if args.no_activate && version.active {
+        let warning = "the first version that can run is activated by its upload".to_owned();
+        context.output.warn(&warning);
+        warnings.push(warning);
+    }
     let begun = Instant::now();
     let activation = if args.no_activate {
         None
@@ -91,7 +96,7 @@ impl Deployed {
             "deployment": self.deployment,
             "version": self.version,
             "url": self.deployment.url,
-            "activated": self.activation.is_some(),
+            "activated": self.activation.is_some() || self.version.active,
             "generation": self.activation.as_ref().map(|activation| activation.generation),
             "nodes_acked": self.activation.as_ref().map(|activation| activation.nodes_acked),
             "nodes_connected": self.activation.as_ref().map(|activation| activation.nodes_connected),
@@ -118,6 +123,7 @@ impl Deployed {
                 duration(self.activate_time),
                 self.deployment.url
             ),
+            None if self.version.active => format!("{upload}\n{}", self.deployment.url),
             None => format!("{upload}\nNot activated: `selvage activate {}` does", self.version.version_number),
         }
     }
@@ -216,12 +222,12 @@ fn accepted(upload: Upload, main: &Path, module: &[u8]) -> Outcome<Version> {
         return Ok(version);
     }
     let location = upload.errors.iter().find_map(|error| error.location).or(refused.and_then(|error| error.location));
-    let mut failure = match (upload.errors.is_empty(), refused) {
-        (false, _) => failure_of_errors(upload.status, &upload.errors),
-        (true, Some(error)) => Failure::new(Kind::Invalid, printable(&error.message)),
-        (true, None) => Failure::failed("the control plane made no version and gave no reason"),
+    // The version's error is the compiler's own text; the response's says the place once more.
+    let mut failure = match (refused, upload.errors.is_empty()) {
+        (Some(error), _) => Failure::new(Kind::Invalid, printable(&error.message)),
+        (None, false) => Failure { kind: Kind::Invalid, ..failure_of_errors(upload.status, &upload.errors) },
+        (None, true) => Failure::failed("the control plane made no version and gave no reason"),
     };
-    failure.kind = Kind::Invalid;
     let source = String::from_utf8_lossy(module);
     Err(match location {
         Some(Location { line, column }) => {

@@ -35,10 +35,10 @@ pub(crate) struct Process {
 pub(crate) struct Ready(String);
 
 impl Ready {
-    /// The address in its word `key=ADDR`.
+    /// The address in its word `key=ADDR` or `key=http://ADDR`.
     pub(crate) fn address(&self, key: &str) -> Outcome<SocketAddr> {
         let word = self.0.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-        word.and_then(|address| address.parse().ok())
+        word.and_then(|address| address.trim_start_matches("http://").parse().ok())
             .ok_or_else(|| Failure::failed(format!("no address {key}= in {:?}", self.0)))
     }
 }
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn ready_gives_addresses_and_stop_ends_it() {
         let (mut process, ready) =
-            start("echo ready api=127.0.0.1:7 push=[::1]:8; exec sleep 60", 5_000).expect("ready");
+            start("echo ready api=http://127.0.0.1:7 push=[::1]:8; exec sleep 60", 5_000).expect("ready");
         assert_eq!(ready.address("api").map(|a| a.port()), Ok(7));
         assert_eq!(ready.address("push").map(|a| a.port()), Ok(8));
         assert!(ready.address("http").is_err());
