@@ -153,7 +153,11 @@ fn a_start_that_does_not_compile_says_where() {
 
 #[test]
 fn a_start_that_throws_says_where() {
-    match try_start("const a = 1;\nfunction f() {\n  throw new Error('at start');\n}\nf();\nexport default { fetch() {} };").err() {
+    match try_start(
+        "const a = 1;\nfunction f() {\n  throw new Error('at start');\n}\nf();\nexport default { fetch() {} };",
+    )
+    .err()
+    {
         Some(StartError::Startup { message, stack, place }) => {
             assert_eq!(place, Some((3, 9)), "{stack}");
             assert!(message.contains("at start") && stack.contains("worker.js:3"), "{message} {stack}");
@@ -206,7 +210,8 @@ fn validate_tells_what_start_would() {
 
 #[test]
 fn a_failed_outbound_request_is_a_type_error() {
-    let mut worker = handler("try { await fetch('http://a.test/'); } catch (e) { return new Response(e.name + ': ' + e.message); }");
+    let mut worker =
+        handler("try { await fetch('http://a.test/'); } catch (e) { return new Response(e.name + ': ' + e.message); }");
     let effects = step(&mut worker, 0, get(1));
     let fetch = effects.iter().find_map(|effect| match effect {
         Effect::Fetch { fetch, .. } => Some(*fetch),
