@@ -8,9 +8,11 @@
   const { rs } = lib;
 
   const REDIRECTS_MAX = 20;
-  const ORIGIN = 10; // of a URL record, see url.js
-  const QUERY_END = 8;
+  // Of a URL record, see url.js.
   const SCHEME_END = 1;
+  const USERNAME_START = 2;
+  const HOST_START = 4;
+  const QUERY_END = 8;
 
   // Fields that describe a request's body, and those a foreign origin must not see.
   const BODY_FIELDS = ["content-encoding", "content-language", "content-location", "content-type", "content-length"];
@@ -123,7 +125,7 @@
         this.length = -1;
         for (let i = 0; i < BODY_FIELDS.length; i++) lib.headerListDelete(this.list, BODY_FIELDS[i]);
       }
-      if (next[ORIGIN] !== previous[ORIGIN]) {
+      if (lib.urlOrigin(next) !== lib.urlOrigin(previous)) {
         for (let i = 0; i < SECRET_FIELDS.length; i++) lib.headerListDelete(this.list, SECRET_FIELDS[i]);
       }
       this.hop();
@@ -161,7 +163,7 @@
     if (record === undefined) throw new TypeError(`Invalid URL: ${text}`);
     const scheme = StringPrototypeSlice(record[0], 0, record[SCHEME_END]);
     if (scheme !== "http:" && scheme !== "https:") throw new TypeError(`Fetch API cannot load: ${record[0]}`);
-    if (record[4] > record[2]) throw new TypeError("A request's URL has no credentials");
+    if (record[HOST_START] > record[USERNAME_START]) throw new TypeError("A request's URL has no credentials");
     return record;
   }
 

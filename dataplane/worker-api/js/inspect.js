@@ -8,7 +8,7 @@
     ArrayBufferPrototypeGetByteLength, ArrayPrototypeIndexOf, ArrayPrototypePop, ArrayPrototypePush, BigIntPrototypeToString, BooleanPrototypeValueOf,
     DatePrototypeGetTime, DatePrototypeToISOString, FunctionPrototypeToString, MapIteratorNext, MapPrototypeEntries, MapPrototypeGetSize,
     NumberPrototypeToString, NumberIsNaN, NumberPrototypeValueOf, ObjectGetOwnPropertyDescriptor, ObjectGetPrototypeOf, ObjectIs,
-    ReflectOwnKeys, RegExpPrototypeToString, SetIteratorNext, SetPrototypeGetSize, SetPrototypeValues, StringPrototypeCharCodeAt,
+    ReflectApply, ReflectOwnKeys, RegExpPrototypeToString, SetIteratorNext, SetPrototypeGetSize, SetPrototypeValues, StringPrototypeCharCodeAt,
     StringPrototypeIndexOf, StringPrototypePadStart, StringPrototypeSlice, StringPrototypeStartsWith, StringPrototypeValueOf, SymbolPrototypeToString,
     SymbolPrototypeValueOf, BigIntPrototypeValueOf, SymbolToStringTag, TypedArrayPrototypeGetLength, TypedArrayPrototypeGetSymbolToStringTag, Uint8Array,
   } = lib.p;
@@ -274,9 +274,18 @@
     return shown === "(anonymous)" ? `[${kind} (anonymous)]` : `[${kind}: ${shown}]`;
   }
 
+  // In V8 the stack is an own accessor whose getter is the same for all errors: the one getter that is run.
+  const stackGetter = ObjectGetOwnPropertyDescriptor(new lib.p.Error(), "stack")?.get;
+
+  function stackOf(error) {
+    const desc = ObjectGetOwnPropertyDescriptor(error, "stack");
+    if (desc === undefined) return undefined;
+    return desc.get !== undefined && desc.get === stackGetter ? ReflectApply(stackGetter, error, []) : desc.value;
+  }
+
   // Stack, or "name: message" where there is none; then own properties and causes.
   function errorHead(error) {
-    const stack = dataProperty(error, "stack");
+    const stack = stackOf(error);
     if (typeof stack === "string" && stack !== "") return stack;
     const name = lib.isDOMException(error) ? lib.domExceptionName(error) : dataProperty(error, "name");
     const message = lib.isDOMException(error) ? lib.domExceptionMessage(error) : dataProperty(error, "message");

@@ -97,7 +97,7 @@
     // The read request.
     chunk(value) {
       // A write may call the sink at once, and the sink may look at the source: let the read finish first.
-      this.lastWrite = PromisePrototypeThen(resolvedPromise(), () => {
+      this.lastWrite = lib.chain(resolvedPromise(), () => {
         const written = this.writer.stream === undefined ? resolvedPromise() : ws.writerWrite(this.writer, value);
         lib.p.setHandled(written);
         this.loop();
@@ -115,7 +115,8 @@
           const first = options.preventAbort || target.state !== "writable" ? resolvedPromise() : ws.abort(target, error);
           const second = options.preventCancel || source.state !== "readable" ? resolvedPromise() : rs.cancel(source, error);
           lib.p.setHandled(second);
-          return PromisePrototypeThen(first, () => second, (reason) => PromisePrototypeThen(second, () => PromiseReject(reason), () => PromiseReject(reason)));
+          const failed = (reason) => () => PromiseReject(reason);
+          return lib.chain(first, () => second, (reason) => lib.chain(second, failed(reason), failed(reason)));
         },
         true,
         error,
@@ -182,7 +183,7 @@
             } catch (error) {
               rs.controllerError(branches[0].controller, error);
               rs.controllerError(branches[1].controller, error);
-              cancelDeferred.resolve(rs.cancel(stream, error));
+              lib.settleWith(cancelDeferred, rs.cancel(stream, error));
               return;
             }
           }
@@ -214,7 +215,7 @@
     const cancelBranch = (i) => (reason) => {
       canceled[i] = true;
       reasons[i] = reason;
-      if (canceled[1 - i]) cancelDeferred.resolve(rs.cancel(stream, [reasons[0], reasons[1]]));
+      if (canceled[1 - i]) lib.settleWith(cancelDeferred, rs.cancel(stream, [reasons[0], reasons[1]]));
       return cancelDeferred.promise;
     };
     branches[0] = rs.create(undefined, pull, cancelBranch(0));
@@ -253,7 +254,7 @@
     const copyFailed = (error) => {
       rs.byteError(branches[0].controller, error);
       rs.byteError(branches[1].controller, error);
-      cancelDeferred.resolve(rs.cancel(stream, error));
+      lib.settleWith(cancelDeferred, rs.cancel(stream, error));
     };
     const defaultRequest = {
       __proto__: null,
@@ -351,7 +352,7 @@
     const cancelBranch = (i) => (reason) => {
       canceled[i] = true;
       reasons[i] = reason;
-      if (canceled[1 - i]) cancelDeferred.resolve(rs.cancel(stream, [reasons[0], reasons[1]]));
+      if (canceled[1 - i]) lib.settleWith(cancelDeferred, rs.cancel(stream, [reasons[0], reasons[1]]));
       return cancelDeferred.promise;
     };
     branches[0] = rs.createByte(undefined, () => pull(0), cancelBranch(0));
@@ -375,15 +376,15 @@
     const { next } = iterator;
     const state = rs.create(
       undefined,
-      () => PromisePrototypeThen(promiseCall(next, iterator, []), (step) => {
+      () => lib.chain(promiseCall(next, iterator, []), (step) => {
         if (!lib.isObject(step)) throw new TypeError("The iterator gave something that is no object");
         if (step.done) {
           rs.controllerClose(state.controller);
-          return undefined;
+          return resolvedPromise();
         }
         if (!sync) {
           rs.enqueue(state.controller, step.value);
-          return undefined;
+          return resolvedPromise();
         }
         return PromisePrototypeThen(lib.toPromise(step.value), (value) => rs.enqueue(state.controller, value));
       }),
@@ -419,14 +420,14 @@
     next() {
       if (!lib.isObject(this) || !(#reader in this)) return PromiseReject(new TypeError("Not a stream's iterator"));
       const step = () => this.#nextSteps();
-      this.#ongoing = this.#ongoing === undefined ? step() : PromisePrototypeThen(this.#ongoing, step, step);
+      this.#ongoing = this.#ongoing === undefined ? step() : lib.chain(this.#ongoing, step, step);
       return this.#ongoing;
     }
 
     return(value = undefined) {
       if (!lib.isObject(this) || !(#reader in this)) return PromiseReject(new TypeError("Not a stream's iterator"));
       const step = () => this.#returnSteps(value);
-      this.#ongoing = this.#ongoing === undefined ? step() : PromisePrototypeThen(this.#ongoing, step, step);
+      this.#ongoing = this.#ongoing === undefined ? step() : lib.chain(this.#ongoing, step, step);
       return PromisePrototypeThen(this.#ongoing, () => ({ value, done: true }));
     }
 

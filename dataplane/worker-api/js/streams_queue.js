@@ -4,7 +4,7 @@
 (function (ops, lib) {
   "use strict";
   const {
-    NumberIsNaN, Number, ObjectDefineProperty, Promise, PromisePrototypeThen, PromiseReject, PromiseResolve, RangeError, ReflectApply, TypeError,
+    NumberIsNaN, Number, ObjectDefineProperty, PromisePrototypeThen, PromiseReject, PromiseResolve, RangeError, ReflectApply, TypeError,
   } = lib.p;
   const { defineInterface, dictionary, requireArgs } = lib;
 
@@ -114,10 +114,31 @@
       return PromiseReject(error);
     }
   };
-  function toPromise(value) {
-    return lib.isObject(value) ? new Promise((resolve) => resolve(value)) : PromiseResolve(value);
-  }
+  // "A promise resolved with" (Web IDL): a native promise is itself.
+  const toPromise = PromiseResolve;
   lib.toPromise = toPromise;
+  // Settles a deferred as a native promise settles. (`deferred.resolve(promise)` would call a `then` that a program can
+  // overwrite; so would returning a promise from a reaction.)
+  const settleWith = (deferred, promise) => {
+    PromisePrototypeThen(promise, deferred.resolve, deferred.reject);
+  };
+  lib.settleWith = settleWith;
+  // Like `then`, for reactions that give native promises.
+  lib.chain = (promise, fulfilled, rejected) => {
+    const deferred = lib.p.newDeferred();
+    const react = (reaction) => (value) => {
+      let next;
+      try {
+        next = reaction(value);
+      } catch (error) {
+        deferred.reject(error);
+        return;
+      }
+      settleWith(deferred, next);
+    };
+    PromisePrototypeThen(promise, react(fulfilled), rejected === undefined ? deferred.reject : react(rejected));
+    return deferred.promise;
+  };
   // Like `then`, with nobody waiting for the result. An exception in a reaction is a fault of the runtime's.
   lib.upon = (promise, fulfilled, rejected) => {
     PromisePrototypeThen(promise, fulfilled, rejected);

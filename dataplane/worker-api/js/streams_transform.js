@@ -80,7 +80,7 @@
   function sinkWrite(stream, chunk) {
     const { controller } = stream;
     if (stream.backpressure) {
-      return PromisePrototypeThen(stream.backpressureChange.promise, () => {
+      return lib.chain(stream.backpressureChange.promise, () => {
         const { writable } = stream;
         if (writable.state === "erroring") throw writable.storedError;
         return performTransform(controller, chunk);

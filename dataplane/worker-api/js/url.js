@@ -1,8 +1,8 @@
 // URL and URLSearchParams (WHATWG URL).
 //
 // Owns the two classes and the parser and serialiser of application/x-www-form-urlencoded. Parsing and setting parts
-// of a URL is the `url` crate's, behind `ops.urlParse` and `ops.urlSet`: a record is `[href, offset × 8, port, opaque]`
-// where the offsets cut the href into its parts (see src/ops/url.rs). A href is ASCII.
+// of a URL is the `url` crate's, behind `ops.urlParse` and `ops.urlSet`: a record is `[href, offset × 8]` where the
+// offsets cut the href into its parts (see src/ops/url.rs). A href is ASCII.
 (function (ops, lib) {
   "use strict";
   const {
@@ -21,8 +21,21 @@
   const PATH_START = 6;
   const PATH_END = 7; // '?' or what follows
   const QUERY_END = 8; // '#' or the end
-  const PORT = 9; // text, "" for none
-  const ORIGIN = 10; // text
+
+  // Between the host and the path: ":port", "/." of a path that starts with "//", or nothing.
+  function portOf(record) {
+    const at = record[HOST_END];
+    return record[0][at] === ":" ? StringPrototypeSlice(record[0], at + 1, record[PATH_START]) : "";
+  }
+
+  function originOf(record) {
+    const scheme = StringPrototypeSlice(record[0], 0, record[SCHEME_END]);
+    if (scheme === "https:" || scheme === "http:" || scheme === "wss:" || scheme === "ws:" || scheme === "ftp:") {
+      return `${scheme}//${StringPrototypeSlice(record[0], record[HOST_START], record[PATH_START])}`;
+    }
+    return scheme === "blob:" ? ops.urlOrigin(record[0]) : "null";
+  }
+  lib.urlOrigin = originOf;
 
   // What `ops.urlSet` sets.
   const SET = { __proto__: null, protocol: 0, username: 1, password: 2, host: 3, hostname: 4, port: 5, pathname: 6, search: 7, hash: 8 };
@@ -80,7 +93,7 @@
       this.#refreshParams();
     }
     get origin() {
-      return this.#record[ORIGIN];
+      return originOf(this.#record);
     }
     get protocol() {
       return StringPrototypeSlice(this.#record[0], 0, this.#record[SCHEME_END]);
@@ -105,9 +118,8 @@
       this.#set(SET.password, value);
     }
     get host() {
-      const port = this.#record[PORT];
-      const host = this.#slice(HOST_START, HOST_END);
-      return port === "" ? host : `${host}:${port}`;
+      const record = this.#record;
+      return this.#slice(HOST_START, record[0][record[HOST_END]] === ":" ? PATH_START : HOST_END);
     }
     set host(value) {
       this.#set(SET.host, value);
@@ -119,7 +131,7 @@
       this.#set(SET.hostname, value);
     }
     get port() {
-      return this.#record[PORT];
+      return portOf(this.#record);
     }
     set port(value) {
       this.#set(SET.port, value);

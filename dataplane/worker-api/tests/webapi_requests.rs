@@ -78,10 +78,11 @@ fn post(worker: &mut Worker, id: u64) -> Vec<Effect> {
 fn a_client_that_goes_away_aborts_the_signal() {
     for program in [
         // The signal was asked for before …
-        "const { promise, resolve } = Promise.withResolvers(); request.signal.onabort = () => { console.log('gone', request.signal.reason.name); resolve(); };
+        "setTimeout(() => {}, 1000); const { promise, resolve } = Promise.withResolvers(); request.signal.onabort = () => { console.log('gone', request.signal.reason.name); resolve(); };
          await promise; return new Response('late');",
         // … or is asked for after.
-        "await new Promise((r) => setTimeout(r, 50)); console.log('gone', request.signal.aborted && request.signal.reason.name); return new Response('late');",
+"ctx.waitUntil(new Promise((r) => setTimeout(r, 50)).then(() => console.log('gone', request.signal.aborted && request.signal.reason.name)));
+         await new Promise((r) => setTimeout(r, 1000)); return new Response('late');",
     ] {
         let mut worker = handler(program);
         assert!(post(&mut worker, 1).iter().all(|effect| !matches!(effect, Effect::Finished { .. })));

@@ -1,7 +1,7 @@
 //! URL parsing and setters (WHATWG URL) on the `url` crate.
 //!
-//! A URL is given to JavaScript as a record: `[href, offset × 8, port, origin]`. The href is ASCII, so the offsets cut
-//! its units as they cut its bytes. See `js/url.js` for their order.
+//! A URL is given to JavaScript as a record: `[href, offset × 8]`. The href is ASCII, so the offsets cut its units as they
+//! cut its bytes. See `js/url.js` for their order.
 
 use isolate::{Args, OpError, OpResult, OpTable, Scope, Value};
 use url::{Position, Url, quirks};
@@ -9,6 +9,7 @@ use url::{Position, Url, quirks};
 pub(super) fn register(ops: &mut OpTable) {
     ops.add("urlParse", url_parse);
     ops.add("urlSet", url_set);
+    ops.add("urlOrigin", url_origin);
 }
 
 /// `urlParse(input, base | undefined)`: a record, or `null` if either is no URL.
@@ -28,6 +29,13 @@ fn url_set<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let value = args.string(cx, 2)?;
     let Ok(mut url) = Url::parse(&href) else { return Ok(cx.null()) };
     Ok(if set(&mut url, part, &value) { record(cx, &url) } else { cx.null() })
+}
+
+/// `urlOrigin(href)`: the origin of any URL; JavaScript asks for those that it cannot cut out of the href itself.
+fn url_origin<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
+    let href = args.string(cx, 0)?;
+    let origin = Url::parse(&href).map_or_else(|_| "null".to_owned(), |url| quirks::origin(&url));
+    Ok(cx.string(&origin))
 }
 
 /// The parts that have a setter, numbered as in `js/url.js`.
@@ -122,13 +130,11 @@ fn offsets(url: &Url) -> [usize; 8] {
 }
 
 fn record<'s>(cx: &mut Scope<'s, '_>, url: &Url) -> Value<'s> {
-    let mut items = [cx.undefined(); 11];
+    let mut items = [cx.undefined(); 9];
     items[0] = cx.string(url.as_str());
-    for (item, offset) in items[1..9].iter_mut().zip(offsets(url)) {
+    for (item, offset) in items[1..].iter_mut().zip(offsets(url)) {
         *item = cx.id(offset as u64);
     }
-    items[9] = cx.string(quirks::port(url));
-    items[10] = cx.string(&quirks::origin(url));
     cx.array(&items)
 }
 

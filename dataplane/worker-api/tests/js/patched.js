@@ -65,7 +65,7 @@ test("responses", async () => {
   const form = await hostile(() => new Response("a=1&b=%C3%A4+c", { headers: { "content-type": "application/x-www-form-urlencoded" } }).formData());
   eq([...form], [["a", "1"], ["b", "ä c"]]);
   eq(await hostile(() => new Response("x").clone().text()), "x");
-  eq(await hostile(() => new Response(new Blob(["a", "b"]).stream()).text()), "ab");
+  eq(await hostile(() => new Response(new Blob(new FakeIterable("ab")).stream()).text()), "ab");
   const r = await hostile(() => Response.redirect("http://x/y?z"));
   eq(r.headers.get("location"), "http://x/y?z");
 });
@@ -81,10 +81,10 @@ test("requests and headers", async () => {
     return h.entries();
   });
   eq([...entries], [["a", "2"], ["b", "1, 3"]]);
-  const multi = await hostile(async () => {
+  const multi = await hostile(() => {
     const f = new FormData();
     f.append("n", "v");
-    f.append("f", new File(["x"], "name"));
+    f.append("f", new File(new FakeIterable("x"), "name"));
     return new Response(f).formData();
   });
   eq([multi.get("n"), multi.get("f").name], ["v", "name"]);
@@ -191,15 +191,16 @@ class FakeIterable {
   }
 }
 
-test("setters on Object.prototype and indices on Array.prototype are not called", async () => {
-  const names = ["value", "done", "state", "stream", "name", "type", "kind", "body", "status", "promise", "chunks", "0", "1"];
-  const calls = [];
+test("setters on Object.prototype are not called", async () => {
+  const names = ["value", "done", "state", "stream", "name", "type", "kind", "body", "status", "promise", "chunks", "items", "resolve", "callback"];
+  let calls = "";
   for (const name of names) {
     defineProperty(Object.prototype, name, {
+      __proto__: null,
       configurable: true,
       get: () => undefined,
       set() {
-        calls.push(name);
+        calls += `${name} `;
       },
     });
   }
@@ -212,5 +213,5 @@ test("setters on Object.prototype and indices on Array.prototype are not called"
   } finally {
     for (const name of names) delete Object.prototype[name];
   }
-  eq([text, calls], ["fine", []]);
+  eq([text, calls], ["fine", ""]);
 });
