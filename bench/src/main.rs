@@ -1,5 +1,7 @@
 //! `selvage-bench`: wiring of the subcommands. Exit codes: 0 promises kept, 1 a promise missed, 2 could not measure.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use bench::command::{Verdict, activate, h1, hello, hostile, load_test};

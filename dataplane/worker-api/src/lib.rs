@@ -8,6 +8,8 @@
 //! *Bounds:* `base::limits`, section "Workers". *Fails:* with a [`Failure`] per request, never by a panic for a tenant's doing.
 //! *Thread:* a [`Worker`] stays on its shard's thread; [`Engine`] is shared by all.
 
+#![forbid(unsafe_code)]
+
 mod core_ops;
 pub mod event;
 mod ops;

@@ -56,7 +56,7 @@ fn in_file(name: &str, text: &str) -> Vec<String> {
     let stem = path.file_stem().and_then(|it| it.to_str()).unwrap_or_default();
     let extension = path.extension().and_then(|it| it.to_str()).unwrap_or_default();
     let source = matches!(extension, "rs" | "c" | "h" | "js" | "ts" | "sh") && !name.starts_with("docs/examples/");
-    if source && matches!(stem, "utils" | "util" | "helpers" | "misc" | "common") {
+    if source && matches!(stem, "utils" | "util" | "helpers" | "misc") {
         findings.push(format!("{name}: a file is named after what it owns"));
     }
     let lines = lines_without_tests(text);
