@@ -58,7 +58,8 @@ fn each_kind_of_malformed_request_gets_its_status_and_the_connection_ends() {
         ("hexadecimal Content-Length", format!("{post}Content-Length: 0x5\r\n\r\nhello"), 400),
         ("Content-Length past 64 bits", format!("{post}Content-Length: 99999999999999999999\r\n\r\n"), 400),
         ("Content-Length over the limit", format!("{post}Content-Length: 104857601\r\n\r\n"), 413),
-        ("unknown transfer coding", format!("{post}Transfer-Encoding: gzip\r\n\r\n"), 501),
+        ("no final chunked coding", format!("{post}Transfer-Encoding: gzip\r\n\r\n"), 400),
+        ("unknown transfer coding", format!("{post}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"), 501),
         ("chunked twice", format!("{post}Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"), 400),
         ("chunked not last", format!("{post}Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"), 400),
         ("chunked with a vertical tab", format!("{post}Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n"), 400),
@@ -134,7 +135,7 @@ fn what_is_unusual_but_right_is_served() {
         &format!("GET /a HTTP/1.1\r\n{host}\r\nGET /b HTTP/1.1\r\n{host}\r\nGET /c HTTP/1.1\r\n{host}\r\n"),
         &["GET /a 0", "GET /b 0", "GET /c 0"],
     );
-    check("empty lines before", &format!("\r\n\r\nGET /a HTTP/1.1\r\n{host}\r\n"), &["GET /a 0"]);
+    check("an empty line before", &format!("\r\nGET /a HTTP/1.1\r\n{host}\r\n"), &["GET /a 0"]);
     check("absolute form", &format!("GET http://{HOST}/abs HTTP/1.1\r\n{host}\r\n"), &["GET /abs 0"]);
     check(
         "chunked with extension and trailer",

@@ -144,6 +144,14 @@ impl Platform {
 
     /// Starts the node again after it was killed, on the same ports; with no control plane to ask if so wished.
     pub fn restart_node(&mut self, with_control: bool) {
+        // A killed process's io_uring is taken down by the kernel a moment after the process is gone, and its listening sockets with
+        // it: until then they would get their share of the new node's connections, and reset them.
+        let port = format!(":{:04X} ", self.http.port());
+        eventually("the killed node's sockets are gone", STOP_TIMEOUT, || {
+            let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+            let listens = |line: &str| line.contains(&format!("{port}00000000:0000 0A"));
+            (!table.lines().any(listens)).then_some(())
+        });
         let push = with_control.then_some(self.push);
         let (node, _, admin) = start_node(self.folder.path(), self.setup, self.http, push);
         self.node = node;
