@@ -353,3 +353,116 @@ fn active_artifacts(snapshot: &Snapshot) -> impl Iterator<Item = (ArtifactHash, 
 fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
     fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::id::{AccountId, DeploymentId};
+    use plane_abi::{NewDeployment, SnapshotWriter};
+
+    fn module(number: u8) -> Vec<u8> {
+        vec![number; 100]
+    }
+
+    /// One active deployment with the module of that number, written to a file that has come in.
+    fn received(disk: &Disk, generation: u64, number: u8, key: &Key) -> (Incoming, Arc<Snapshot>) {
+        let mut writer = SnapshotWriter::new(Lineage(1), generation, 0, key.id(), "workers.localhost");
+        writer.deployment(NewDeployment {
+            id: DeploymentId(1),
+            account: AccountId(1),
+            version: 1,
+            status: Status::Active,
+            artifact: artifact_hash(&module(number)),
+            artifact_bytes: 100,
+            name: String::new(),
+            subdomain: String::new(),
+            compatibility_date: String::new(),
+            cpu_ms: 50,
+            updated_unix_s: 0,
+            sealed_env: Vec::new(),
+            bindings: Vec::new(),
+        });
+        let mut incoming = disk.incoming().expect("a file");
+        incoming.write(&writer.finish().expect("valid")).expect("written");
+        let snapshot = Snapshot::open(incoming.path()).expect("opens");
+        (incoming, Arc::new(snapshot))
+    }
+
+    fn present(disk: &Disk, number: u8) -> bool {
+        artifact_path(&disk.artifacts(), artifact_hash(&module(number))).exists()
+    }
+
+    fn age(path: &Path) {
+        let long_ago = SystemTime::now() - ARTIFACT_GRACE * 2;
+        File::options().write(true).open(path).and_then(|file| file.set_modified(long_ago)).expect("aged");
+    }
+
+    #[test]
+    fn prune_leaves_what_is_kept_wanted_or_young_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("folder");
+        let disk = Disk::open(folder.path()).expect("opens");
+        let key = |number: u8| Key::from_bytes([number; 32]);
+        let store = |number: u8| {
+            let hash = artifact_hash(&module(number));
+            disk.store_artifact(hash, &module(number)).expect("stored");
+            artifact_path(&disk.artifacts(), hash)
+        };
+        age(&store(5));
+        store(6);
+        // Generations 1 to 4 use modules 1 to 4, each under a key of its own; module 5 is wanted by one on its way, module
+        // 6 by nobody, but is young.
+        for number in 1..=4u8 {
+            age(&store(number));
+            let (_on_its_way, coming) = received(&disk, 9, 5, &key(9));
+            assert!(disk.missing_artifacts(&coming).is_empty());
+            let (incoming, snapshot) = received(&disk, number.into(), number, &key(number));
+            disk.persist(incoming, &snapshot, Some(&key(number)), &[], None).expect("durable");
+        }
+        let there: Vec<u8> = (1..=6).filter(|number| present(&disk, *number)).collect();
+        assert_eq!(there, [2, 3, 4, 5, 6]);
+        let keys: Vec<bool> = (1..=4).map(|number| disk.load_key(key(number).id()).is_some()).collect();
+        assert_eq!(keys, [false, true, true, true]);
+        assert_eq!(list(&disk.snapshots()).expect("listed").len(), SNAPSHOTS_KEPT);
+        drop(disk);
+        let again = Disk::open(folder.path()).expect("opens");
+        assert_eq!(again.load_snapshots().map(|snapshot| snapshot.generation()), Some(4));
+    }
+
+    #[test]
+    fn missing_are_those_that_are_absent_or_of_the_wrong_length() {
+        let folder = tempfile::tempdir().expect("folder");
+        let disk = Disk::open(folder.path()).expect("opens");
+        let (_file, snapshot) = received(&disk, 1, 1, &Key::from_bytes([1; 32]));
+        let hash = artifact_hash(&module(1));
+        assert_eq!(disk.missing_artifacts(&snapshot), HashSet::from([hash]));
+        fs::write(artifact_path(&disk.artifacts(), hash), b"cut off").expect("written");
+        assert_eq!(disk.missing_artifacts(&snapshot), HashSet::from([hash]));
+        disk.store_artifact(hash, &module(1)).expect("stored");
+        assert!(disk.missing_artifacts(&snapshot).is_empty());
+        assert_eq!(disk.scrub(&snapshot), 0);
+        fs::write(artifact_path(&disk.artifacts(), hash), vec![9; 100]).expect("written");
+        assert_eq!(disk.scrub(&snapshot), 1);
+        assert_eq!(disk.missing_artifacts(&snapshot), HashSet::from([hash]));
+    }
+
+    #[test]
+    fn a_snapshot_that_is_given_up_leaves_no_file_and_stays_readable() {
+        let folder = tempfile::tempdir().expect("folder");
+        let disk = Disk::open(folder.path()).expect("opens");
+        let (incoming, snapshot) = received(&disk, 1, 1, &Key::from_bytes([1; 32]));
+        drop(incoming);
+        assert_eq!(list(&disk.snapshots()).expect("listed"), Vec::<PathBuf>::new());
+        assert_eq!(snapshot.deployments_len(), 1);
+    }
+
+    #[test]
+    fn lineages_survive_and_a_damaged_file_counts_as_none() {
+        let folder = tempfile::tempdir().expect("folder");
+        let disk = Disk::open(folder.path()).expect("opens");
+        let lineages = BTreeMap::from([(Lineage(1), 50), (Lineage(u128::MAX), u64::MAX)]);
+        disk.store_lineages(&lineages).expect("stored");
+        assert_eq!(disk.load_lineages(), lineages);
+        fs::write(folder.path().join("lineages"), b"\xff nonsense\n").expect("written");
+        assert_eq!(disk.load_lineages(), BTreeMap::new());
+    }
+}
