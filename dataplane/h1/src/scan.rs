@@ -33,6 +33,7 @@ impl HeadScan {
     ///
     /// Gives the head's range in `buf` once its empty line is there.
     pub fn find(&mut self, buf: &[u8]) -> Result<Option<std::ops::Range<usize>>, Reject> {
+        self.plausible(buf)?;
         while let Some(found) = memchr(b'\n', &buf[self.checked..]) {
             let newline = self.checked + found;
             if newline == 0 || buf[newline - 1] != b'\r' {
@@ -44,6 +45,7 @@ impl HeadScan {
                     (0, 0) => {
                         self.start = newline + 1;
                         self.line = newline + 1;
+                        self.plausible(buf)?;
                         continue;
                     }
                     (0, _) => return Err(Reject::Malformed("empty lines before the request line")),
@@ -60,7 +62,6 @@ impl HeadScan {
             self.line = newline + 1;
         }
         self.checked = buf.len();
-        self.plausible(buf)?;
         self.within_limits(buf.len())?;
         Ok(None)
     }

@@ -8,6 +8,7 @@
 //! client is still there.
 
 use crate::canned::Canned;
+use crate::canonical::canonical;
 use crate::cell::{Delivery, Response, WorkerCell};
 use crate::config::{DISCARD_BYTES_MAX, READ_AHEAD_BYTES_MAX};
 use crate::connection::Connection;
@@ -81,6 +82,10 @@ pub(crate) async fn run<S: Socket>(shard: &Rc<Shard>, connection: &mut Connectio
             return refuse(shard, connection, &head, &context, canned);
         }
     };
+    let Some(url) = canonical(&head) else {
+        let invalid = Reject::Malformed("invalid request target");
+        return refuse(shard, connection, &head, &context, Canned::of_reject(invalid));
+    };
     let (body, incoming) = request_body(connection, head.framing);
     let id = cell.admit();
     cell.used_ns.set(now.monotonic_ns);
@@ -98,8 +103,12 @@ pub(crate) async fn run<S: Socket>(shard: &Rc<Shard>, connection: &mut Connectio
         discarded: 0,
         moved: 0,
     };
-    let head =
-        worker_api::event::RequestHead { method: head.method, url: head.url, headers: head.headers, body: incoming };
+    let head = worker_api::event::RequestHead {
+        method: head.method,
+        url: url.unwrap_or(head.url),
+        headers: head.headers,
+        body: incoming,
+    };
     exchange.cell.send_at(shard, now, Event::Request { id, head });
     poll_fn(|cx| exchange.poll(shard, connection, cx)).await
 }

@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod node;
 
 mod canned;
+mod canonical;
 mod cell;
 mod clock;
 mod connection;

@@ -1,7 +1,5 @@
 //! A node in this process: real listeners on loopback, real Workers, a snapshot made here.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 use base::id::{AccountId, DeploymentId};
 use plane_abi::plane::{Plane, Published, artifact_hash, artifact_path};
 use plane_abi::{Lineage, NewDeployment, Snapshot, SnapshotWriter, Status};
@@ -14,26 +12,26 @@ use std::time::{Duration, Instant};
 use worker_api::Engine;
 
 /// No single wait of a test is longer.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A deployment of a test: subdomain, version, source.
-pub struct Deployed<'a> {
-    pub subdomain: &'a str,
-    pub version: u32,
-    pub status: Status,
-    pub source: &'a str,
+pub(crate) struct Deployed<'a> {
+    pub(crate) subdomain: &'a str,
+    pub(crate) version: u32,
+    pub(crate) status: Status,
+    pub(crate) source: &'a str,
 }
 
 /// An active first version.
-pub fn active<'a>(subdomain: &'a str, source: &'a str) -> Deployed<'a> {
+pub(crate) fn active<'a>(subdomain: &'a str, source: &'a str) -> Deployed<'a> {
     Deployed { subdomain, version: 1, status: Status::Active, source }
 }
 
 #[derive(Default)]
-pub struct Logs(Mutex<Vec<WorkerLog>>);
+pub(crate) struct Logs(Mutex<Vec<WorkerLog>>);
 
 impl Logs {
-    pub fn texts(&self) -> Vec<String> {
+    pub(crate) fn texts(&self) -> Vec<String> {
         self.0.lock().expect("unpoisoned").iter().map(|record| record.text.clone()).collect()
     }
 }
@@ -45,19 +43,19 @@ impl LogSink for Logs {
 }
 
 /// A node that drains when dropped.
-pub struct TestNode {
+pub(crate) struct TestNode {
     node: Option<Node>,
     plane: Plane,
     artifacts: tempfile::TempDir,
     generation: u64,
-    pub address: SocketAddr,
-    pub logs: Arc<Logs>,
-    pub metrics: Metrics,
+    pub(crate) address: SocketAddr,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) metrics: Metrics,
 }
 
 impl TestNode {
     /// One shard, with `config` changed by `change`.
-    pub fn start(deployments: &[Deployed<'_>], change: impl FnOnce(&mut NodeConfig)) -> TestNode {
+    pub(crate) fn start(deployments: &[Deployed<'_>], change: impl FnOnce(&mut NodeConfig)) -> TestNode {
         let mut config = NodeConfig { shards: 1, pin: false, allow_private_fetch: true, ..NodeConfig::default() };
         change(&mut config);
         let plane = Plane::new();
@@ -80,7 +78,7 @@ impl TestNode {
     }
 
     /// Publishes the next generation.
-    pub fn publish(&mut self, deployments: &[Deployed<'_>]) {
+    pub(crate) fn publish(&mut self, deployments: &[Deployed<'_>]) {
         self.generation += 1;
         let mut writer = SnapshotWriter::new(Lineage(1), self.generation, 0, 0, "workers.localhost");
         for (index, deployed) in deployments.iter().enumerate() {
@@ -107,31 +105,31 @@ impl TestNode {
     }
 
     /// A connection to the node.
-    pub fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         Client::connect(self.address)
     }
 
     /// Sends `request` on a new connection; the text of everything that comes until the node closes.
-    pub fn once(&self, request: &str) -> String {
+    pub(crate) fn once(&self, request: &str) -> String {
         let mut client = self.connect();
         client.send(request.as_bytes());
         String::from_utf8_lossy(&client.rest()).into_owned()
     }
 
     /// Status of the one response to `request`.
-    pub fn status(&self, request: &str) -> u16 {
+    pub(crate) fn status(&self, request: &str) -> u16 {
         let mut client = self.connect();
         client.send(request.as_bytes());
         client.response().status
     }
 
     /// Begins to drain.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.node.as_ref().expect("running").drain();
     }
 
     /// Waits for the end of a drain.
-    pub fn join(&mut self) {
+    pub(crate) fn join(&mut self) {
         self.node.take().expect("running").join();
     }
 }
@@ -147,32 +145,32 @@ impl Drop for TestNode {
 
 /// A response as a client sees it.
 #[derive(Debug)]
-pub struct Response {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Response {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.split("\r\n").skip(1);
         let mut fields = lines.filter_map(|line| line.split_once(": "));
         fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("UTF-8")
     }
 }
 
 /// A client that reads responses strictly.
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Client {
-    pub fn connect(address: SocketAddr) -> Client {
+    pub(crate) fn connect(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("set");
         stream.set_write_timeout(Some(PATIENCE)).expect("set");
@@ -180,7 +178,7 @@ impl Client {
         Client { stream, buffer: Vec::new() }
     }
 
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         // The node may have refused and closed already: what it said is still to be read.
         let _ = self.stream.write_all(bytes);
     }
@@ -200,13 +198,13 @@ impl Client {
     }
 
     /// Everything until the node closes.
-    pub fn rest(&mut self) -> Vec<u8> {
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
         while self.fill() {}
         std::mem::take(&mut self.buffer)
     }
 
     /// Whether the node has closed, and said nothing more.
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         self.rest().is_empty()
     }
 
@@ -221,7 +219,7 @@ impl Client {
         }
     }
 
-    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         while self.buffer.len() < len {
             assert!(self.fill(), "the node closed after {} of {len} bytes", self.buffer.len());
         }
@@ -229,9 +227,10 @@ impl Client {
     }
 
     /// A response's head only.
-    pub fn head(&mut self) -> Response {
+    pub(crate) fn head(&mut self) -> Response {
         let mut head = self.line();
-        let status = head.get(9..12).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("status line: {head:?}"));
+        let status =
+            head.get(9..12).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("status line: {head:?}"));
         loop {
             let line = self.line();
             if line.is_empty() {
@@ -243,7 +242,7 @@ impl Client {
     }
 
     /// One chunk; none for the last one.
-    pub fn chunk(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn chunk(&mut self) -> Option<Vec<u8>> {
         let line = self.line();
         let len = usize::from_str_radix(&line, 16).unwrap_or_else(|_| panic!("chunk size: {line:?}"));
         let data = self.bytes(len);
@@ -252,7 +251,7 @@ impl Client {
     }
 
     /// A response with its body.
-    pub fn response(&mut self) -> Response {
+    pub(crate) fn response(&mut self) -> Response {
         let mut response = self.head();
         if response.header("transfer-encoding") == Some("chunked") {
             while let Some(chunk) = self.chunk() {
@@ -268,19 +267,19 @@ impl Client {
     }
 
     /// A GET of a path of a subdomain.
-    pub fn get(&mut self, subdomain: &str, path: &str) -> Response {
+    pub(crate) fn get(&mut self, subdomain: &str, path: &str) -> Response {
         self.send(get(subdomain, path).as_bytes());
         self.response()
     }
 }
 
 /// A GET request without a body.
-pub fn get(subdomain: &str, path: &str) -> String {
+pub(crate) fn get(subdomain: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {subdomain}.workers.localhost\r\n\r\n")
 }
 
 /// Waits until `done`, or fails.
-pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");

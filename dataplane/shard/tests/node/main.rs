@@ -1,0 +1,9 @@
+//! A shard as its clients see it: real listeners on loopback, real sockets, real Workers, a snapshot made by hand.
+
+mod common;
+mod drain;
+mod fetching;
+mod hostile;
+mod protocol;
+mod routing;
+mod streaming;
