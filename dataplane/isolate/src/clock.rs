@@ -27,7 +27,7 @@ pub fn ticks() -> Ticks {
 /// A span of ticks in nanoseconds.
 #[inline]
 pub fn ticks_to_ns(span: Ticks) -> u64 {
-    (u128::from(span) * u128::from(ns_per_tick_q32()) >> 32) as u64
+    ((u128::from(span) * u128::from(ns_per_tick_q32())) >> 32) as u64
 }
 
 /// A span of nanoseconds in ticks.

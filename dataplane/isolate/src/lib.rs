@@ -21,7 +21,6 @@ mod module;
 mod op;
 mod scope;
 mod script;
-mod serialize;
 mod stack;
 mod stuck;
 mod text;

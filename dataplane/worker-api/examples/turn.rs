@@ -1,5 +1,8 @@
 //! How long one request's turn takes: `cargo run --release -p worker-api --example turn [FILE | sync | async | headers | json]`.
 
+// A benchmark reads the clock; the crate under it does not.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
 use std::time::Instant;
 
 use base::{header::HeaderBlock, id::AccountId, limits};

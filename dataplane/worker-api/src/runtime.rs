@@ -71,6 +71,22 @@ pub(crate) struct Entry {
     pub(crate) timeout: Global,
     pub(crate) forget: Global,
     pub(crate) describe: Global,
+    /// The usual methods as strings of JavaScript, the most usual first.
+    methods: Vec<(&'static str, Global)>,
+}
+
+/// Methods that are made into strings once.
+const METHODS: [&str; 7] = ["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"];
+
+impl Entry {
+    /// A method's name for JavaScript.
+    #[inline]
+    pub(crate) fn method<'s>(&self, scope: &Scope<'s, '_>, method: &str) -> Value<'s> {
+        match self.methods.iter().find(|(name, _)| *name == method) {
+            Some((_, known)) => scope.open(known),
+            None => scope.string(method),
+        }
+    }
 }
 
 /// Runs the files in a fresh context.
@@ -112,6 +128,7 @@ fn entry<'s>(scope: &mut Scope<'s, '_>, lib: Value<'s>) -> Result<Entry, ScriptE
         timeout: take("timeout")?,
         forget: take("forget")?,
         describe: take("describe")?,
+        methods: METHODS.into_iter().map(|name| (name, scope.keep(scope.interned(name)))).collect(),
     })
 }
 

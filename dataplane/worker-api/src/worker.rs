@@ -105,6 +105,7 @@ pub struct Worker {
     entry: Entry,
     handlers: Vec<String>,
     cpu_ns: u64,
+    startup_ns: u64,
     condemned: bool,
     /// Replied requests with `waitUntil` work, by when it must end. Sorted: all wait equally long.
     waiting: VecDeque<(MonotonicNs, RequestId)>,
@@ -140,12 +141,25 @@ impl Worker {
         if !handlers.iter().any(|name| name == "fetch") {
             return Err(StartError::NoFetch);
         }
-        Ok(Worker { isolate, entry, handlers, cpu_ns: spec.cpu_ns, condemned: false, waiting: VecDeque::new() })
+        Ok(Worker {
+            isolate,
+            entry,
+            handlers,
+            cpu_ns: spec.cpu_ns,
+            startup_ns: started.cpu_ns,
+            condemned: false,
+            waiting: VecDeque::new(),
+        })
     }
 
     /// Names of the handlers of the default export.
     pub fn handlers(&self) -> &[String] {
         &self.handlers
+    }
+
+    /// CPU time of compiling and evaluating the module, ns.
+    pub fn startup_ns(&self) -> u64 {
+        self.startup_ns
     }
 
     /// Whether it takes no new requests. Drop it when [`Worker::in_flight`] is 0.
@@ -270,7 +284,8 @@ impl Worker {
         };
         state.requests.insert(id, request);
         self.turn_within(Some(id), cpu_ns, |scope, entry| {
-            let args = [scope.id(id.0), scope.interned(&method), scope.latin1(url.as_bytes()), scope.integer(kind)];
+            let args =
+                [scope.id(id.0), entry.method(scope, &method), scope.latin1(url.as_bytes()), scope.integer(kind)];
             let function = scope.open(&entry.request);
             scope.call(function, &args)
         });

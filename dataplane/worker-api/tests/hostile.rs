@@ -1,6 +1,9 @@
 //! Hostile Workers: whatever a tenant's program does, its request ends with a typed failure (or an answer), and the
 //! process serves others. `WATCH=name` runs one of them.
 
+// A test measures and is configured; the crate under it is not.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
 mod support;
 
 use std::time::Instant;

@@ -1,1 +1,0 @@
-//! Structured clone of values within one isolate (HTML, "StructuredSerialize" and "StructuredDeserialize").
