@@ -1,6 +1,8 @@
 //! The examples' request scripts (`docs/examples/*/requests.json`), run through a `Worker`: hono and itty-router as
 //! their authors published them, with nothing of ours in between but the bundler.
 
+#![expect(clippy::disallowed_methods, reason = "the examples are files of the repository")]
+
 mod driver;
 mod support;
 

@@ -46,7 +46,7 @@ fn base64_decode<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
 fn forgiving_decode(mut text: Vec<u8>) -> Option<Vec<u8>> {
     // ASCII whitespace: tab, line feed, form feed, carriage return, space.
     text.retain(|byte| !byte.is_ascii_whitespace());
-    if text.len() % 4 == 0 {
+    if text.len().is_multiple_of(4) {
         for _ in 0..2 {
             if text.last() == Some(&b'=') {
                 text.pop();
