@@ -20,7 +20,7 @@ const END_MAX: Duration = Duration::from_secs(20);
 
 #[test]
 fn hostile_workers_end_themselves_only() {
-    // Two shards where there are two cores: the victim's connections are spread over both.
+    // One shard, so that the victim shares it with every hostile Worker.
     let mut platform = Platform::with(Setup { shards: 1 });
     let victim = platform.deploy("victim", "export default { fetch() { return new Response('fine'); } };");
     let pid = platform.node.pid();
