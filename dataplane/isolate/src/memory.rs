@@ -236,9 +236,12 @@ unsafe extern "C" fn after_collection(
     let memory = unsafe { &*data.cast::<Memory>() };
     // SAFETY: V8 passes the isolate that has just collected; it is used within the call only.
     let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
-    let heap = isolate.get_heap_statistics().used_heap_size();
+    let statistics = isolate.get_heap_statistics();
+    let heap = statistics.used_heap_size();
     memory.heap.store(heap, Relaxed);
-    if heap + memory.buffers.load(Relaxed) > memory.limit {
+    // V8 gets the memory of resizable buffers by itself; it is part of what V8 counts as external.
+    let outside = memory.buffers.load(Relaxed).max(statistics.external_memory());
+    if heap + outside > memory.limit {
         memory.exceeded.store(true, Relaxed);
         terminate_current();
     }

@@ -123,6 +123,20 @@ fn buffers_count_as_memory_and_their_failure_can_be_caught() {
 }
 
 #[test]
+fn resizable_buffers_count_across_requests() {
+    let mut spec = spec(
+        "const kept = []; export default { fetch() {
+            const b = new ArrayBuffer(1, { maxByteLength: 1 << 25 }); b.resize(1 << 25); kept.push(b);
+            return new Response(String(kept.length));
+        } };",
+    );
+    spec.cpu_ns = 20_000_000_000;
+    let mut worker = Worker::start(&engine(), spec).expect("starts");
+    let ended = (0..64).find_map(|id| ask(&mut worker, id).fail.map(|why| (id, why)));
+    assert!(matches!(ended, Some((3..=24, Failure::MemoryLimit | Failure::Exception))), "{ended:?}");
+}
+
+#[test]
 fn too_many_requests_are_shed() {
     let mut worker = handler("await new Promise((r) => setTimeout(r, 1000));");
     for id in 0..base::limits::REQUESTS_PER_ISOLATE_MAX as u64 {
