@@ -8,6 +8,9 @@ use serde::Serialize;
 use std::io::{Read, Write};
 use worker_api::{Engine, StartError};
 
+/// A message in a verdict, bytes; longer is cut. The module writes it, and the reader of the verdict has a bound of its own.
+const MESSAGE_BYTES_MAX: usize = 4 * 1024;
+
 /// The line on standard output.
 #[derive(Serialize, Debug, PartialEq)]
 #[serde(untagged)]
@@ -49,7 +52,15 @@ fn bad(error: StartError) -> Report {
         StartError::CpuLimit | StartError::MemoryLimit => ("startup", text, None),
     };
     let (line, column) = place.unzip();
-    Report::Bad { ok: false, kind, message, line, column }
+    Report::Bad { ok: false, kind, message: cut(message), line, column }
+}
+
+fn cut(mut message: String) -> String {
+    if message.len() > MESSAGE_BYTES_MAX {
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        message.push('…');
+    }
+    message
 }
 
 #[cfg(test)]
@@ -74,5 +85,12 @@ mod tests {
             &bad(StartError::NotUtf8),
             r#"{"ok":false,"kind":"not_utf8","message":"the module is not UTF-8","line":null,"column":null}"#,
         );
+    }
+
+    #[test]
+    fn a_message_without_end_is_cut_between_letters() {
+        let long = StartError::Startup { message: "ü".repeat(1 << 20), stack: String::new(), place: None };
+        let Report::Bad { message, .. } = bad(long) else { panic!("a bad verdict") };
+        assert!(message.len() <= MESSAGE_BYTES_MAX + '…'.len_utf8() && message.ends_with("ü…"), "{}", message.len());
     }
 }
