@@ -87,7 +87,7 @@ fn logs_and_exceptions_reach_the_tail_and_not_the_client() {
     }
     let record = expect(&records, "the exception", |record| message(record).contains("secret detail"));
     assert!(message(&record).contains("TypeError: secret detail"), "{record}");
-    assert!(message(&record).contains("inner") && message(&record).contains(":8:"), "its stack: {record}");
+    assert!(message(&record).contains("inner") && message(&record).contains("worker.js:9:26"), "its stack: {record}");
     assert!(["exception", "error"].contains(&record["level"].as_str().unwrap_or_default()), "{record}");
 
     assert_eq!(platform.get(&deployed.host, "/reject").status, 200);
