@@ -12,7 +12,7 @@ const FLAGS: &[&str] = &[
     // No helper thread touches a heap: garbage collection and compilation happen in the turn that causes them, on that
     // tenant's CPU account. Needed by the single-threaded platform.
     "--single-threaded",
-    // No shared state between isolates by way of code.
+    // Functions stay compiled in an idle isolate: compiling them again would be on the next request's time.
     "--no-flush-bytecode",
 ];
 
