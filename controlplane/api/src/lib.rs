@@ -211,3 +211,24 @@ pub fn router(app: App) -> Router {
         .layer(middleware::from_fn(access::layer))
         .with_state(app)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_document_has_every_endpoint_and_no_other() {
+        let routed: BTreeSet<String> =
+            endpoints().iter().map(|endpoint| format!("{} {}", endpoint.method, endpoint.path)).collect();
+        let document = serde_json::to_value(openapi()).unwrap();
+        let paths = document["paths"].as_object().unwrap().iter();
+        let documented: BTreeSet<String> = paths
+            .flat_map(|(path, item)| {
+                item.as_object().unwrap().keys().map(move |method| format!("{} {path}", method.to_uppercase()))
+            })
+            .collect();
+        assert_eq!(routed, documented);
+        assert_eq!(routed.len(), endpoints().len(), "an endpoint is listed twice");
+    }
+}
