@@ -93,10 +93,7 @@ mod tests {
         block.push(b"X-Empty", b"");
         block.push(b"set-cookie", b"b=2");
         let fields: Vec<_> = block.iter().collect();
-        assert_eq!(
-            fields,
-            [(&b"Set-Cookie"[..], &b"a=1"[..]), (b"X-Empty", b""), (b"set-cookie", b"b=2")]
-        );
+        assert_eq!(fields, [(&b"Set-Cookie"[..], &b"a=1"[..]), (b"X-Empty", b""), (b"set-cookie", b"b=2")]);
         assert_eq!(block.get(b"SET-COOKIE"), Some(&b"a=1"[..]));
         assert_eq!(block.get(b"x-none"), None);
         block.clear();
