@@ -123,8 +123,10 @@ async fn body_bytes(request: Request, app: &App) -> Result<Bytes, ApiError> {
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        // Where the text ends too early, the last step of the path is not known: "?".
         let path = error.path().to_string();
-        let field = if path == "." { "body".to_owned() } else { path };
+        let path = path.trim_end_matches('?').trim_end_matches('.');
+        let field = if path.is_empty() { "body".to_owned() } else { path.to_owned() };
         ApiError::field(field, without_values(&error.into_inner()))
     })?;
     deserializer.end().map_err(|_| ApiError::field("body", "has something after its JSON value"))?;
@@ -153,7 +155,7 @@ mod tests {
     #[test]
     fn errors_name_the_place() {
         check("", "body", "EOF");
-        check("[]", "body", "invalid length 0");
+        check("[]", "body", "struct CreateDeployment");
         check("{} x", "body", "missing field `name`");
         check(r#"{"name":"a","subdomain":"a"} x"#, "body", "after its JSON value");
         check(r#"{"name":1,"subdomain":"a"}"#, "name", "expected a string");

@@ -247,7 +247,9 @@ async fn doubles_are_conflicts_and_deleted_names_are_free_again() {
     control.call("DELETE", &format!("/v1/projects/{project}"), None).await.expect(200);
     control.call("DELETE", &format!("/v1/deployments/{first}"), None).await.expect(200);
     control.call("GET", &format!("/v1/deployments/{first}"), None).await.expect(404);
-    let again = control.deployment("shop").await;
+    let project = control.project("third").await;
+    let body = json!({"name": "x", "subdomain": "shop"});
+    let again = control.call("POST", &format!("/v1/projects/{project}/deployments"), Some(body)).await.expect(201).id();
     control
         .call("POST", &format!("/v1/deployments/{again}/routes"), Some(json!({"pattern": "example.com/a/*"})))
         .await
