@@ -3,8 +3,9 @@
 //!
 //! A data directory (mode 0700) has:
 //! `control.db` (with `-wal`, `-shm`) the store; `artifacts/` modules by SHA-256; `master.key` seals variables in the store;
-//! `env.key` seals them in snapshots; `ca.pem` the authority that nodes trust, with its key; `serve.lock`, held while a
-//! process serves; `open.lock`, held while the store is opened. Keys are mode 0600. To back up: stop, and copy it whole.
+//! `env.key` seals them in snapshots; `ca.key` the authority that nodes trust, certificate and private key;
+//! `serve.lock`, held while a process serves; `open.lock`, held while the store is opened. Keys are mode 0600. To back
+//! up: stop, and copy it whole.
 
 #![forbid(unsafe_code)]
 
@@ -58,7 +59,7 @@ async fn bootstrap(data: &Path, email: &str) -> Result<()> {
 
 fn enroll(data: &Path, name: &str, out: &Path) -> Result<()> {
     store::make_private_dir(data)?;
-    let ca = push::Ca::load_or_create(&data.join("ca.pem"))?;
+    let ca = push::Ca::load_or_create(&data.join("ca.key"))?;
     let identity = ca.issue_node(name)?;
     identity.write(out).with_context(|| format!("writing to {}", out.display()))
 }

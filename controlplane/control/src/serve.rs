@@ -43,7 +43,7 @@ async fn start(args: &Serve) -> Result<Running> {
     let lock = lock(data)?;
     let artifacts = Artifacts::local(&data.join("artifacts"))?;
     let env_key = Key::load_or_create(&data.join("env.key")).context("the key of snapshots")?;
-    let ca = Ca::load_or_create(&data.join("ca.pem"))?;
+    let ca = Ca::load_or_create(&data.join("ca.key"))?;
     // Listening comes before the recovery of what was going on, so that nodes are back by its first publication.
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("listening on {}", args.listen))?;
     let push_listener = TcpListener::bind(args.push_listen);

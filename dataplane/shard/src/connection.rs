@@ -185,16 +185,28 @@ impl<S: Socket> Connection<S> {
     fn refuse(&mut self, shard: &Shard, reject: Reject) -> After {
         let context =
             ResponseContext { head_request: false, minor_version: 1, keep_alive: false, date: shard.clock.date() };
-        self.answer(shard, Canned::of_reject(reject), &context, 0);
+        self.answer(shard, Canned::of_reject(reject), &context, None, 0);
         After::Linger
     }
 
-    /// Appends one of the node's own answers; tells whether the connection may be kept.
-    pub(crate) fn answer(&mut self, shard: &Shard, canned: Canned, context: &ResponseContext, latency_ns: u64) -> bool {
-        let extra: [(&str, &[u8]); 2] =
-            [("Content-Type", b"text/plain; charset=utf-8"), ("Cache-Control", b"no-store")];
+    /// Appends one of the node's own answers; tells whether the connection may be kept. `version` is that of the Worker
+    /// whose answer this one replaces.
+    pub(crate) fn answer(
+        &mut self,
+        shard: &Shard,
+        canned: Canned,
+        context: &ResponseContext,
+        version: Option<&[u8]>,
+        latency_ns: u64,
+    ) -> bool {
+        let extra: [(&str, &[u8]); 3] = [
+            ("Content-Type", b"text/plain; charset=utf-8"),
+            ("Cache-Control", b"no-store"),
+            ("X-Deployment-Version", version.unwrap_or_default()),
+        ];
+        let extra = &extra[..if version.is_some() { 3 } else { 2 }];
         let body = Body::Known(canned.text.len() as u64);
-        let sent = response::encode(self.io.output(), canned.status, &HeaderBlock::new(), &extra, body, context)
+        let sent = response::encode(self.io.output(), canned.status, &HeaderBlock::new(), extra, body, context)
             .expect("the node's own fields are valid");
         if sent.framing == response::SendFraming::Length(canned.text.len() as u64) {
             self.io.output().extend_from_slice(canned.text.as_bytes());

@@ -123,7 +123,7 @@ fn refuse<S: Socket>(
 ) -> After {
     let keep_alive = context.keep_alive && head.framing == Framing::None;
     let context = ResponseContext { keep_alive, ..*context };
-    match connection.answer(shard, canned, &context, 0) {
+    match connection.answer(shard, canned, &context, None, 0) {
         true => After::Next,
         false => After::Linger,
     }
@@ -320,7 +320,8 @@ impl Exchange {
             ..self.context
         };
         let latency_ns = shard.clock.now_ns().saturating_sub(self.started_ns);
-        self.keep_alive = connection.answer(shard, canned, &context, latency_ns);
+        let version = Some(&*self.cell.version_header);
+        self.keep_alive = connection.answer(shard, canned, &context, version, latency_ns);
         self.reply = Reply::Complete;
         self.status = 0;
     }

@@ -82,6 +82,7 @@ fn failures_reveal_nothing_and_are_logged() {
     let node = TestNode::start(&[active("a", "export default { fetch() { throw new Error('secret') } }")], |_| {});
     let response = node.connect().get("a", "/");
     assert_eq!((response.status, response.text()), (500, "500: the Worker threw an exception\n"));
+    assert_eq!(response.header("x-deployment-version"), Some("v1"), "an operator sees which version fails");
     assert!(node.logs.texts().iter().any(|text| text.contains("secret")), "{:?}", node.logs.texts());
     assert_eq!(node.metrics.shards()[0].failures("exception"), 1);
 }
