@@ -148,8 +148,8 @@ impl Outcome {
         self.tally.latency.value_at_quantile(quantile) as f64 / 1e3
     }
 
-    /// Share of the window that the load threads computed, 0 to 1. Near 1 in a closed loop, the generator and not the
-    /// server was the limit; in a pinned open loop it is always near 1, because the thread spins.
+    /// Share of the window that the load threads computed, 0 to 1, spinning for nothing left out. Near 1 in a closed
+    /// loop, the generator and not the server was the limit.
     pub fn generator_busy(&self) -> f64 {
         self.tally.cpu_ns as f64 / (self.window.as_nanos() as f64 * self.threads as f64)
     }

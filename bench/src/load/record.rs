@@ -98,7 +98,7 @@ pub struct Tally {
     pub backlog_max: usize,
     /// Connections made over the whole run.
     pub connects: u64,
-    /// CPU time of the load threads in the window, ns.
+    /// CPU time of the load threads in the window, ns, without what they spun for nothing.
     pub cpu_ns: u64,
     /// Some errors in words.
     pub samples: Vec<String>,
