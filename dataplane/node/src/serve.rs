@@ -32,10 +32,14 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     let software = concat!("selvage-node/", env!("CARGO_PKG_VERSION")).to_owned();
     let agent = Agent::open(Config { data_dir: args.data.clone(), admin: args.admin, control, software })?;
     let handle = agent.handle();
-    let node =
-        Node::start(node_config(&args), engine, handle.plane().clone(), Arc::new(logging::Sink(handle.clone())))?;
+    let node = Node::start(
+        node_config(&args),
+        engine.clone(),
+        handle.plane().clone(),
+        Arc::new(logging::Sink(handle.clone())),
+    )?;
     let draining = Arc::new(AtomicBool::new(false));
-    let hooks = hooks(&node, draining.clone());
+    let hooks = hooks(&node, engine, draining.clone());
     let agent = thread::Builder::new().name("agent".to_owned()).spawn(move || agent.run(hooks))?;
 
     announce(&node, &handle)?;
@@ -80,7 +84,7 @@ fn node_config(args: &ServeArgs) -> NodeConfig {
     }
 }
 
-fn hooks(node: &Node, draining: Arc<AtomicBool>) -> Hooks {
+fn hooks(node: &Node, engine: Engine, draining: Arc<AtomicBool>) -> Hooks {
     let metrics = node.metrics();
     let for_load = node.metrics();
     let shards = node.shards() as u32;
@@ -89,7 +93,7 @@ fn hooks(node: &Node, draining: Arc<AtomicBool>) -> Hooks {
             true => Err("draining".to_owned()),
             false => Ok(()),
         }),
-        metrics: Arc::new(move || metrics.render()),
+        metrics: Arc::new(move || metrics.render(engine.isolates_abandoned())),
         load: Arc::new(move || load(&for_load, shards)),
     }
 }

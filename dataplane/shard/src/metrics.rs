@@ -153,8 +153,9 @@ impl Metrics {
         &self.0
     }
 
-    /// All numbers in the Prometheus text format (version 0.0.4).
-    pub fn render(&self) -> String {
+    /// All numbers in the Prometheus text format (version 0.0.4); `isolates_abandoned` is the process's, see
+    /// [`worker_api::Engine::isolates_abandoned`].
+    pub fn render(&self, isolates_abandoned: u64) -> String {
         let mut out = String::with_capacity(16 * 1024);
         for (name, kind, help, read) in COUNTERS {
             header(&mut out, name, kind, help);
@@ -177,6 +178,8 @@ impl Metrics {
             }
         }
         self.render_latency(&mut out);
+        header(&mut out, "isolates_abandoned_total", "counter", "Isolates given up with their address space.");
+        let _ = writeln!(out, "selvage_isolates_abandoned_total {isolates_abandoned}");
         out
     }
 
@@ -219,13 +222,14 @@ mod tests {
         for latency_ns in [0, 15_999, 16_000, 40_000, u64::MAX / 2] {
             metrics.shards()[0].response(200, latency_ns);
         }
-        let text = metrics.render();
+        let text = metrics.render(7);
         for line in [
             "selvage_response_seconds_bucket{shard=\"0\",le=\"0.000016\"} 2",
             "selvage_response_seconds_bucket{shard=\"0\",le=\"0.000032\"} 3",
             "selvage_response_seconds_bucket{shard=\"0\",le=\"0.000064\"} 4",
             "selvage_response_seconds_bucket{shard=\"0\",le=\"+Inf\"} 5",
             "selvage_responses_total{shard=\"0\",class=\"2xx\"} 5",
+            "selvage_isolates_abandoned_total 7",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
