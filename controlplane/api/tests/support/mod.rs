@@ -3,7 +3,7 @@
 
 #![allow(dead_code)]
 
-pub mod schema;
+pub(crate) mod schema;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// A Worker that can serve.
-pub const WORKER: &str = "export default { fetch() { return new Response('ok') } }";
+pub(crate) const WORKER: &str = "export default { fetch() { return new Response('ok') } }";
 
 /// The validator's program, or `None` after saying loudly that `what` is skipped.
-pub fn validator(what: &str) -> Option<PathBuf> {
+pub(crate) fn validator(what: &str) -> Option<PathBuf> {
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("selvage-node")));
     let given = std::env::var_os("SELVAGE_NODE").map(PathBuf::from);
     let found = given.or(beside).filter(|path| path.is_file());
@@ -39,23 +39,23 @@ pub fn validator(what: &str) -> Option<PathBuf> {
 }
 
 /// A running control plane.
-pub struct Control {
-    pub address: String,
-    pub push: Arc<PushServer>,
-    pub ca: Ca,
-    pub store: Store,
-    pub account: String,
-    pub admin: String,
+pub(crate) struct Control {
+    pub(crate) address: String,
+    pub(crate) push: Arc<PushServer>,
+    pub(crate) ca: Ca,
+    pub(crate) store: Store,
+    pub(crate) account: String,
+    pub(crate) admin: String,
     shutdown: Shutdown,
-    pub dir: Arc<TempDir>,
+    pub(crate) dir: Arc<TempDir>,
 }
 
 impl Control {
-    pub async fn new() -> Control {
+    pub(crate) async fn new() -> Control {
         Control::with_validator("/nonexistent/selvage-node".into()).await
     }
 
-    pub async fn with_validator(program: PathBuf) -> Control {
+    pub(crate) async fn with_validator(program: PathBuf) -> Control {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let store = Store::open(dir.path()).await.unwrap();
         let (account, token) = store.bootstrap("admin@example.com").await.unwrap().unwrap();
@@ -63,7 +63,7 @@ impl Control {
     }
 
     /// Another process's life on the same data directory.
-    pub async fn restart(self, program: PathBuf) -> Control {
+    pub(crate) async fn restart(self, program: PathBuf) -> Control {
         self.shutdown.stop();
         let store = Store::open(self.dir.path()).await.unwrap();
         Control::start(self.dir, store, program, self.account, self.admin).await
@@ -93,11 +93,11 @@ impl Control {
     }
 
     /// A request with the admin's token.
-    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
         self.call_as(Some(&self.admin), method, path, body).await
     }
 
-    pub async fn call_as(&self, token: Option<&str>, method: &str, path: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn call_as(&self, token: Option<&str>, method: &str, path: &str, body: Option<Value>) -> Answer {
         let body = body.map(|body| body.to_string().into_bytes());
         let mut headers = Vec::new();
         if body.is_some() {
@@ -109,14 +109,20 @@ impl Control {
         self.send(method, path, &headers, &body.unwrap_or_default()).await
     }
 
-    pub async fn send(&self, method: &str, path: &str, headers: &[(String, String)], body: &[u8]) -> Answer {
+    pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(String, String)], body: &[u8]) -> Answer {
         let answer = send(&self.address, method, path, headers, body).await;
         schema::check(method, path, &answer);
         answer
     }
 
     /// Uploads a module; `headers` beside the usual.
-    pub async fn upload(&self, deployment: &str, module: &[u8], metadata: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn upload(
+        &self,
+        deployment: &str,
+        module: &[u8],
+        metadata: &str,
+        headers: &[(&str, &str)],
+    ) -> Answer {
         let mut body = Vec::new();
         let part = |name: &str| format!("--X\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
         body.extend(part("metadata").bytes().chain(metadata.bytes()).chain(*b"\r\n"));
@@ -129,25 +135,25 @@ impl Control {
         self.send("POST", &format!("/v1/deployments/{deployment}/versions"), &all, &body).await
     }
 
-    pub async fn project(&self, name: &str) -> String {
+    pub(crate) async fn project(&self, name: &str) -> String {
         let path = format!("/v1/accounts/{}/projects", self.account);
         self.call("POST", &path, Some(json!({"name": name}))).await.expect(201).id()
     }
 
     /// A deployment of that subdomain in a project of its own.
-    pub async fn deployment(&self, subdomain: &str) -> String {
+    pub(crate) async fn deployment(&self, subdomain: &str) -> String {
         let project = self.project(&format!("of {subdomain}")).await;
         let body = json!({"name": subdomain, "subdomain": subdomain});
         self.call("POST", &format!("/v1/projects/{project}/deployments"), Some(body)).await.expect(201).id()
     }
 
-    pub async fn status(&self, deployment: &str) -> String {
+    pub(crate) async fn status(&self, deployment: &str) -> String {
         let answer = self.call("GET", &format!("/v1/deployments/{deployment}"), None).await.expect(200);
         answer.result()["status"].as_str().unwrap().to_owned()
     }
 
     /// Makes another account; gives its id and a token that reaches it alone.
-    pub async fn other_account(&self, email: &str) -> (String, String) {
+    pub(crate) async fn other_account(&self, email: &str) -> (String, String) {
         let other = self.call("POST", "/v1/accounts", Some(json!({"email": email}))).await.expect(201).id();
         let body = json!({"name": "ci"});
         let made = self.call("POST", &format!("/v1/accounts/{other}/tokens"), Some(body)).await.expect(201);
@@ -155,28 +161,28 @@ impl Control {
     }
 }
 
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Value,
 }
 
 impl Answer {
     #[track_caller]
-    pub fn expect(self, status: u16) -> Answer {
+    pub(crate) fn expect(self, status: u16) -> Answer {
         assert_eq!(self.status, status, "{}", self.body);
         self
     }
 
-    pub fn result(&self) -> &Value {
+    pub(crate) fn result(&self) -> &Value {
         &self.body["result"]
     }
 
-    pub fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         self.result()["id"].as_str().unwrap().to_owned()
     }
 
-    pub fn error(&self) -> &Value {
+    pub(crate) fn error(&self) -> &Value {
         &self.body["errors"][0]
     }
 }

@@ -10,17 +10,17 @@ use super::Answer;
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| serde_json::to_value(api::openapi()).unwrap());
 
 #[track_caller]
-pub fn check(method: &str, path: &str, answer: &Answer) {
+pub(crate) fn check(method: &str, path: &str, answer: &Answer) {
     let Some(operation) = operation(method, path) else {
         assert!(matches!(answer.status, 404 | 405), "{method} {path} is not in the document: {}", answer.status);
         return;
     };
     let response = &operation["responses"][answer.status.to_string()];
     assert!(response.is_object(), "{method} {path} may not answer {}: {}", answer.status, answer.body);
-    if let Some(schema) = response.pointer("/content/application~1json/schema") {
-        if let Err(error) = validate(schema, &answer.body) {
-            panic!("{method} {path} {}: {error}\n{}", answer.status, answer.body);
-        }
+    if let Some(schema) = response.pointer("/content/application~1json/schema")
+        && let Err(error) = validate(schema, &answer.body)
+    {
+        panic!("{method} {path} {}: {error}\n{}", answer.status, answer.body);
     }
 }
 
