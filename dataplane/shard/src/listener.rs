@@ -18,14 +18,12 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 const ACCEPT_BURST: u32 = 32;
 
 /// Opens one listening socket per shard on `address`; the kernel spreads connections over them (SO_REUSEPORT).
-/// With port 0 the first socket's port is taken for all.
+/// With port 0 a socket that is closed again finds a port for all: only a port that was asked for by number stays bound
+/// through [`reopen`].
 pub(crate) fn open(address: SocketAddr, shards: usize) -> io::Result<(SocketAddr, Vec<StdListener>)> {
-    let first = open_one(address)?;
-    let address = first.local_addr()?;
-    let mut listeners = vec![first];
-    for _ in 1..shards {
-        listeners.push(open_one(address)?);
-    }
+    let finder = if address.port() == 0 { Some(open_one(address)?) } else { None };
+    let address = finder.as_ref().map_or(Ok(address), StdListener::local_addr)?;
+    let listeners = (0..shards).map(|_| open_one(address)).collect::<io::Result<_>>()?;
     Ok((address, listeners))
 }
 
@@ -122,6 +120,16 @@ pub(crate) fn close(shard: &Rc<Shard>, listener: &StdListener) {
     // SAFETY: takes no pointers; the descriptor is open. On a listening socket this ends listening, also for the
     // accept that waits in the ring, which then fails.
     unsafe { libc::shutdown(raw, libc::SHUT_RDWR) };
+}
+
+/// Takes the socket back from an executor that died: the accept that still waits in its ring would swallow a connection
+/// for good. Connections that wait in the queue are reset; the address stays bound throughout.
+pub(crate) fn reopen(listener: &StdListener) -> io::Result<()> {
+    let raw = listener.as_raw_fd();
+    // SAFETY: takes no pointers; the descriptor is open. It ends listening, and with it the accept in the ring.
+    check(unsafe { libc::shutdown(raw, libc::SHUT_RD) })?;
+    // SAFETY: takes no pointers; the descriptor is open and bound.
+    check(unsafe { libc::listen(raw, LISTEN_BACKLOG) }).map(drop)
 }
 
 fn admit(shard: &Rc<Shard>, accepted: AcceptedTcpStream) {

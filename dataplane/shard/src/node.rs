@@ -169,6 +169,10 @@ fn supervise(seat: &Seat, up: Up) {
         if seat.common.draining.load(Ordering::Relaxed) {
             return;
         }
+        if let Err(error) = listener::reopen(&seat.listener) {
+            tracing::error!(shard = seat.index, %error, "cannot listen again; the shard is given up");
+            return;
+        }
         thread::sleep(wait);
         wait = (wait * 2).min(RESTART_WAIT_MAX);
         // The shard's thread has ended: this one writes its numbers meanwhile.

@@ -36,8 +36,12 @@ impl Logs {
     }
 }
 
+/// A record of this text makes the sink panic.
+pub(crate) const PANIC: &str = "panic, please";
+
 impl LogSink for Logs {
     fn log(&self, record: WorkerLog) {
+        assert!(record.text != PANIC, "asked for by a test");
         self.0.lock().expect("unpoisoned").push(record);
     }
 }
