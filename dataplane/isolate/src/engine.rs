@@ -67,6 +67,11 @@ impl Engine {
         v8::V8::get_version()
     }
 
+    /// A number of V8's version and flags: compiled code is of use only where it is the same.
+    pub fn code_tag(&self) -> u32 {
+        v8::script_compiler::cached_data_version_tag()
+    }
+
     /// Isolates whose heap was given up since the process started, because V8 could not go on with it. Their
     /// memory is returned to the system, their address space is not.
     pub fn isolates_abandoned(&self) -> u64 {

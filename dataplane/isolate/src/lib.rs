@@ -32,7 +32,7 @@ pub use engine::{Engine, EngineError};
 pub use isolate::{Ended, HeapUse, Isolate, IsolateLimits, Turn};
 pub use kind::Kind;
 pub use memory::CountedBytes;
-pub use module::{ModuleError, ModuleState};
+pub use module::{ModuleCode, ModuleError, ModuleState};
 pub use op::{Args, Op, OpError, OpResult, OpTable};
 pub use scope::{CallError, Scope};
 pub use script::{CodeCache, ScriptError};

@@ -1,6 +1,11 @@
-//! A tenant's ES module: compiling, with the place of a syntax error, and evaluating, top-level `await` included.
+//! A tenant's ES module: compiling, from source or from V8's code cache, with the place of a syntax error, and evaluating,
+//! top-level `await` included.
 //!
-//! *Does not:* load anything: a module that imports does not compile here (bundles have no imports).
+//! *Does not:* load anything: a module that imports does not compile here (bundles have no imports). Nor does it check a code
+//! cache: V8 looks at version, flags and the source's length, and in a release build not at the code itself, so whoever
+//! gives one here has verified every byte of it.
+
+use v8::script_compiler::{CachedData, CompileOptions, Source};
 
 use crate::{
     scope::Scope,
@@ -23,26 +28,61 @@ pub enum ModuleError {
     Ended,
 }
 
+/// Where a module's code comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModuleCode<'a> {
+    /// Compiled from source, each function when it is first called.
+    Lazy,
+    /// Compiled from source, every function at once.
+    Eager,
+    /// What [`Scope::code_cache`] gave for the same source. **Verified by the caller:** bytes that V8 did not write may do
+    /// anything.
+    Cached(&'a [u8]),
+}
+
 /// A compiled module, kept between turns.
 pub struct ModuleState {
     module: v8::Global<v8::Module>,
     done: Option<Global>,
+    cache_rejected: bool,
+}
+
+impl ModuleState {
+    /// Whether V8 refused the code cache it was given (another version, other flags, another source) and compiled from
+    /// source.
+    pub fn cache_rejected(&self) -> bool {
+        self.cache_rejected
+    }
 }
 
 impl<'s> Scope<'s, '_> {
     /// Compiles and links a module. `name` is what stacks call it.
-    pub fn compile_module(&mut self, name: &str, source: &str) -> Result<ModuleState, ModuleError> {
+    pub fn compile_module(
+        &mut self,
+        name: &str,
+        source: &str,
+        code: ModuleCode<'_>,
+    ) -> Result<ModuleState, ModuleError> {
         let too_long = || ModuleError::Syntax { message: "the module is too long".to_owned(), line: 1, column: 1 };
         let text = self.string_from_utf8(source.as_bytes()).ok_or_else(too_long)?;
         let name = self.string(name);
         v8::tc_scope!(let tc, &mut self.0);
         let text = v8::Local::<v8::String>::try_from(text.0).map_err(|_| too_long())?;
         let origin = v8::ScriptOrigin::new(tc, name.0, 0, 0, false, -1, None, false, false, true, None);
-        let mut source = v8::script_compiler::Source::new(text, Some(&origin));
-        let module = crate::stack::in_v8(|| v8::script_compiler::compile_module(tc, &mut source));
+        let (mut source, options) = match code {
+            ModuleCode::Lazy => (Source::new(text, Some(&origin)), CompileOptions::NoCompileOptions),
+            ModuleCode::Eager => (Source::new(text, Some(&origin)), CompileOptions::EagerCompile),
+            ModuleCode::Cached(code) => (
+                Source::new_with_cached_data(text, Some(&origin), CachedData::new(code)),
+                CompileOptions::ConsumeCodeCache,
+            ),
+        };
+        let no_reason = v8::script_compiler::NoCacheReason::NoReason;
+        let module = crate::stack::in_v8(|| v8::script_compiler::compile_module2(tc, &mut source, options, no_reason));
+        let cache_rejected = source.get_cached_data().is_some_and(|data| data.rejected());
         let linked = module.and_then(|module| module.instantiate_module(tc, refuse_import).map(|_| module));
         match linked {
-            Some(module) => Ok(ModuleState { module: v8::Global::new(tc, module), done: None }),
+            Some(module) => Ok(ModuleState { module: v8::Global::new(tc, module), done: None, cache_rejected }),
             None if tc.has_terminated() || !tc.can_continue() => Err(ModuleError::Ended),
             None => {
                 let Some(message) = tc.message() else { return Err(ModuleError::Ended) };
@@ -82,6 +122,15 @@ impl<'s> Scope<'s, '_> {
             }
             None => Err(ModuleError::Ended),
         }
+    }
+
+    /// Compiled code of a module as it is now, for [`ModuleCode::Cached`]: of the functions that were compiled so far. `None`
+    /// if V8 has none to give. Runs no JavaScript.
+    pub fn code_cache(&mut self, state: &ModuleState) -> Option<Vec<u8>> {
+        let module = v8::Local::new(&self.0, &state.module);
+        let script = module.get_unbound_module_script(&self.0);
+        let code = crate::stack::in_v8(|| script.create_code_cache())?;
+        Some(code.to_vec())
     }
 
     /// How far a started module is.

@@ -162,6 +162,7 @@ impl Workers {
         let now = shard.clock.now();
         let spec = WorkerSpec {
             module: module.into(),
+            code_cache: None,
             module_name: "worker.js".to_owned(),
             env,
             cpu_ns,

@@ -26,6 +26,7 @@ fn main() {
     let start = Instant::now();
     let spec = WorkerSpec {
         module: Bytes::from(source),
+        code_cache: None,
         module_name: "worker.js".into(),
         env: Vec::new(),
         cpu_ns: limits::CPU_PER_REQUEST_NS,

@@ -24,8 +24,8 @@ pub use event::{
     RequestHead, RequestId,
 };
 pub use isolate::EngineError;
-pub use validate::{Verdict, validate, validate_within};
-pub use worker::{StartError, Worker, WorkerSpec};
+pub use validate::{Verdict, compile_ahead, validate, validate_within};
+pub use worker::{CodeOrigin, StartError, Worker, WorkerSpec};
 
 /// The JavaScript engine of this process. `init` on the main thread, before any shard thread starts.
 #[derive(Clone)]
@@ -42,6 +42,11 @@ impl Engine {
     /// V8's version, for logs and metrics.
     pub fn version(&self) -> &'static str {
         self.isolates.version()
+    }
+
+    /// A number of V8's version and flags: compiled code is of use only where it is the same.
+    pub fn code_tag(&self) -> u32 {
+        self.isolates.code_tag()
     }
 
     /// Isolates given up since the process started, because V8 could not go on with them. Their memory went back to the

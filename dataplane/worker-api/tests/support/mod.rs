@@ -21,6 +21,7 @@ pub(crate) fn at_ms(ms: u64) -> Now {
 pub(crate) fn spec(source: &str) -> WorkerSpec {
     WorkerSpec {
         module: Bytes::copy_from_slice(source.as_bytes()),
+        code_cache: None,
         module_name: "worker.js".into(),
         env: vec![("GREETING".into(), "hello".into())],
         cpu_ns: limits::CPU_PER_REQUEST_NS,
