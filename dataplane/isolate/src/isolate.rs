@@ -2,13 +2,13 @@
 //!
 //! *Owns:* V8's isolate, its group and its one context; the embedder's state `S`, which native functions reach through
 //! [`Scope::state`]. *Does not:* decide what a limit means for a request.
-//! *Invariants:* V8 is entered only in [`Isolate::turn`] (and when it is made and dropped), on the thread's V8 stack; turns
-//! do not nest. After any end but [`Ended::Cpu`] the isolate never runs again.
+//! *Invariants:* V8 is entered only in [`Isolate::turn`] (and when it is made and dropped), on a V8 stack of the thread; turns
+//! do not nest, but a suspended one lets others run. After any end but [`Ended::Cpu`] the isolate never runs again.
 //! *Thread:* the one that made it; the type is not `Send`.
 
 use std::{
     any::{Any, TypeId},
-    cell::{Cell, RefCell},
+    cell::RefCell,
     marker::PhantomData,
     mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -18,13 +18,12 @@ use std::{
 };
 
 use crate::{
-    clock,
     engine::Engine,
     group::Group,
     memory::{self, Memory},
     scope::Scope,
     stack::{self, Cause, StackInfo},
-    watchdog::Watched,
+    turn::{self, ThreadClock, TurnFrame},
 };
 
 /// V8's young generation, bytes: three semi-spaces of this third. Small, because most isolates idle.
@@ -66,6 +65,8 @@ pub struct Turn<R> {
     pub value: Option<R>,
     /// CPU time used, ns. An upper bound: preemption within the first millisecond counts.
     pub cpu_ns: u64,
+    /// CPU time of its longest part between two suspensions, ns: how long its thread could do nothing else.
+    pub longest_ns: u64,
     /// The limit that ended it, if one did.
     pub ended: Option<Ended>,
 }
@@ -190,12 +191,12 @@ impl<S: 'static> Isolate<S> {
     /// must then return. An isolate that is not [`usable`](Isolate::usable) runs nothing and gives [`Ended::Abandoned`].
     pub fn turn<R>(&mut self, budget_ns: u64, job: impl FnOnce(&mut Scope<'_, '_>) -> R) -> Turn<R> {
         if !self.usable {
-            return Turn { value: None, cpu_ns: 0, ended: Some(Ended::Abandoned) };
+            return Turn { value: None, cpu_ns: 0, longest_ns: 0, ended: Some(Ended::Abandoned) };
         }
         let thread = Rc::clone(&self.thread);
-        let stamp = thread.start();
-        let done = stack::run(|info| self.turn_on_stack(info, budget_ns, job));
-        let cpu_ns = thread.since(stamp);
+        let frame = TurnFrame::new(&thread, &self.handle, self.raw(), budget_ns);
+        let done = stack::run(|info| self.turn_on_stack(info, &frame, job));
+        let (cpu_ns, longest_ns) = frame.end();
         match done {
             Err(cause) => {
                 self.give_up();
@@ -203,39 +204,38 @@ impl<S: 'static> Isolate<S> {
                     Cause::Memory => Ended::Abandoned,
                     Cause::Stuck => Ended::Stuck,
                 };
-                Turn { value: None, cpu_ns, ended: Some(ended) }
+                Turn { value: None, cpu_ns, longest_ns, ended: Some(ended) }
             }
             Ok((Err(panic), _)) => {
                 self.usable = false;
                 resume_unwind(panic)
             }
-            Ok((Ok(value), ended)) => Turn { value: Some(value), cpu_ns, ended },
+            Ok((Ok(value), ended)) => Turn { value: Some(value), cpu_ns, longest_ns, ended },
         }
     }
 
     fn turn_on_stack<R>(
         &mut self,
         info: StackInfo,
-        budget_ns: u64,
+        frame: &TurnFrame<'_>,
         job: impl FnOnce(&mut Scope<'_, '_>) -> R,
     ) -> (Result<R, Box<dyn Any + Send>>, Option<Ended>) {
-        // SAFETY: left below, or by `abandon_current`; turns do not nest, so no other isolate is entered in between.
+        // SAFETY: left below, by `abandon_current` or by `on_interrupt`, which enters it again; turns do not nest, so no
+        // other isolate is entered in between.
         unsafe { self.v8.enter() };
         if info.number != self.stack_number {
             // SAFETY: a live isolate, entered on this thread; the limit lies within the stack in use.
             unsafe { isolate_set_stack_limit(self.raw(), info.js_limit) };
             self.stack_number = info.number;
         }
-        memory::set_current(memory::Current { handle: &raw const *self.handle, isolate: self.raw() });
-        self.thread.watched.enter(&raw const *self.handle, budget_ns);
+        frame.enter();
         let value = {
             v8::scope!(let scope, &mut **self.v8);
             let context = v8::Local::new(scope, &*self.context);
             let scope = &mut v8::ContextScope::new(scope, context);
             catch_unwind(AssertUnwindSafe(|| job(Scope::wrap(scope))))
         };
-        let told = self.thread.watched.leave();
-        memory::set_current(memory::Current::NONE);
+        let told = frame.leave();
         let ended = self.how_it_ended(told);
         // SAFETY: entered above, on this thread.
         unsafe { self.v8.exit() };
@@ -265,7 +265,7 @@ impl<S: 'static> Isolate<S> {
     fn give_up(&mut self) {
         self.usable = false;
         self.thread.watched.leave();
-        memory::set_current(memory::Current::NONE);
+        turn::clear_current();
         // SAFETY: the cage is reserved for this isolate's group alone, which is never released (see `drop`) and in
         // which nothing runs again.
         unsafe { libc::madvise(ptr::without_provenance_mut(self.cage), CAGE_BYTES, libc::MADV_DONTNEED) };
@@ -349,18 +349,6 @@ impl<S: 'static> Drop for Isolate<S> {
     }
 }
 
-/// Leaves the turn that runs on this thread for good; see `stack`.
-#[cold]
-pub(crate) fn abandon_current(cause: Cause) {
-    let current = memory::current();
-    if current.isolate.is_null() {
-        return;
-    }
-    // SAFETY: the isolate whose turn runs here, entered once by `turn_on_stack`.
-    unsafe { v8::Isolate::from_raw_ptr(current.isolate.cast()).exit() };
-    stack::abandon(cause);
-}
-
 /// At most this many rejections are looked at after a turn.
 const REJECTIONS_MAX: usize = 256;
 
@@ -375,63 +363,5 @@ unsafe extern "C" fn promise_rejected(message: v8::PromiseRejectMessage<'_>) {
     let mut rejections = Scope::wrap(scope).inner().rejections.borrow_mut();
     if rejections.len() < REJECTIONS_MAX {
         rejections.push(promise);
-    }
-}
-
-/// CPU time of turns, for the most part without system calls.
-///
-/// A turn's ticks are its CPU time unless the thread was preempted. Where a turn is long enough for that to matter, the
-/// thread's CPU clock is read at its end and compared with a reading taken at most [`ANCHOR_NS`] before its start.
-struct ThreadClock {
-    watched: Watched,
-    anchor_ticks: Cell<u64>,
-    anchor_cpu_ns: Cell<u64>,
-    anchor_span: u64,
-}
-
-/// Age of a reading of the CPU clock after which a turn takes a new one, ns.
-const ANCHOR_NS: u64 = 1_000_000;
-
-impl ThreadClock {
-    fn of_this_thread(engine: &Engine) -> Rc<ThreadClock> {
-        thread_local! {
-            static CLOCK: RefCell<Option<Rc<ThreadClock>>> = const { RefCell::new(None) };
-        }
-        CLOCK.with_borrow_mut(|clock| {
-            Rc::clone(clock.get_or_insert_with(|| {
-                Rc::new(ThreadClock {
-                    watched: engine.shared.watchdog.watch_this_thread(),
-                    anchor_ticks: Cell::new(0),
-                    anchor_cpu_ns: Cell::new(0),
-                    anchor_span: clock::ns_to_ticks(ANCHOR_NS),
-                })
-            }))
-        })
-    }
-
-    #[inline]
-    fn start(&self) -> u64 {
-        let now = clock::ticks();
-        if now.wrapping_sub(self.anchor_ticks.get()) > self.anchor_span {
-            self.renew(now);
-        }
-        now
-    }
-
-    #[cold]
-    fn renew(&self, now: u64) {
-        self.anchor_ticks.set(now);
-        self.anchor_cpu_ns.set(clock::thread_cpu_ns());
-    }
-
-    #[inline]
-    fn since(&self, start: u64) -> u64 {
-        let span = clock::ticks().wrapping_sub(start);
-        let ns = clock::ticks_to_ns(span);
-        if span <= self.anchor_span {
-            return ns;
-        }
-        let used = clock::thread_cpu_ns().saturating_sub(self.anchor_cpu_ns.get());
-        ns.min(used)
     }
 }

@@ -2,7 +2,7 @@
 //! `worker-api` needs of JavaScript.
 //!
 //! *Owns:* the one [`Engine`] of a process; [`Isolate`]s, each in an isolate group (a 4 GiB cage) of its own; the stack
-//! they run on; the watchdog thread that ends what computes too long; accounting of heap and array buffers.
+//! they run on, where a turn can be suspended and resumed ([`Suspendable`]); the watchdog thread that ends what computes too long; accounting of heap and array buffers.
 //! *Does not:* know what a request is, do input or output, or show a type of V8.
 //! *Invariants:* JavaScript runs only inside [`Isolate::turn`], on a stack of its own, so that V8's fatal "out of memory"
 //! ends one isolate and not the process. A panic never crosses a frame of V8. A handle never outlives its turn.
@@ -23,7 +23,9 @@ mod scope;
 mod script;
 mod stack;
 mod stuck;
+mod suspend;
 mod text;
+mod turn;
 mod value;
 mod watchdog;
 
@@ -36,4 +38,5 @@ pub use module::{ModuleCode, ModuleError, ModuleState};
 pub use op::{Args, Op, OpError, OpResult, OpTable};
 pub use scope::{CallError, Scope};
 pub use script::{CodeCache, ScriptError};
+pub use suspend::{Progress, Suspendable};
 pub use value::{Global, PromiseState, Value};

@@ -8,7 +8,6 @@
 
 use std::{
     alloc::Layout,
-    cell::Cell,
     ffi::c_void,
     ptr,
     sync::{
@@ -16,6 +15,8 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
+
+use crate::turn;
 
 /// What a heap may grow past its limit until its turn has ended, bytes. One native function of V8 may allocate this much
 /// before it looks whether it should stop; the cage (4 GiB) has room for it.
@@ -201,7 +202,7 @@ pub(crate) fn install(isolate: &mut v8::OwnedIsolate, memory: &Arc<Memory>) {
 unsafe extern "C" fn near_limit(data: *mut c_void, current: usize, initial: usize) -> usize {
     // SAFETY: `install` passed a `Memory` that outlives the isolate.
     let memory = unsafe { &*data.cast::<Memory>() };
-    let isolate = CURRENT.get().isolate;
+    let isolate = turn::current_isolate();
     let heap = if isolate.is_null() {
         current
     } else {
@@ -210,7 +211,7 @@ unsafe extern "C" fn near_limit(data: *mut c_void, current: usize, initial: usiz
     };
     if heap >= current - current / 8 {
         memory.exceeded.store(true, Relaxed);
-        terminate_current();
+        turn::terminate_current();
     }
     current.saturating_add(STEP_BYTES).min(initial.saturating_add(UNWIND_BYTES)).max(current)
 }
@@ -243,47 +244,11 @@ unsafe extern "C" fn after_collection(
     let outside = memory.buffers.load(Relaxed).max(statistics.external_memory());
     if heap + outside > memory.limit {
         memory.exceeded.store(true, Relaxed);
-        terminate_current();
+        turn::terminate_current();
     }
 }
 
 /// V8 can go no further with this isolate.
 unsafe extern "C" fn out_of_memory(_location: *const std::ffi::c_char, _details: &v8::OomDetails) {
-    crate::isolate::abandon_current(crate::stack::Cause::Memory);
-}
-
-/// The isolate whose turn runs on a thread.
-#[derive(Clone, Copy)]
-pub(crate) struct Current {
-    pub(crate) handle: *const v8::IsolateHandle,
-    pub(crate) isolate: *mut c_void,
-}
-
-impl Current {
-    /// No turn runs.
-    pub(crate) const NONE: Current = Current { handle: ptr::null(), isolate: ptr::null_mut() };
-}
-
-thread_local! {
-    static CURRENT: Cell<Current> = const { Cell::new(Current::NONE) };
-}
-
-/// Names the isolate whose turn starts, or none.
-#[inline]
-pub(crate) fn set_current(current: Current) {
-    CURRENT.set(current);
-}
-
-/// The isolate whose turn runs on this thread.
-pub(crate) fn current() -> Current {
-    CURRENT.get()
-}
-
-/// Asks V8 to end the turn that runs on this thread.
-pub(crate) fn terminate_current() {
-    let handle = CURRENT.get().handle;
-    if !handle.is_null() {
-        // SAFETY: set by `Isolate::turn`, which owns the handle, for the time of the turn.
-        unsafe { &*handle }.terminate_execution();
-    }
+    crate::turn::abandon_current(crate::stack::Cause::Memory);
 }

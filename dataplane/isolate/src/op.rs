@@ -169,7 +169,7 @@ unsafe extern "C" fn trampoline<F: Op>(info: *const v8::FunctionCallbackInfo) {
         Ok(Err(error)) => throw(cx, &error),
         Err(panic) => {
             cx.inner().set_panic(&*panic);
-            crate::memory::terminate_current();
+            crate::turn::terminate_current();
         }
     }
 }

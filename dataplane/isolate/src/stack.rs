@@ -12,10 +12,14 @@
 //! the allocator's lock. V8's own way out, the "out of memory" handler, is taken during evacuation at the earliest: after
 //! marking, and so after that lock.
 //!
-//! *Owns:* one stack per thread, made at first use, replaced when it was abandoned.
-//! *Invariants:* V8 is entered only through [`run`]; V8 is told through the `GetStackStart` wrapper where this stack
-//! begins, because it scans from there. Turns do not nest.
-//! *Bounds:* [`STACK_BYTES`], of which [`RESERVE_BYTES`] are for native code under the deepest JavaScript frame.
+//! A job can also be left for a while ([`suspend`]): its thread then runs other jobs, each on a stack of its own, and comes
+//! back to it later. See `suspend`.
+//!
+//! *Owns:* the stacks of a thread: a few are kept, one more is made for each job that is suspended.
+//! *Invariants:* V8 is entered only through [`run`]; V8 is told through the `GetStackStart` wrapper where the stack in use
+//! begins, because it scans from there. Jobs do not nest.
+//! *Bounds:* [`STACK_BYTES`], of which [`RESERVE_BYTES`] are for native code under the deepest JavaScript frame;
+//! [`FREE_MAX`] stacks kept.
 
 use std::{
     cell::{Cell, RefCell},
@@ -34,10 +38,15 @@ pub(crate) const STACK_BYTES: usize = 2 << 20;
 /// Kept free of JavaScript for native code: V8's runtime functions, garbage collection, our operations.
 pub(crate) const RESERVE_BYTES: usize = 768 << 10;
 
+/// Stacks that a thread keeps for later jobs.
+const FREE_MAX: usize = 8;
+
 /// How a job left the stack.
 enum Left {
     /// It has run to its end.
     Done,
+    /// It is to be resumed.
+    Suspended,
     /// It never will: its frames are given up.
     Abandoned(Cause),
 }
@@ -62,7 +71,8 @@ struct Fiber {
 }
 
 thread_local! {
-    static FIBER: RefCell<Option<Fiber>> = const { RefCell::new(None) };
+    /// Stacks without a job; the last one used comes last.
+    static FREE: RefCell<Vec<Fiber>> = const { RefCell::new(Vec::new()) };
     /// Highest address of the stack in use; 0 while the thread is on its own stack.
     static STACK_START: Cell<usize> = const { Cell::new(0) };
     /// Lowest address of the stack in use.
@@ -136,44 +146,77 @@ pub(crate) fn may_abandon(frame: usize) -> bool {
     IN_V8.get() && !IN_COLLECTION.get() && frame < STACK_START.get() && frame > STACK_LIMIT.get()
 }
 
-/// Runs `job` on the thread's V8 stack. An error: the job was given up by [`abandon`]; whatever it had borrowed mutably
-/// must not be used again.
+/// Runs `job` on a V8 stack. An error: the job was given up by [`abandon`]; whatever it had borrowed mutably must not be
+/// used again.
 ///
-/// A panic inside `job` must be caught by `job`.
+/// A panic inside `job` must be caught by `job`. Where the job suspends itself, this call pauses what called it, see
+/// [`crate::suspend`].
 #[inline]
 pub(crate) fn run<R>(job: impl FnOnce(StackInfo) -> R) -> Result<R, Cause> {
     assert_eq!(STACK_START.get(), 0, "turns do not nest");
-    FIBER.with_borrow_mut(|place| {
-        let fiber = place.get_or_insert_with(new_fiber);
-        let info = StackInfo { js_limit: fiber.limit + RESERVE_BYTES, number: fiber.number };
-        let mut job = Some(job);
-        let mut result = None;
-        let mut call = || {
-            if let Some(job) = job.take() {
-                result = Some(job(info));
-            }
-        };
-        let call: *mut (dyn FnMut() + '_) = &raw mut call;
-        // SAFETY: only the lifetime changes. The pointer is used during `resume` alone: the loop in `new_fiber` calls
-        // it once and suspends; an abandoned job is never resumed.
-        let call: Job = unsafe { std::mem::transmute::<*mut (dyn FnMut() + '_), Job>(call) };
+    let mut fiber = FREE.with_borrow_mut(Vec::pop).unwrap_or_else(new_fiber);
+    let info = StackInfo { js_limit: fiber.limit + RESERVE_BYTES, number: fiber.number };
+    let mut job = Some(job);
+    let mut result = None;
+    let mut call = || {
+        if let Some(job) = job.take() {
+            result = Some(job(info));
+        }
+    };
+    let call: *mut (dyn FnMut() + '_) = &raw mut call;
+    // SAFETY: only the lifetime changes. The pointer is used during `resume` alone: the loop in `new_fiber` calls it once
+    // and yields for the last time when that call is over; an abandoned job is never resumed.
+    let call: Job = unsafe { std::mem::transmute::<*mut (dyn FnMut() + '_), Job>(call) };
+    loop {
         STACK_LIMIT.set(fiber.limit);
         STACK_START.set(fiber.base);
         let left = fiber.coroutine.resume(call);
         STACK_START.set(0);
         match left {
-            CoroutineResult::Yield(Left::Done) => Ok(result.expect("a job that is done has a result")),
+            CoroutineResult::Yield(Left::Done) => {
+                keep(fiber);
+                return Ok(result.expect("a job that is done has a result"));
+            }
+            CoroutineResult::Yield(Left::Suspended) => crate::suspend::pause(),
             CoroutineResult::Yield(Left::Abandoned(cause)) => {
                 ABANDONED.fetch_add(1, Ordering::Relaxed);
                 IN_V8.set(false);
                 IN_COLLECTION.set(false);
                 // Dropping the coroutine would unwind its frames, V8's among them. Its memory stays as it is.
-                std::mem::forget(place.take());
-                Err(cause)
+                std::mem::forget(fiber);
+                return Err(cause);
             }
             CoroutineResult::Return(()) => unreachable!("the stack's loop has no end"),
         }
-    })
+    }
+}
+
+/// Puts a stack without a job by.
+#[inline]
+fn keep(fiber: Fiber) {
+    FREE.with_borrow_mut(|free| {
+        if free.len() < FREE_MAX {
+            free.push(fiber);
+        } else {
+            // Its loop waits for a job and holds nothing, so that unwinding it frees its memory and no more.
+            drop(fiber);
+        }
+    });
+}
+
+/// Whether the job that runs on this stack may be suspended here: V8 runs it, not a native function of ours.
+pub(crate) fn may_suspend() -> bool {
+    IN_V8.get() && STACK_START.get() != 0 && crate::suspend::possible()
+}
+
+/// Leaves the job that runs on this stack until it is resumed. Only where [`may_suspend`] says so.
+pub(crate) fn suspend() {
+    let yielder = YIELDER.get();
+    let in_v8 = IN_V8.replace(false);
+    // SAFETY: set by the coroutine that is running (`may_suspend` saw one), and lives on its stack.
+    let _same_job = unsafe { &*yielder }.suspend(Left::Suspended);
+    YIELDER.set(yielder);
+    IN_V8.set(in_v8);
 }
 
 /// Leaves the job that runs on this stack, for ever. Returns only if no job runs.

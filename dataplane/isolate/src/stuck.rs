@@ -10,7 +10,7 @@
 
 use std::{ffi::c_void, ops::Range, sync::OnceLock};
 
-use crate::{isolate, stack, watchdog};
+use crate::{stack, turn, watchdog};
 
 /// Executable ranges of shared libraries: whatever was loaded when the engine started.
 static LIBRARIES: OnceLock<Vec<Range<usize>>> = OnceLock::new();
@@ -49,7 +49,7 @@ extern "C" fn on_signal(_signal: libc::c_int, _info: *mut libc::siginfo_t, conte
     let in_library = LIBRARIES.get().is_none_or(|ranges| ranges.iter().any(|range| range.contains(&instruction)));
     if !in_library && stack::may_abandon(frame) {
         // The interrupted code is V8's, outside of the allocator: what follows may use the allocator and thread-locals.
-        isolate::abandon_current(stack::Cause::Stuck);
+        turn::abandon_current(stack::Cause::Stuck);
     }
 }
 

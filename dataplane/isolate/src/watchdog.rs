@@ -1,4 +1,4 @@
-//! One thread that ends turns which use more CPU time than they may.
+//! One thread that interrupts turns which run for longer than a slice and ends those that use more CPU time than they may.
 //!
 //! A thread stamps the start and the end of each turn into its [`Slot`], without a system call. While any turn runs the
 //! watchdog looks every [`TICK`]; a turn it sees twice is measured by its thread's CPU clock, so that waiting for the
@@ -6,6 +6,7 @@
 //!
 //! *Invariants:* a turn is ended by number: the watchdog claims the number with a compare-and-swap and the thread does
 //! not leave a claimed turn before the claim is done, so neither a later turn nor a freed isolate is ever hit.
+//! A turn that can be suspended is asked to when it is seen for the second time, so that a slice is one to two ticks long.
 //! *Bounds:* a turn is told to end at most two ticks after its budget is used up; one that has not ended after
 //! [`STUCK_NS`] more of CPU time is given up by a signal, see [`crate::stuck`]. *Fails:* never.
 
@@ -26,14 +27,16 @@ use std::{
 use crate::clock::clock_ns;
 
 /// How often turns are looked at.
-const TICK: Duration = Duration::from_millis(2);
+const TICK: Duration = Duration::from_micros(500);
+/// Ticks after which a turn that was asked to be suspended, and was not, is asked again.
+const ASK_AGAIN_TICKS: u32 = 8;
 /// CPU time that V8 gets to act on being told, ns. Collecting a full heap of 128 MiB, which cannot be interrupted, takes
 /// about half of it.
 const STUCK_NS: u64 = 200_000_000;
 /// Ticks without a turn after which the watchdog sleeps.
-const IDLE_TICKS: u32 = 50;
+const IDLE_TICKS: u32 = 200;
 
-/// Set by the watchdog: it is ending this turn.
+/// Set by the watchdog: it uses this turn's handle.
 const CLAIMED: u64 = 1;
 /// Set by the watchdog: the turn's isolate has been told.
 const TOLD: u64 = 2;
@@ -51,6 +54,8 @@ struct Slot {
     handle: AtomicPtr<v8::IsolateHandle>,
     /// CPU time it may use, ns.
     budget_ns: AtomicU64,
+    /// Whether it can be suspended.
+    suspendable: AtomicBool,
     /// CPU clock of the thread.
     clock: libc::clockid_t,
     /// Its kernel id, to send it a signal.
@@ -108,6 +113,7 @@ impl Watchdog {
             turn: AtomicU64::new(0),
             handle: AtomicPtr::new(ptr::null_mut()),
             budget_ns: AtomicU64::new(0),
+            suspendable: AtomicBool::new(false),
             clock,
             // SAFETY: `gettid` has no precondition.
             thread_id: unsafe { libc::gettid() },
@@ -123,10 +129,11 @@ impl Watchdog {
 impl Watched {
     /// A turn starts; it may use `budget_ns` of CPU time. `handle` stays valid until [`Watched::leave`].
     #[inline]
-    pub(crate) fn enter(&self, handle: *const v8::IsolateHandle, budget_ns: u64) {
+    pub(crate) fn enter(&self, handle: *const v8::IsolateHandle, budget_ns: u64, suspendable: bool) {
         let number = self.number.get() + STEP;
         self.number.set(number);
         self.slot.budget_ns.store(budget_ns, Relaxed);
+        self.slot.suspendable.store(suspendable, Relaxed);
         self.slot.handle.store(handle.cast_mut(), Relaxed);
         // Sequentially consistent against `sleep`: either the watchdog sees this turn or this thread sees it asleep.
         self.slot.turn.swap(number, SeqCst);
@@ -147,11 +154,20 @@ impl Watched {
 
     #[cold]
     fn leave_claimed(&self) -> bool {
-        while self.slot.turn.load(Acquire) & TOLD == 0 {
-            thread::yield_now();
+        loop {
+            let turn = self.slot.turn.load(Acquire);
+            if turn & CLAIMED != 0 {
+                thread::yield_now();
+            } else if self.slot.turn.compare_exchange(turn, 0, SeqCst, Relaxed).is_ok() {
+                return turn & TOLD != 0;
+            }
         }
-        self.slot.turn.store(0, SeqCst);
-        true
+    }
+
+    /// Number of the turn that was entered last.
+    #[inline]
+    pub(crate) fn number(&self) -> u64 {
+        self.number.get()
     }
 
     #[cold]
@@ -173,6 +189,8 @@ impl Drop for Watched {
 struct Seen {
     slot: Arc<Slot>,
     turn: u64,
+    /// Ticks since it was first seen.
+    ticks: u32,
     cpu_ns: u64,
 }
 
@@ -204,7 +222,7 @@ fn admit(shared: &Shared, seen: &mut Vec<Seen>) {
     seen.retain(|entry| !entry.slot.gone.load(Acquire));
     for slot in slots.iter() {
         if !seen.iter().any(|entry| Arc::ptr_eq(&entry.slot, slot)) {
-            seen.push(Seen { slot: Arc::clone(slot), turn: 0, cpu_ns: 0 });
+            seen.push(Seen { slot: Arc::clone(slot), turn: 0, ticks: 0, cpu_ns: 0 });
         }
     }
 }
@@ -216,23 +234,38 @@ fn look(entry: &mut Seen, turn: u64) {
     let number = turn - turn % STEP;
     if entry.turn != number {
         entry.turn = number;
+        entry.ticks = 0;
         entry.cpu_ns = cpu_ns;
         return;
     }
+    entry.ticks += 1;
     let used = cpu_ns.saturating_sub(entry.cpu_ns);
     let budget = slot.budget_ns.load(Relaxed);
-    if turn & CLAIMED == 0 {
-        if used >= budget && slot.turn.compare_exchange(turn, turn | CLAIMED, SeqCst, Relaxed).is_ok() {
-            // SAFETY: the thread does not leave a claimed turn before `TOLD`, and the handle is valid within it.
-            unsafe { &*slot.handle.load(Relaxed) }.terminate_execution();
-            slot.turn.store(turn | CLAIMED | TOLD, Release);
+    if turn & TOLD != 0 {
+        if used >= budget.saturating_add(STUCK_NS) {
+            let stuck = turn | STUCK;
+            if turn == stuck || slot.turn.compare_exchange(turn, stuck, SeqCst, Relaxed).is_ok() {
+                // Again at each tick: the handler declines where giving up is not safe.
+                crate::stuck::signal(slot.thread_id);
+            }
         }
-    } else if used >= budget.saturating_add(STUCK_NS) {
-        let stuck = turn | STUCK;
-        if turn == stuck || slot.turn.compare_exchange(turn, stuck, SeqCst, Relaxed).is_ok() {
-            // Again at each tick: the handler declines where giving up is not safe.
-            crate::stuck::signal(slot.thread_id);
-        }
+    } else if used >= budget {
+        with_handle(slot, turn, turn | TOLD, |handle| {
+            handle.terminate_execution();
+        });
+    } else if slot.suspendable.load(Relaxed) && entry.ticks % ASK_AGAIN_TICKS == 1 {
+        with_handle(slot, turn, turn, |handle| {
+            handle.request_interrupt(crate::turn::on_interrupt, std::ptr::without_provenance_mut(number as usize));
+        });
+    }
+}
+
+/// Uses the handle of a running turn, which the thread does not leave meanwhile; `after` is the turn's state then.
+fn with_handle(slot: &Slot, turn: u64, after: u64, with: impl FnOnce(&v8::IsolateHandle)) {
+    if slot.turn.compare_exchange(turn, turn | CLAIMED, SeqCst, Relaxed).is_ok() {
+        // SAFETY: the thread does not leave a claimed turn, and the handle is valid within it.
+        with(unsafe { &*slot.handle.load(Relaxed) });
+        slot.turn.store(after, Release);
     }
 }
 

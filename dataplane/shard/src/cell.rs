@@ -1,22 +1,33 @@
-//! A Worker and the mailboxes of its requests and outbound requests.
+//! A Worker, the events that wait for it, and the mailboxes of its requests and outbound requests.
 //!
 //! [`WorkerCell::send`] is the one way into a Worker: it hands over an event, takes every effect and puts each where it
 //! belongs. A request that was answered on the spot finds its answer in its mailbox when `send` returns; a task that
 //! waits is woken. Nothing here calls back into the Worker.
+//!
+//! A Worker that computes for longer than a slice is suspended in the middle of its call, and so is one that starts. Events
+//! that come meanwhile wait in order; [`crate::turns`] gives it its next turn.
+//!
+//! *Invariants:* events reach the Worker in the order in which they were sent. *Bounds:* what waits is bounded by the grammar of
+//! `worker_api::event`: one body step each way for each request or outbound request, and requests by
+//! `REQUESTS_PER_ISOLATE_MAX`.
 
+use crate::canned::Canned;
+use crate::forecast::Forecast;
+use crate::lifecycle::{IsolateState, Lifecycle};
 use crate::outbound::{self, FetchRequest};
 use crate::shard::Shard;
+use crate::turns::Tenant;
 use base::header::HeaderBlock;
 use base::id::{AccountId, DeploymentId};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::task::{Context, Waker};
-use worker_api::Worker;
 use worker_api::event::{
-    BodyEvent, Effect, Event, Failure, FetchId, LogRecord, MonotonicNs, Now, OutgoingBody, RequestId,
+    BodyEvent, Effect, Event, Failure, FetchId, LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody, RequestId,
 };
+use worker_api::{Progress, StartError, Suspendable, Worker, WorkerSpec, ticks};
 
 /// Low bits of a request id: its mailbox. The rest is a count, so that an id never comes again.
 const MAILBOX_BITS: u32 = 20;
@@ -44,6 +55,8 @@ pub(crate) struct Delivery {
     pub(crate) wants_body: bool,
     pub(crate) cancels_body: bool,
     pub(crate) failure: Option<Failure>,
+    /// The Worker did not start.
+    pub(crate) refused: Option<Canned>,
 }
 
 impl Delivery {
@@ -51,6 +64,7 @@ impl Delivery {
         self.response.is_none()
             && self.body.is_none()
             && self.failure.is_none()
+            && self.refused.is_none()
             && !self.wants_body
             && !self.cancels_body
     }
@@ -87,43 +101,105 @@ struct Mail {
     fetches: HashMap<FetchId, FetchMailbox>,
 }
 
+/// What a call into a Worker may be suspended in.
+#[derive(Default)]
+struct Seat {
+    worker: Option<Worker>,
+    /// Why there is none.
+    refused: Option<StartError>,
+}
+
 /// A Worker on its shard.
 pub(crate) struct WorkerCell {
     /// Number of the cell on its shard, never used twice.
     pub(crate) number: u64,
     pub(crate) identity: Identity,
+    /// Whose it is.
+    pub(crate) tenant: Rc<Tenant>,
     /// Value of `X-Deployment-Version`.
     pub(crate) version_header: Box<[u8]>,
     /// When a request last came.
     pub(crate) used_ns: Cell<MonotonicNs>,
     /// The timeout that the shard's timer knows of.
     pub(crate) armed_ns: Cell<MonotonicNs>,
-    worker: RefCell<Option<Worker>>,
+    /// It is in `Turns`.
+    pub(crate) waits: Cell<bool>,
+    /// When its next request may come.
+    pub(crate) forecast: Cell<Forecast>,
+    pub(crate) lifecycle: Lifecycle,
+    seat: RefCell<Suspendable<Seat>>,
+    /// Events that wait for a turn.
+    inbox: RefCell<VecDeque<Event>>,
     mail: RefCell<Mail>,
+    /// When the start began; none once it is over.
+    starting_ns: Cell<Option<MonotonicNs>>,
+    /// The answer to every request, of a Worker that did not start.
+    refused: Cell<Option<Canned>>,
     /// A call into the Worker is under way, or never returned.
     inside: Cell<bool>,
+    /// A call is suspended.
+    suspended: Cell<bool>,
     condemned: Cell<bool>,
+    /// Requests that are not finished, waitUntil included.
+    open: Cell<usize>,
+    timeout_ns: Cell<MonotonicNs>,
 }
 
 impl WorkerCell {
-    pub(crate) fn new(number: u64, identity: Identity, worker: Worker, now_ns: MonotonicNs) -> WorkerCell {
-        WorkerCell {
+    /// Starts a Worker. The start may be suspended: requests can be sent to it meanwhile.
+    pub(crate) fn start(
+        shard: &Rc<Shard>,
+        number: u64,
+        identity: Identity,
+        spec: WorkerSpec,
+        forecast: Forecast,
+    ) -> Rc<WorkerCell> {
+        let now_ns = spec.now.monotonic_ns;
+        let cell = Rc::new(WorkerCell {
             number,
             identity,
+            tenant: shard.turns.tenant(identity.account),
             version_header: format!("v{}", identity.version).into_bytes().into_boxed_slice(),
             used_ns: Cell::new(now_ns),
             armed_ns: Cell::new(MonotonicNs::MAX),
-            worker: RefCell::new(Some(worker)),
+            waits: Cell::new(false),
+            forecast: Cell::new(forecast),
+            lifecycle: Lifecycle::new(),
+            seat: RefCell::new(Suspendable::new(Seat::default())),
+            inbox: RefCell::new(VecDeque::new()),
             mail: RefCell::new(Mail::default()),
+            starting_ns: Cell::new(Some(now_ns)),
+            refused: Cell::new(None),
             inside: Cell::new(false),
+            suspended: Cell::new(false),
             condemned: Cell::new(false),
-        }
+            open: Cell::new(0),
+            timeout_ns: Cell::new(MonotonicNs::MAX),
+        });
+        cell.lifecycle.to(&shard.metrics.transitions, IsolateState::Loading);
+        cell.lifecycle.to(&shard.metrics.transitions, IsolateState::Compiling);
+        let engine = shard.engine.clone();
+        cell.call(shard, |seat| {
+            seat.start(move |seat| match Worker::start(&engine, spec) {
+                Ok(worker) => seat.worker = Some(worker),
+                Err(error) => seat.refused = Some(error),
+            })
+        });
+        cell
     }
 
     /// Opens a mailbox for a new request.
-    pub(crate) fn admit(&self) -> RequestId {
+    pub(crate) fn admit(&self, shard: &Shard, now_ns: MonotonicNs) -> RequestId {
+        self.used_ns.set(now_ns);
+        let mut forecast = self.forecast.get();
+        forecast.observe(now_ns);
+        self.forecast.set(forecast);
+        if self.open.get() == 0 {
+            self.lifecycle.begin(&shard.metrics.transitions);
+        }
         let mut mail = self.mail.borrow_mut();
         mail.requests_total += 1;
+        self.open.set(self.open.get() + 1);
         let total = mail.requests_total;
         let entry = mail.requests.vacant_entry();
         let id = RequestId(total << MAILBOX_BITS | entry.key() as u64);
@@ -136,29 +212,159 @@ impl WorkerCell {
         self.send_at(shard, shard.clock.now(), event);
     }
 
-    /// Hands an event to the Worker and carries its effects out.
+    /// Hands an event to the Worker and carries its effects out, now or at its next turn.
+    #[inline]
     pub(crate) fn send_at(self: &Rc<Self>, shard: &Rc<Shard>, now: Now, event: Event) {
-        let mut fetches = Vec::new();
-        let timeout_ns = {
-            let mut worker = self.worker.borrow_mut();
-            let Some(worker) = worker.as_mut() else { return };
-            self.inside.set(true);
-            worker.handle(now, event);
-            while let Some(effect) = worker.poll_effect() {
-                self.dispatch(shard, now, effect, &mut fetches);
+        if self.refused.get().is_some() {
+            self.refuse(&event);
+        } else if self.waits.get() || !shard.turns.may_run_now(&self.tenant, now.monotonic_ns) {
+            self.inbox.borrow_mut().push_back(event);
+            shard.turns.wait(self);
+        } else {
+            self.handle(shard, now, event);
+        }
+    }
+
+    #[inline]
+    fn handle(self: &Rc<Self>, shard: &Rc<Shard>, now: Now, event: Event) {
+        self.call(shard, |seat| {
+            seat.start(move |seat| {
+                if let Some(worker) = &mut seat.worker {
+                    worker.handle(now, event);
+                }
+            })
+        });
+    }
+
+    /// A turn: goes on with a suspended call, or takes the next event.
+    pub(crate) fn step(self: &Rc<Self>, shard: &Rc<Shard>) {
+        if self.suspended.get() {
+            self.call(shard, Suspendable::resume);
+        } else {
+            let event = self.inbox.borrow_mut().pop_front();
+            if let Some(event) = event {
+                self.handle(shard, shard.clock.now(), event);
             }
-            self.condemned.set(worker.condemned());
-            let timeout_ns = worker.poll_timeout().unwrap_or(MonotonicNs::MAX);
+        }
+        if self.suspended.get() || !self.inbox.borrow().is_empty() {
+            shard.turns.wait(self);
+        }
+    }
+
+    /// Runs the Worker until its call is over or suspended.
+    #[inline]
+    fn call(self: &Rc<Self>, shard: &Rc<Shard>, run: impl FnOnce(&mut Suspendable<Seat>) -> Progress) {
+        let mut fetches = Vec::new();
+        let begun = ticks();
+        {
+            let mut seat = self.seat.borrow_mut();
+            self.inside.set(true);
+            let progress = run(&mut seat);
+            shard.turns.charge(&self.tenant, ticks() - begun);
+            self.suspended.set(progress == Progress::Suspended);
+            if let Some(seat) = seat.get_mut() {
+                self.after_call(shard, seat, &mut fetches);
+            }
             self.inside.set(false);
-            timeout_ns
-        };
-        if timeout_ns != self.armed_ns.get() {
-            shard.worker_timers.arm(self, timeout_ns);
+        }
+        if self.suspended.get() {
+            shard.metrics.suspensions.add(1);
+            shard.turns.wait(self);
+        } else if self.timeout_ns.get() != self.armed_ns.get() {
+            shard.worker_timers.arm(self, self.timeout_ns.get());
         }
         // A spawned task runs at once, up to its first wait: only now, when nothing of the cell is borrowed.
         for request in fetches {
             outbound::start(shard, self, request);
         }
+    }
+
+    #[inline]
+    fn after_call(&self, shard: &Shard, seat: &mut Seat, fetches: &mut Vec<FetchRequest>) {
+        if let Some(since_ns) = self.starting_ns.take() {
+            self.started(shard, since_ns, seat);
+        }
+        let Some(worker) = &mut seat.worker else { return };
+        if let Some(first) = worker.poll_effect() {
+            let now = shard.clock.recent();
+            self.dispatch(shard, now, first, fetches);
+            while let Some(effect) = worker.poll_effect() {
+                self.dispatch(shard, now, effect, fetches);
+            }
+        }
+        if worker.condemned() && !self.condemned.replace(true) && self.lifecycle.state() != IsolateState::Error {
+            self.lifecycle.to(&shard.metrics.transitions, IsolateState::Error);
+        }
+        self.timeout_ns.set(worker.poll_timeout().unwrap_or(MonotonicNs::MAX));
+    }
+
+    #[cold]
+    fn started(&self, shard: &Shard, since_ns: MonotonicNs, seat: &Seat) {
+        let took_ns = shard.clock.now_ns() - since_ns;
+        let Identity { account, deployment, version } = self.identity;
+        let Some(error) = &seat.refused else {
+            shard.metrics.worker_starts.add(1);
+            shard.metrics.worker_start_ns.add(took_ns);
+            self.lifecycle.to(&shard.metrics.transitions, IsolateState::Initializing);
+            self.lifecycle.to(&shard.metrics.transitions, IsolateState::Ready);
+            if self.open.get() > 0 {
+                self.lifecycle.begin(&shard.metrics.transitions);
+            }
+            tracing::debug!(%deployment, version, took_us = took_ns / 1_000, "Worker started");
+            return;
+        };
+        shard.metrics.worker_start_failures.add(1);
+        self.lifecycle.to(&shard.metrics.transitions, IsolateState::Error);
+        tracing::warn!(%deployment, version, %error, "Worker failed to start");
+        shard.log.log(crate::log::WorkerLog {
+            account,
+            deployment,
+            version,
+            unix_ms: shard.clock.now().unix_ms,
+            request: None,
+            level: LogLevel::Error,
+            text: format!("the Worker failed to start: {error}"),
+        });
+        let answer = match error {
+            StartError::CpuLimit | StartError::MemoryLimit => Canned::START_LIMITED,
+            _ => Canned::START_FAILED,
+        };
+        self.refused.set(Some(answer));
+        self.condemned.set(true);
+        for event in self.inbox.take() {
+            self.refuse(&event);
+        }
+    }
+
+    /// A request of a Worker that did not start.
+    #[cold]
+    fn refuse(&self, event: &Event) {
+        if let Event::Request { id, .. } = event {
+            let mut mail = self.mail.borrow_mut();
+            mail.deliver(*id, |delivery| delivery.refused = self.refused.get());
+            self.open.set(self.open.get() - 1);
+            mail.finish(*id);
+        }
+    }
+
+    /// The answer to every request, of a Worker that did not start.
+    pub(crate) fn refused(&self) -> Option<Canned> {
+        self.refused.get()
+    }
+
+    /// Whether its start is not over.
+    pub(crate) fn starting(&self) -> bool {
+        self.starting_ns.get().is_some()
+    }
+
+    /// Events that wait.
+    pub(crate) fn backlog(&self) -> usize {
+        self.inbox.borrow().len()
+    }
+
+    /// Whether a request would wait for another one's computing.
+    pub(crate) fn busy(&self) -> bool {
+        self.waits.get()
     }
 
     fn dispatch(&self, shard: &Shard, now: Now, effect: Effect, fetches: &mut Vec<FetchRequest>) {
@@ -174,8 +380,16 @@ impl WorkerCell {
                 shard.metrics.failure(why.label());
                 mail.deliver(id, |delivery| delivery.failure = Some(why));
             }
-            Effect::Finished { id, cpu_ns, failure: _ } => {
+            Effect::Finished { id, cpu_ns, failure } => {
                 shard.metrics.worker_cpu_ns.add(cpu_ns);
+                if failure.is_some() {
+                    self.lifecycle.failed(&shard.metrics.transitions);
+                }
+                self.open.set(self.open.get().saturating_sub(1));
+                match self.open.get() {
+                    0 => self.lifecycle.end(&shard.metrics.transitions),
+                    _ => self.lifecycle.begin(&shard.metrics.transitions),
+                }
                 mail.finish(id);
             }
             Effect::Fetch { fetch, request: _, method, url, headers, body } => {
@@ -259,22 +473,26 @@ impl WorkerCell {
 
     /// Requests that are not finished, waitUntil included.
     pub(crate) fn in_flight(&self) -> usize {
-        self.worker.try_borrow().ok().and_then(|worker| worker.as_ref().map(Worker::in_flight)).unwrap_or(0)
+        self.open.get()
     }
 
     /// When the Worker wants to be called.
     pub(crate) fn timeout_ns(&self) -> MonotonicNs {
-        self.worker.borrow().as_ref().and_then(Worker::poll_timeout).unwrap_or(MonotonicNs::MAX)
+        self.timeout_ns.get()
     }
 
     /// Gives the Worker up after a panic inside of it: its requests fail, and it is never entered nor dropped again,
     /// for nothing is known of its state. Its memory is lost; the table counts how often that happens.
     pub(crate) fn abandon(&self) {
         self.condemned.set(true);
-        if let Ok(mut worker) = self.worker.try_borrow_mut() {
-            std::mem::forget(worker.take());
+        if let Ok(mut seat) = self.seat.try_borrow_mut()
+            && let Some(seat) = seat.get_mut()
+        {
+            std::mem::forget(seat.worker.take());
         }
         self.inside.set(false);
+        self.inbox.borrow_mut().clear();
+        self.open.set(0);
         let mut mail = self.mail.borrow_mut();
         let attached: Vec<RequestId> = mail.requests.iter().map(|(_, mailbox)| mailbox.id).collect();
         for id in attached {

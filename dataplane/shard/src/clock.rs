@@ -43,6 +43,12 @@ impl Clock {
         Now { monotonic_ns, unix_ms: (monotonic_ns + self.unix_offset_ns.get()) / 1_000_000 }
     }
 
+    /// The time when somebody last asked for it, as Workers want it.
+    pub(crate) fn recent(&self) -> Now {
+        let monotonic_ns = self.recent_ns.get();
+        Now { monotonic_ns, unix_ms: (monotonic_ns + self.unix_offset_ns.get()) / 1_000_000 }
+    }
+
     /// Follows a change of the system's time.
     pub(crate) fn follow_unix_time(&self) {
         let unix_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);

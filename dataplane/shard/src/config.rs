@@ -7,8 +7,18 @@ use std::time::Duration;
 
 /// Workers in one shard; the least recently used idle one makes room for the next.
 pub const WORKERS_PER_SHARD_MAX: usize = 1_024;
-/// A Worker without a request for so long is dropped, ns.
-pub const WORKER_IDLE_NS: u64 = 600 * limits::S_NS;
+/// A Worker without a request for so long is dropped, ns (seed 000, `evict_idle`).
+pub const WORKER_IDLE_NS: u64 = 300 * limits::S_NS;
+/// A Worker without a request for so long counts as idle, ns.
+pub const IDLE_NS: u64 = 10 * limits::S_NS;
+/// Isolates of one Worker on a shard.
+pub const ISOLATES_PER_WORKER_MAX: usize = 4;
+/// Events that wait for an isolate which computes before another is added.
+pub const BACKLOG_MAX: usize = 16;
+/// An isolate that was added under load is dropped after so long without a request, ns.
+pub const EXTRA_IDLE_NS: u64 = 30 * limits::S_NS;
+/// Workers that are started ahead of their requests in one tick.
+pub const PREWARM_PER_TICK: usize = 2;
 /// First wait after a Worker failed to start, ns; doubled with each failure.
 pub const START_BACKOFF_NS: u64 = limits::S_NS;
 /// Longest wait after failures to start, ns.
@@ -48,6 +58,7 @@ pub const LISTEN_BACKLOG: i32 = 4_096;
 /// Restarts of one shard before its node gives it up.
 pub const SHARD_RESTARTS_MAX: u32 = 16;
 
+const _: () = assert!(IDLE_NS < EXTRA_IDLE_NS && EXTRA_IDLE_NS < WORKER_IDLE_NS);
 const _: () = assert!(READ_AHEAD_BYTES_MAX < READ_BYTES_MAX);
 const _: () = assert!(BODY_COPY_BYTES_MAX <= WRITE_BEHIND_BYTES);
 const _: () = assert!(POOL_IDLE_PER_ORIGIN_MAX <= POOL_IDLE_MAX);

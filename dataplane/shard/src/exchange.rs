@@ -87,8 +87,7 @@ pub(crate) async fn run<S: Socket>(shard: &Rc<Shard>, connection: &mut Connectio
         return refuse(shard, connection, &head, &context, Canned::of_reject(invalid));
     };
     let (body, incoming) = request_body(connection, head.framing);
-    let id = cell.admit();
-    cell.used_ns.set(now.monotonic_ns);
+    let id = cell.admit(shard, now.monotonic_ns);
     let mut exchange = Exchange {
         cell,
         id,
@@ -212,6 +211,10 @@ impl Exchange {
                 Reply::Streaming { .. } => return Err(self.broken(shard, connection)),
                 Reply::Complete => {}
             }
+        }
+        if let Some(canned) = delivery.refused.filter(|_| self.reply == Reply::Waiting) {
+            shard.metrics.failure(canned.label);
+            self.answer(shard, connection, canned);
         }
         if delivery.cancels_body {
             self.asked = false;

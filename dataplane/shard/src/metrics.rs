@@ -3,6 +3,7 @@
 //! Every number has one writer, its shard's thread, so that counting is a load and a store without a lock prefix; any
 //! thread may read.
 
+use crate::lifecycle::Transitions;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -76,6 +77,10 @@ pub struct ShardMetrics {
     pub worker_start_ns: Number,
     pub worker_evictions: Number,
     pub worker_cpu_ns: Number,
+    pub worker_prewarms: Number,
+    pub suspensions: Number,
+    pub workers_waiting: Number,
+    pub(crate) transitions: Transitions,
     pub fetches: Number,
     pub fetch_bytes_received: Number,
     pub fetch_bytes_sent: Number,
@@ -117,7 +122,7 @@ pub struct Metrics(Arc<[Arc<ShardMetrics>]>);
 /// Reads one number of a shard.
 type Reader = fn(&ShardMetrics) -> u64;
 
-const COUNTERS: [(&str, &str, &str, Reader); 19] = [
+const COUNTERS: [(&str, &str, &str, Reader); 22] = [
     ("connections", "gauge", "Open client connections.", |m| m.connections.get()),
     ("connections_accepted_total", "counter", "Client connections accepted.", |m| m.connections_accepted.get()),
     ("connections_refused_total", "counter", "Client connections closed at accept, over the limit.", |m| {
@@ -133,6 +138,11 @@ const COUNTERS: [(&str, &str, &str, Reader); 19] = [
         m.worker_evictions.get()
     }),
     ("worker_cpu_nanoseconds_total", "counter", "CPU time of requests in Workers.", |m| m.worker_cpu_ns.get()),
+    ("worker_prewarms_total", "counter", "Workers started before a request asked for them.", |m| {
+        m.worker_prewarms.get()
+    }),
+    ("workers_waiting", "gauge", "Workers that wait for CPU time, as of the last second.", |m| m.workers_waiting.get()),
+    ("suspensions_total", "counter", "Times a Worker was suspended to let others run.", |m| m.suspensions.get()),
     ("fetches_total", "counter", "Outbound requests.", |m| m.fetches.get()),
     ("fetch_received_bytes_total", "counter", "Bytes read from origins.", |m| m.fetch_bytes_received.get()),
     ("fetch_sent_bytes_total", "counter", "Bytes written to origins.", |m| m.fetch_bytes_sent.get()),
@@ -175,6 +185,15 @@ impl Metrics {
         for (shard, metrics) in self.0.iter().enumerate() {
             for (label, number) in FAILURE_LABELS.iter().zip(&metrics.failures) {
                 let _ = writeln!(out, "selvage_failures_total{{shard=\"{shard}\",cause=\"{label}\"}} {}", number.get());
+            }
+        }
+        header(&mut out, "isolate_transitions_total", "counter", "Steps in the lives of isolates.");
+        for (shard, metrics) in self.0.iter().enumerate() {
+            for (from, to, count) in metrics.transitions.each() {
+                let _ = writeln!(
+                    out,
+                    "selvage_isolate_transitions_total{{shard=\"{shard}\",from=\"{from}\",to=\"{to}\"}} {count}"
+                );
             }
         }
         self.render_latency(&mut out);

@@ -8,6 +8,7 @@ use crate::io::Scratch;
 use crate::log::LogSink;
 use crate::metrics::ShardMetrics;
 use crate::outbound::Outbound;
+use crate::turns::{self, Turns};
 use crate::watch::Watches;
 use crate::worker_timers::{self, WorkerTimers};
 use crate::workers::Workers;
@@ -48,6 +49,7 @@ pub(crate) struct Shard {
     pub(crate) log: Arc<dyn LogSink>,
     pub(crate) watches: Rc<Watches>,
     pub(crate) worker_timers: WorkerTimers,
+    pub(crate) turns: Turns,
     pub(crate) outbound: Outbound,
     pub(crate) scratch: Scratch,
     pub(crate) connections: Cell<usize>,
@@ -65,6 +67,7 @@ impl Shard {
             log: common.log.clone(),
             watches: Rc::new(Watches::default()),
             worker_timers: WorkerTimers::new(),
+            turns: Turns::new(),
             outbound: Outbound::new(&common),
             scratch: io::scratch(),
             connections: Cell::new(0),
@@ -83,7 +86,7 @@ impl Shard {
     }
 
     /// The Worker for a request, by the newest configuration.
-    pub(crate) fn route(&self, head: &RequestHead) -> Result<Rc<WorkerCell>, Canned> {
+    pub(crate) fn route(self: &Rc<Self>, head: &RequestHead) -> Result<Rc<WorkerCell>, Canned> {
         let mut plane = self.plane.borrow_mut();
         let Some(published) = plane.current() else { return Err(Canned::NO_CONFIGURATION) };
         let snapshot = published.snapshot();
@@ -109,11 +112,20 @@ impl Shard {
         }
     }
 
-    fn sweep(&self) {
+    fn sweep(self: &Rc<Self>) {
         let mut plane = self.plane.borrow_mut();
         let published = plane.current().map(Arc::as_ref);
         self.workers.borrow_mut().sweep(self, published);
         self.outbound.sweep(self);
+        self.turns.sweep();
+        self.metrics.workers_waiting.set(self.turns.waiting());
+    }
+
+    fn warm(self: &Rc<Self>) {
+        let mut plane = self.plane.borrow_mut();
+        if let Some(published) = plane.current() {
+            self.workers.borrow_mut().warm(self, published);
+        }
     }
 
     /// Connections and requests that a drain waits for.
@@ -140,6 +152,7 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: &StdListener) {
     // A panic in one of these is a panic of the shard: its supervisor sees it.
     glommio::spawn_local(listener::accept(shard.clone(), accepting)).detach();
     glommio::spawn_local(worker_timers::run(shard.clone())).detach();
+    turns::start(&shard);
     let mut ticks = 0u64;
     let mut drain_until_ns = None;
     loop {
@@ -150,6 +163,9 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: &StdListener) {
         shard.watches.tick(now_ns);
         if ticks.is_multiple_of(SWEEP_TICKS) {
             shard.sweep();
+        }
+        if !shard.draining() {
+            shard.warm();
         }
         if !shard.draining() {
             continue;

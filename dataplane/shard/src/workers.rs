@@ -1,21 +1,31 @@
-//! A shard's Workers: started at their first request, replaced when their code changes, dropped when idle.
+//! A shard's Workers: started at their first request or a little before, replaced when their code changes, dropped when idle.
 //!
-//! One Worker per deployment serves; older ones, condemned ones and evicted ones stay until their last request is done.
-//! A Worker that fails to start is not tried again before its wait is over, whatever requests come.
+//! The isolates of one deployment on this shard serve together: requests interleave in one, and others are added while all
+//! compute and requests pile up. Older versions, condemned and evicted isolates stay until their last request is done. A Worker
+//! that fails to start is not tried again before its wait is over, whatever requests come.
+//!
+//! **Warm pool** (seed 000, `manage_warm_pool`). What has served a request within [`WORKER_IDLE_NS`] stays. When a new
+//! configuration comes, the Workers that were in use are started in their new version before requests ask for them. One that was
+//! dropped for idleness and whose requests come at regular times is started a moment before the next is due
+//! ([`Forecast`]).
 
 use crate::canned::Canned;
 use crate::cell::{Identity, WorkerCell};
-use crate::config::{START_BACKOFF_MAX_NS, START_BACKOFF_NS, WORKER_IDLE_NS, WORKERS_PER_SHARD_MAX};
-use crate::log::WorkerLog;
+use crate::config::{
+    BACKLOG_MAX, EXTRA_IDLE_NS, IDLE_NS, ISOLATES_PER_WORKER_MAX, PREWARM_PER_TICK, START_BACKOFF_MAX_NS,
+    START_BACKOFF_NS, WORKER_IDLE_NS, WORKERS_PER_SHARD_MAX,
+};
+use crate::forecast::{EARLY_NS, Forecast};
+use crate::lifecycle::IsolateState;
 use crate::shard::Shard;
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 use base::limits;
 use plane_abi::plane::Published;
-use plane_abi::{Deployment, DeploymentIx, Lineage};
-use std::collections::HashMap;
+use plane_abi::{Deployment, DeploymentIx, Lineage, Status};
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
-use worker_api::event::{LogLevel, MonotonicNs};
-use worker_api::{StartError, Worker, WorkerSpec};
+use worker_api::WorkerSpec;
+use worker_api::event::MonotonicNs;
 
 /// Everything a Worker's code and its environment depend on.
 #[derive(PartialEq, Eq)]
@@ -49,13 +59,10 @@ struct Entry {
 }
 
 enum State {
-    Up(Rc<WorkerCell>),
+    /// Never empty.
+    Up(Vec<Rc<WorkerCell>>),
     /// Failed to start `failures` times in a row.
-    Down {
-        answer: Canned,
-        retry_ns: MonotonicNs,
-        failures: u32,
-    },
+    Down { answer: Canned, retry_ns: MonotonicNs, failures: u32 },
 }
 
 /// The Workers of a shard.
@@ -67,6 +74,12 @@ pub(crate) struct Workers {
     by_deployment: HashMap<DeploymentId, Entry>,
     /// Out of service with requests in flight.
     retiring: Vec<Rc<WorkerCell>>,
+    /// To be started before a request asks for them.
+    prewarm: VecDeque<DeploymentId>,
+    /// The snapshot that `prewarm` was made for.
+    prewarmed: (Lineage, u64),
+    /// Of Workers that were dropped for idleness.
+    forecasts: HashMap<DeploymentId, Forecast>,
     cells_total: u64,
 }
 
@@ -77,6 +90,9 @@ impl Workers {
             by_place: HashMap::new(),
             by_deployment: HashMap::new(),
             retiring: Vec::new(),
+            prewarm: VecDeque::new(),
+            prewarmed: (Lineage::default(), 0),
+            forecasts: HashMap::new(),
             cells_total: 0,
         }
     }
@@ -86,13 +102,13 @@ impl Workers {
         if which(published) != self.of {
             return None;
         }
-        self.by_place.get(&place).filter(|cell| !cell.condemned())
+        self.by_place.get(&place).filter(|cell| !cell.condemned() && !cell.busy())
     }
 
     /// The Worker of a deployment, started if need be.
     pub(crate) fn get(
         &mut self,
-        shard: &Shard,
+        shard: &Rc<Shard>,
         published: &Published,
         place: DeploymentIx,
         deployment: &Deployment<'_>,
@@ -102,45 +118,78 @@ impl Workers {
             self.by_place.clear();
             self.of = of;
         }
+        let cell = self.find(shard, published, deployment)?;
+        self.by_place.insert(place, cell.clone());
+        Ok(cell)
+    }
+
+    fn find(
+        &mut self,
+        shard: &Rc<Shard>,
+        published: &Published,
+        deployment: &Deployment<'_>,
+    ) -> Result<Rc<WorkerCell>, Canned> {
+        let id = deployment.id();
         let code = Code::of(published, deployment);
-        let now_ns = shard.clock.now_ns();
+        self.note_failed_start(shard, id);
         let mut failures = 0;
-        match self.by_deployment.get(&deployment.id()) {
-            Some(Entry { code: running, state: State::Up(cell) }) if *running == code && !cell.condemned() => {
-                self.by_place.insert(place, cell.clone());
-                return Ok(cell.clone());
+        match self.by_deployment.get_mut(&id) {
+            Some(Entry { code: running, state: State::Up(cells) }) if *running == code => {
+                retire_condemned(shard, cells, &mut self.retiring);
+                if let Some(cell) = least_busy(cells) {
+                    return Ok(cell);
+                }
+                if !cells.is_empty() {
+                    let cell = self.start(shard, published, deployment)?;
+                    if let Some(Entry { state: State::Up(cells), .. }) = self.by_deployment.get_mut(&id) {
+                        cells.push(cell.clone());
+                    }
+                    shard.metrics.workers.set(self.up_count());
+                    return Ok(cell);
+                }
             }
             Some(Entry { code: failed, state: State::Down { answer, retry_ns, failures: before } })
                 if *failed == code =>
             {
-                if now_ns < *retry_ns {
+                if shard.clock.now_ns() < *retry_ns {
                     return Err(*answer);
                 }
                 failures = *before;
             }
             _ => {}
         }
-        self.remove(shard, deployment.id());
+        self.remove(shard, id);
         self.make_room(shard);
-        match self.start(shard, published, deployment) {
-            Ok(cell) => {
-                self.by_place.insert(place, cell.clone());
-                self.by_deployment.insert(deployment.id(), Entry { code, state: State::Up(cell.clone()) });
-                shard.metrics.workers.set(self.up_count());
-                Ok(cell)
-            }
-            Err(answer) => {
-                let wait_ns = START_BACKOFF_NS.saturating_mul(1 << failures.min(16)).min(START_BACKOFF_MAX_NS);
-                let state = State::Down { answer, retry_ns: shard.clock.now_ns() + wait_ns, failures: failures + 1 };
-                self.by_deployment.insert(deployment.id(), Entry { code, state });
-                Err(answer)
-            }
+        let state = match self.start(shard, published, deployment) {
+            Ok(cell) => match cell.refused() {
+                None => State::Up(vec![cell]),
+                Some(answer) => down(shard, answer, failures),
+            },
+            Err(answer) => down(shard, answer, failures),
+        };
+        let found = match &state {
+            State::Up(cells) => Ok(cells[0].clone()),
+            State::Down { answer, .. } => Err(*answer),
+        };
+        self.by_deployment.insert(id, Entry { code, state });
+        shard.metrics.workers.set(self.up_count());
+        found
+    }
+
+    /// A start that was suspended may have failed since.
+    fn note_failed_start(&mut self, shard: &Shard, id: DeploymentId) {
+        let Some(entry) = self.by_deployment.get_mut(&id) else { return };
+        if let State::Up(cells) = &entry.state
+            && let Some(answer) = cells.iter().find_map(|cell| cell.refused())
+        {
+            entry.state = down(shard, answer, 0);
+            self.by_place.retain(|_, cell| cell.refused().is_none());
         }
     }
 
     fn start(
         &mut self,
-        shard: &Shard,
+        shard: &Rc<Shard>,
         published: &Published,
         deployment: &Deployment<'_>,
     ) -> Result<Rc<WorkerCell>, Canned> {
@@ -159,7 +208,6 @@ impl Workers {
             0 => limits::CPU_PER_REQUEST_NS,
             cpu_ms => u64::from(cpu_ms) * limits::MS_NS,
         };
-        let now = shard.clock.now();
         let spec = WorkerSpec {
             module: module.into(),
             code_cache: None,
@@ -167,47 +215,21 @@ impl Workers {
             env,
             cpu_ns,
             heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
-            now,
+            now: shard.clock.now(),
             account: identity.account,
         };
-        let started = Worker::start(&shard.engine, spec);
-        let took_ns = shard.clock.now_ns() - now.monotonic_ns;
-        match started {
-            Ok(worker) => {
-                shard.metrics.worker_starts.add(1);
-                shard.metrics.worker_start_ns.add(took_ns);
-                self.cells_total += 1;
-                tracing::debug!(deployment = %identity.deployment, version = identity.version, took_us = took_ns / 1_000, "Worker started");
-                Ok(Rc::new(WorkerCell::new(self.cells_total, identity, worker, now.monotonic_ns)))
-            }
-            Err(error) => {
-                shard.metrics.worker_start_failures.add(1);
-                tracing::warn!(deployment = %identity.deployment, version = identity.version, %error, "Worker failed to start");
-                shard.log.log(WorkerLog {
-                    account: identity.account,
-                    deployment: identity.deployment,
-                    version: identity.version,
-                    unix_ms: now.unix_ms,
-                    request: None,
-                    level: LogLevel::Error,
-                    text: format!("the Worker failed to start: {error}"),
-                });
-                Err(match error {
-                    StartError::CpuLimit | StartError::MemoryLimit => Canned::START_LIMITED,
-                    _ => Canned::START_FAILED,
-                })
-            }
-        }
+        self.cells_total += 1;
+        let forecast = self.forecasts.remove(&identity.deployment).unwrap_or_default();
+        Ok(WorkerCell::start(shard, self.cells_total, identity, spec, forecast))
     }
 
     /// Takes a deployment's Worker out of service.
     fn remove(&mut self, shard: &Shard, deployment: DeploymentId) {
-        let Some(Entry { state: State::Up(cell), .. }) = self.by_deployment.remove(&deployment) else { return };
-        self.by_place.retain(|_, other| !Rc::ptr_eq(other, &cell));
-        if cell.in_flight() > 0 {
-            self.retiring.push(cell);
+        let Some(Entry { state: State::Up(cells), .. }) = self.by_deployment.remove(&deployment) else { return };
+        self.by_place.retain(|_, other| !cells.iter().any(|cell| Rc::ptr_eq(other, cell)));
+        for cell in cells {
+            retire(shard, cell, &mut self.retiring);
         }
-        shard.metrics.worker_evictions.add(1);
         shard.metrics.workers.set(self.up_count());
     }
 
@@ -217,8 +239,8 @@ impl Workers {
             return;
         }
         let rank = |entry: &Entry| match &entry.state {
-            State::Up(cell) if cell.in_flight() > 0 => None,
-            State::Up(cell) => Some(cell.used_ns.get()),
+            State::Up(cells) if cells.iter().any(|cell| cell.in_flight() > 0) => None,
+            State::Up(cells) => cells.iter().map(|cell| cell.used_ns.get()).max(),
             State::Down { retry_ns, .. } => Some(*retry_ns),
         };
         let oldest = self.by_deployment.iter().filter_map(|(id, entry)| rank(entry).map(|used| (used, *id))).min();
@@ -230,59 +252,164 @@ impl Workers {
     }
 
     /// Drops what is idle, condemned or no longer configured. Called about once a second.
-    pub(crate) fn sweep(&mut self, shard: &Shard, published: Option<&Published>) {
-        self.retiring.retain(|cell| cell.in_flight() > 0);
-        let now_ns = shard.clock.now_ns();
-        let stale = |id: &DeploymentId, entry: &Entry| match &entry.state {
-            State::Up(cell) => {
-                let idle = cell.used_ns.get() + WORKER_IDLE_NS < now_ns && cell.in_flight() == 0;
-                let configured = published.is_some_and(|published| {
-                    let snapshot = published.snapshot();
-                    let found = snapshot.find_deployment(*id).and_then(|place| snapshot.deployment(place));
-                    found.is_some_and(|found| found.version() == entry.code.version)
-                });
-                idle || cell.condemned() || !configured
+    pub(crate) fn sweep(&mut self, shard: &Rc<Shard>, published: Option<&Published>) {
+        self.retiring.retain(|cell| {
+            let done = cell.in_flight() == 0;
+            if done {
+                cell.lifecycle.evict(&shard.metrics.transitions);
             }
-            State::Down { retry_ns, .. } => retry_ns + START_BACKOFF_MAX_NS < now_ns,
-        };
-        let gone: Vec<DeploymentId> =
-            self.by_deployment.iter().filter(|(id, entry)| stale(id, entry)).map(|(id, _)| *id).collect();
+            !done
+        });
+        let now_ns = shard.clock.now_ns();
+        let mut gone = Vec::new();
+        for (id, entry) in &mut self.by_deployment {
+            match &mut entry.state {
+                State::Up(cells) => {
+                    retire_condemned(shard, cells, &mut self.retiring);
+                    retire_extra(shard, cells, now_ns, &mut self.retiring);
+                    for cell in cells.iter().filter(|cell| idle_for(cell, IDLE_NS, now_ns)) {
+                        if cell.lifecycle.state() == IsolateState::Ready {
+                            cell.lifecycle.to(&shard.metrics.transitions, IsolateState::Idle);
+                        }
+                    }
+                    let idle = cells.iter().all(|cell| idle_for(cell, WORKER_IDLE_NS, now_ns));
+                    let configured = published.is_some_and(|published| is_configured(published, *id, &entry.code));
+                    if idle || !configured {
+                        if let Some(cell) = cells.first().filter(|_| configured)
+                            && self.forecasts.len() < WORKERS_PER_SHARD_MAX
+                        {
+                            self.forecasts.insert(*id, cell.forecast.get());
+                        }
+                        gone.push(*id);
+                    }
+                }
+                State::Down { retry_ns, .. } if *retry_ns + START_BACKOFF_MAX_NS < now_ns => gone.push(*id),
+                State::Down { .. } => {}
+            }
+        }
+        self.by_place.retain(|_, cell| !cell.condemned());
         for id in gone {
             self.remove(shard, id);
+        }
+        self.forecasts.retain(|_, forecast| forecast.next_ns(now_ns).is_some());
+        let due = self.forecasts.iter().filter(|(_, forecast)| {
+            forecast.next_ns(now_ns).is_some_and(|next_ns| next_ns.saturating_sub(EARLY_NS) <= now_ns)
+        });
+        self.prewarm.extend(due.map(|(id, _)| *id));
+    }
+
+    /// Starts Workers that will be asked for soon, a few at a time. Called at each tick.
+    pub(crate) fn warm(&mut self, shard: &Rc<Shard>, published: &Published) {
+        let of = which(published);
+        if of != self.prewarmed {
+            self.prewarmed = of;
+            let changed = self.by_deployment.iter().filter(|(id, entry)| {
+                matches!(&entry.state, State::Up(_)) && !is_configured(published, **id, &entry.code)
+            });
+            self.prewarm = changed.map(|(id, _)| *id).collect();
+        }
+        for _ in 0..PREWARM_PER_TICK {
+            let Some(id) = self.prewarm.pop_front() else { return };
+            let snapshot = published.snapshot();
+            let deployment = snapshot.find_deployment(id).and_then(|place| snapshot.deployment(place));
+            let Some(deployment) = deployment.filter(|found| found.status() != Status::Paused) else { continue };
+            if self.find(shard, published, &deployment).is_ok() {
+                shard.metrics.worker_prewarms.add(1);
+            }
         }
     }
 
     /// After a panic: gives up the Workers it passed through.
     pub(crate) fn abandon_broken(&mut self, shard: &Shard) {
-        let mut broken = Vec::new();
-        for (id, entry) in &self.by_deployment {
-            if let State::Up(cell) = &entry.state
-                && cell.broken_inside()
-            {
-                cell.abandon();
-                broken.push(*id);
+        for entry in self.by_deployment.values_mut() {
+            if let State::Up(cells) = &mut entry.state {
+                for cell in cells.iter().filter(|cell| cell.broken_inside()) {
+                    cell.abandon();
+                }
+                retire_condemned(shard, cells, &mut self.retiring);
             }
         }
-        for id in broken {
-            self.remove(shard, id);
-        }
+        self.by_deployment.retain(|_, entry| !matches!(&entry.state, State::Up(cells) if cells.is_empty()));
+        self.by_place.retain(|_, cell| !cell.condemned());
         for cell in self.retiring.iter().filter(|cell| cell.broken_inside()) {
             cell.abandon();
         }
+        shard.metrics.workers.set(self.up_count());
     }
 
     /// Requests in all Workers, those out of service included.
     pub(crate) fn in_flight(&self) -> usize {
         let up = self.by_deployment.values().filter_map(|entry| match &entry.state {
-            State::Up(cell) => Some(cell.in_flight()),
+            State::Up(cells) => Some(cells.iter().map(|cell| cell.in_flight()).sum::<usize>()),
             State::Down { .. } => None,
         });
         up.sum::<usize>() + self.retiring.iter().map(|cell| cell.in_flight()).sum::<usize>()
     }
 
     fn up_count(&self) -> u64 {
-        self.by_deployment.values().filter(|entry| matches!(entry.state, State::Up(_))).count() as u64
+        let up = self.by_deployment.values().filter_map(|entry| match &entry.state {
+            State::Up(cells) => Some(cells.len() as u64),
+            State::Down { .. } => None,
+        });
+        up.sum()
     }
+}
+
+/// The isolate for the next request; `None` if all compute, requests pile up, and there may be one more.
+fn least_busy(cells: &[Rc<WorkerCell>]) -> Option<Rc<WorkerCell>> {
+    let room = |cell: &&Rc<WorkerCell>| cell.in_flight() < limits::REQUESTS_PER_ISOLATE_MAX;
+    let free = cells.iter().filter(room).find(|cell| !cell.busy() || cell.starting());
+    let least = free.or_else(|| {
+        let least = cells.iter().min_by_key(|cell| (!room(cell), cell.backlog()));
+        let piled_up = |cell: &&Rc<WorkerCell>| !room(cell) || cell.backlog() >= BACKLOG_MAX;
+        least.filter(|cell| cells.len() >= ISOLATES_PER_WORKER_MAX || !piled_up(cell))
+    });
+    least.cloned()
+}
+
+fn idle_for(cell: &WorkerCell, ns: u64, now_ns: MonotonicNs) -> bool {
+    cell.used_ns.get() + ns < now_ns && cell.in_flight() == 0 && !cell.starting()
+}
+
+/// Takes an isolate out of service; it stays until its last request is over.
+fn retire(shard: &Shard, cell: Rc<WorkerCell>, retiring: &mut Vec<Rc<WorkerCell>>) {
+    shard.metrics.worker_evictions.add(1);
+    if cell.in_flight() > 0 {
+        retiring.push(cell);
+    } else {
+        cell.lifecycle.evict(&shard.metrics.transitions);
+    }
+}
+
+fn retire_condemned(shard: &Shard, cells: &mut Vec<Rc<WorkerCell>>, retiring: &mut Vec<Rc<WorkerCell>>) {
+    while let Some(at) = cells.iter().position(|cell| cell.condemned() && cell.refused().is_none()) {
+        retire(shard, cells.swap_remove(at), retiring);
+    }
+}
+
+/// Drops isolates that were added under load and are idle, but for one.
+fn retire_extra(
+    shard: &Shard,
+    cells: &mut Vec<Rc<WorkerCell>>,
+    now_ns: MonotonicNs,
+    retiring: &mut Vec<Rc<WorkerCell>>,
+) {
+    while cells.len() > 1
+        && let Some(at) = cells.iter().position(|cell| idle_for(cell, EXTRA_IDLE_NS, now_ns))
+    {
+        retire(shard, cells.swap_remove(at), retiring);
+    }
+}
+
+fn is_configured(published: &Published, id: DeploymentId, code: &Code) -> bool {
+    let snapshot = published.snapshot();
+    let found = snapshot.find_deployment(id).and_then(|place| snapshot.deployment(place));
+    found.is_some_and(|found| found.version() == code.version)
+}
+
+fn down(shard: &Shard, answer: Canned, failures: u32) -> State {
+    let wait_ns = START_BACKOFF_NS.saturating_mul(1 << failures.min(16)).min(START_BACKOFF_MAX_NS);
+    State::Down { answer, retry_ns: shard.clock.now_ns() + wait_ns, failures: failures + 1 }
 }
 
 /// Which snapshot this is: generations count within a lineage.

@@ -23,7 +23,7 @@ pub use event::{
     BodyEvent, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody,
     RequestHead, RequestId,
 };
-pub use isolate::EngineError;
+pub use isolate::{EngineError, Progress, Suspendable, Ticks, ticks, ticks_to_ns};
 pub use validate::{Verdict, compile_ahead, validate, validate_within};
 pub use worker::{CodeOrigin, StartError, Worker, WorkerSpec};
 

@@ -125,6 +125,8 @@ pub struct Worker {
     cpu_ns: u64,
     startup_ns: u64,
     condemned: bool,
+    /// CPU time of the longest part of a turn that nothing could interrupt, ns; since it was last asked for.
+    longest_ns: u64,
     /// Replied requests with `waitUntil` work, by when it must end. Sorted: all wait equally long.
     waiting: VecDeque<(MonotonicNs, RequestId)>,
 }
@@ -173,6 +175,7 @@ impl Worker {
             cpu_ns: spec.cpu_ns,
             startup_ns: started.cpu_ns,
             condemned: false,
+            longest_ns: started.longest_ns,
             waiting: VecDeque::new(),
         })
     }
@@ -202,6 +205,12 @@ impl Worker {
     /// Whether it takes no new requests. Drop it when [`Worker::in_flight`] is 0.
     pub fn condemned(&self) -> bool {
         self.condemned
+    }
+
+    /// CPU time of the longest part of a turn since the last call of this, ns: how long its thread could do nothing else.
+    #[inline]
+    pub fn take_longest_ns(&mut self) -> u64 {
+        std::mem::take(&mut self.longest_ns)
     }
 
     /// Requests that are not finished.
@@ -434,6 +443,7 @@ impl Worker {
                 log_thrown(scope, entry, request, "Uncaught (in promise)", reason);
             }
         });
+        self.longest_ns = self.longest_ns.max(turn.longest_ns);
         let used = match request.and_then(|id| self.isolate.state_mut().requests.get_mut(&id)) {
             Some(request) => {
                 request.cpu_ns += turn.cpu_ns;

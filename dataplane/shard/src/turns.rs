@@ -1,0 +1,230 @@
+//! Whose turn it is: a shard's CPU time for JavaScript, in fair turns between tenants.
+//!
+//! Most events are handled where they arrive, at once. An event waits here instead when its Worker is suspended in the
+//! middle of a call, when the tenant is ahead of others that wait, or when the round has used up its time. One task, in a
+//! glommio queue of its own, gives turns to those that wait, a slice at a time, and lets the executor look at its rings
+//! between rounds.
+//!
+//! **Fairness** is start-time fair queueing: each tenant has a virtual time, which advances by the CPU time it uses divided by
+//! its weight; the one that is behind comes first. A tenant that comes back after a pause starts at the time of those that
+//! run: pauses are not saved up, and what somebody used while nobody waited is not held against them.
+//!
+//! *Invariants:* a tenant is in the queue once if one of its Workers waits; a Worker waits once, however many events it has.
+//! *Bounds:* a round takes [`ROUND_NS`] and one slice at most. *Thread:* one shard's.
+
+use crate::cell::WorkerCell;
+use crate::shard::Shard;
+use base::id::AccountId;
+use glommio::{Latency, Shares, executor};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use worker_api::event::MonotonicNs;
+use worker_api::{ticks, ticks_to_ns};
+
+/// CPU time of JavaScript after which the executor looks at its rings, ns.
+const ROUND_NS: u64 = 500_000;
+/// How far ahead of a waiting tenant another may be and still be served at once, ns of virtual time.
+const AHEAD_NS: u64 = 1_000_000;
+/// glommio's shares of the queue that gives turns; the queue of connections has as many.
+const SHARES: usize = 1_000;
+/// How soon the executor looks at its rings while Workers wait: sooner than a slice takes, so after each.
+const LATENCY: Duration = Duration::from_micros(100);
+
+/// A tenant's account of CPU time on a shard.
+pub(crate) struct Tenant {
+    virtual_ns: Cell<u64>,
+    /// `Turns::epoch` at which `virtual_ns` was valid.
+    epoch: Cell<u64>,
+    /// Its Workers that wait, each once.
+    waiting: RefCell<VecDeque<Rc<WorkerCell>>>,
+}
+
+/// The tenants of a shard and the order of those that wait.
+pub(crate) struct Turns {
+    tenants: RefCell<HashMap<AccountId, Rc<Tenant>>>,
+    /// By virtual time when they were put in, and a number.
+    queue: RefCell<BTreeMap<(u64, u64), Rc<Tenant>>>,
+    number: Cell<u64>,
+    /// Virtual time of the tenant that was served last.
+    clock_ns: Cell<u64>,
+    /// Counts how often nobody waited.
+    epoch: Cell<u64>,
+    /// A turn is being given: somebody waits, though the queue may be empty.
+    serving: Cell<bool>,
+    round_start_ns: Cell<MonotonicNs>,
+    round_used_ns: Cell<u64>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Turns {
+    pub(crate) fn new() -> Turns {
+        Turns {
+            tenants: RefCell::new(HashMap::new()),
+            queue: RefCell::new(BTreeMap::new()),
+            number: Cell::new(0),
+            clock_ns: Cell::new(0),
+            epoch: Cell::new(0),
+            serving: Cell::new(false),
+            round_start_ns: Cell::new(0),
+            round_used_ns: Cell::new(0),
+            waker: RefCell::new(None),
+        }
+    }
+
+    /// The tenant of an account.
+    pub(crate) fn tenant(&self, account: AccountId) -> Rc<Tenant> {
+        let mut tenants = self.tenants.borrow_mut();
+        let new = || {
+            Rc::new(Tenant { virtual_ns: Cell::new(0), epoch: Cell::new(0), waiting: RefCell::new(VecDeque::new()) })
+        };
+        tenants.entry(account).or_insert_with(new).clone()
+    }
+
+    /// Forgets tenants without Workers.
+    pub(crate) fn sweep(&self) {
+        self.tenants.borrow_mut().retain(|_, tenant| Rc::strong_count(tenant) > 1);
+    }
+
+    /// Whether an event for this tenant may be handled at once.
+    #[inline]
+    pub(crate) fn may_run_now(&self, tenant: &Tenant, now_ns: MonotonicNs) -> bool {
+        if now_ns.saturating_sub(self.round_start_ns.get()) > 2 * ROUND_NS {
+            self.round_start_ns.set(now_ns);
+            self.round_used_ns.set(0);
+        }
+        if self.round_used_ns.get() > ROUND_NS {
+            return false;
+        }
+        match self.queue.borrow().first_key_value() {
+            None => true,
+            Some(((first_ns, _), _)) => self.virtual_ns(tenant) <= first_ns + AHEAD_NS,
+        }
+    }
+
+    /// A tenant's Worker used CPU time for so many ticks.
+    #[inline]
+    pub(crate) fn charge(&self, tenant: &Tenant, span: u64) {
+        let ns = ticks_to_ns(span);
+        self.round_used_ns.set(self.round_used_ns.get() + ns);
+        tenant.virtual_ns.set(self.virtual_ns(tenant) + ns);
+        tenant.epoch.set(self.epoch.get());
+    }
+
+    /// Where a tenant is: not behind those that run, and not ahead of them by what it used while nobody waited.
+    #[inline]
+    fn virtual_ns(&self, tenant: &Tenant) -> u64 {
+        if tenant.epoch.get() == self.epoch.get() {
+            tenant.virtual_ns.get().max(self.clock_ns.get())
+        } else {
+            self.clock_ns.get()
+        }
+    }
+
+    /// Lets a Worker wait for its turn.
+    pub(crate) fn wait(&self, cell: &Rc<WorkerCell>) {
+        if cell.waits.replace(true) {
+            return;
+        }
+        let tenant = &cell.tenant;
+        let first = tenant.waiting.borrow().is_empty();
+        tenant.waiting.borrow_mut().push_back(cell.clone());
+        if first {
+            self.put(tenant);
+        }
+    }
+
+    fn put(&self, tenant: &Rc<Tenant>) {
+        let mut queue = self.queue.borrow_mut();
+        if queue.is_empty() && !self.serving.get() {
+            self.epoch.set(self.epoch.get() + 1);
+        }
+        let at_ns = self.virtual_ns(tenant);
+        tenant.virtual_ns.set(at_ns);
+        tenant.epoch.set(self.epoch.get());
+        self.number.set(self.number.get() + 1);
+        queue.insert((at_ns, self.number.get()), tenant.clone());
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// The Worker whose turn it is.
+    fn next(&self) -> Option<Rc<WorkerCell>> {
+        loop {
+            let ((at_ns, _), tenant) = self.queue.borrow_mut().pop_first()?;
+            if tenant.virtual_ns.get() > at_ns {
+                // It was served meanwhile.
+                self.requeue(&tenant);
+                continue;
+            }
+            self.clock_ns.set(at_ns.max(self.clock_ns.get()));
+            let cell = tenant.waiting.borrow_mut().pop_front()?;
+            cell.waits.set(false);
+            return Some(cell);
+        }
+    }
+
+    /// Puts a tenant back that has Workers waiting, without the queue having been empty.
+    fn requeue(&self, tenant: &Rc<Tenant>) {
+        self.number.set(self.number.get() + 1);
+        let at_ns = self.virtual_ns(tenant);
+        self.queue.borrow_mut().insert((at_ns, self.number.get()), tenant.clone());
+    }
+
+    /// Gives turns for one round.
+    fn round(&self, shard: &Rc<Shard>) {
+        let start = ticks();
+        while let Some(cell) = self.next() {
+            let tenant = cell.tenant.clone();
+            self.serving.set(true);
+            if !tenant.waiting.borrow().is_empty() {
+                self.requeue(&tenant);
+            }
+            let stepped = std::panic::catch_unwind(AssertUnwindSafe(|| cell.step(shard)));
+            self.serving.set(false);
+            if let Err(panic) = stepped {
+                shard.after_panic(panic.as_ref());
+            }
+            if ticks_to_ns(ticks() - start) > ROUND_NS {
+                return;
+            }
+        }
+    }
+
+    fn poll_waiting(&self, cx: &Context<'_>) -> Poll<()> {
+        if !self.queue.borrow().is_empty() {
+            return Poll::Ready(());
+        }
+        *self.waker.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Workers that wait for a turn.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.queue.borrow().values().map(|tenant| tenant.waiting.borrow().len() as u64).sum()
+    }
+}
+
+/// Gives turns until the shard's executor ends.
+pub(crate) fn start(shard: &Rc<Shard>) {
+    let queue = executor().create_task_queue(Shares::Static(SHARES), Latency::Matters(LATENCY), "turns");
+    let shard = shard.clone();
+    let task = async move {
+        loop {
+            poll_fn(|cx| shard.turns.poll_waiting(cx)).await;
+            shard.turns.round(&shard);
+            executor().yield_task_queue_now().await;
+        }
+    };
+    match glommio::spawn_local_into(task, queue) {
+        Ok(task) => {
+            task.detach();
+        }
+        Err(error) => panic!("the executor has a queue that it just made: {error}"),
+    }
+}
