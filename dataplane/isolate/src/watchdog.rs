@@ -6,7 +6,7 @@
 //!
 //! *Invariants:* a turn is ended by number: the watchdog claims the number with a compare-and-swap and the thread does
 //! not leave a claimed turn before the claim is done, so neither a later turn nor a freed isolate is ever hit.
-//! A turn that can be suspended is asked to when it is seen for the second time, so that a slice is one to two ticks long.
+//! A turn that can be suspended is asked to when it has computed since it was first seen, so that a slice is one to two ticks long.
 //! *Bounds:* a turn is told to end at most two ticks after its budget is used up; one that has not ended after
 //! [`STUCK_NS`] more of CPU time is given up by a signal, see [`crate::stuck`]. *Fails:* never.
 
@@ -28,6 +28,8 @@ use crate::clock::clock_ns;
 
 /// How often turns are looked at.
 const TICK: Duration = Duration::from_micros(500);
+/// CPU time since a turn was first seen below which it is not asked: its thread had to wait for the processor, ns.
+const SLICE_NS_MIN: u64 = 250_000;
 /// Ticks after which a turn that was asked to be suspended, and was not, is asked again.
 const ASK_AGAIN_TICKS: u32 = 8;
 /// CPU time that V8 gets to act on being told, ns. Collecting a full heap of 128 MiB, which cannot be interrupted, takes
@@ -191,6 +193,8 @@ struct Seen {
     turn: u64,
     /// Ticks since it was first seen.
     ticks: u32,
+    /// The tick at which it was last asked to be suspended.
+    asked: Option<u32>,
     cpu_ns: u64,
 }
 
@@ -222,7 +226,7 @@ fn admit(shared: &Shared, seen: &mut Vec<Seen>) {
     seen.retain(|entry| !entry.slot.gone.load(Acquire));
     for slot in slots.iter() {
         if !seen.iter().any(|entry| Arc::ptr_eq(&entry.slot, slot)) {
-            seen.push(Seen { slot: Arc::clone(slot), turn: 0, ticks: 0, cpu_ns: 0 });
+            seen.push(Seen { slot: Arc::clone(slot), turn: 0, ticks: 0, asked: None, cpu_ns: 0 });
         }
     }
 }
@@ -235,6 +239,7 @@ fn look(entry: &mut Seen, turn: u64) {
     if entry.turn != number {
         entry.turn = number;
         entry.ticks = 0;
+        entry.asked = None;
         entry.cpu_ns = cpu_ns;
         return;
     }
@@ -253,7 +258,11 @@ fn look(entry: &mut Seen, turn: u64) {
         with_handle(slot, turn, turn | TOLD, |handle| {
             handle.terminate_execution();
         });
-    } else if slot.suspendable.load(Relaxed) && entry.ticks % ASK_AGAIN_TICKS == 1 {
+    } else if slot.suspendable.load(Relaxed)
+        && used >= SLICE_NS_MIN
+        && entry.asked.is_none_or(|at| entry.ticks >= at + ASK_AGAIN_TICKS)
+    {
+        entry.asked = Some(entry.ticks);
         with_handle(slot, turn, turn, |handle| {
             handle.request_interrupt(crate::turn::on_interrupt, std::ptr::without_provenance_mut(number as usize));
         });
