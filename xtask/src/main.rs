@@ -11,6 +11,7 @@ mod artifacts;
 mod bench;
 mod checkout;
 mod dev;
+mod keys;
 mod packages;
 mod progress;
 mod run;
@@ -38,6 +39,8 @@ enum Task {
     Dev(dev::Arguments),
     /// Run every test that can run on this machine, and say what was skipped
     Test(test::Arguments),
+    /// Run the tests that need memory protection keys, in an emulated machine where this one has none
+    Keys(keys::Arguments),
     /// Hold the code against what the documents promise about it; rustfmt; clippy
     Tidy(tidy::Arguments),
     /// Find V8's archive, or build it from source, and put it where cargo looks for it
@@ -68,6 +71,7 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
     match task {
         Task::Dev(arguments) => dev::run(&checkout, &arguments),
         Task::Test(arguments) => test::run(&checkout, &arguments),
+        Task::Keys(arguments) => keys::run(&checkout, &arguments),
         Task::Tidy(arguments) => tidy::run(&checkout, &arguments).map(|()| ExitCode::SUCCESS),
         Task::V8(arguments) => v8::run(&checkout, &arguments).map(|_| ExitCode::SUCCESS),
         Task::Setup => packages::ensure("building", packages::BUILD).map(|()| ExitCode::SUCCESS),

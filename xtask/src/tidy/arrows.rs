@@ -9,14 +9,15 @@ use super::metadata::Metadata;
 const ARROWS: &[(&str, &[&str])] = &[
     // data plane
     ("base", &[]),
-    ("plane-abi", &["base"]),
+    ("pkey", &[]),
+    ("plane-abi", &["base", "pkey"]),
     ("route", &["base", "plane-abi"]),
     ("h1", &["base"]),
-    ("isolate", &["base"]),
+    ("isolate", &["base", "pkey"]),
     ("worker-api", &["base", "isolate"]),
     ("shard", &["base", "plane-abi", "route", "h1", "isolate", "worker-api"]),
     ("agent", &["base", "plane-abi"]),
-    ("node", &["base", "plane-abi", "shard", "agent", "isolate", "worker-api"]),
+    ("node", &["base", "plane-abi", "pkey", "shard", "agent", "isolate", "worker-api"]),
     // control plane
     ("model", &[]),
     ("plan", &["base", "plane-abi", "route", "model"]),

@@ -1,0 +1,331 @@
+//! `cargo xtask keys`: the tests that need memory protection keys, on this processor if it has some, else in an emulated machine.
+//!
+//! Owns the emulated machine: qemu without KVM (`-cpu max` has keys), a kernel of Debian's, and a file system in memory with
+//! busybox, the test programs and their shared libraries. Every test runs in a process of its own, because keys are the
+//! process's; there a test that would be skipped fails. The machine has no disk and no network.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::checkout::Checkout;
+use crate::packages::{self, Package, Sign};
+use crate::progress::{say, warn};
+use crate::{artifacts, run};
+
+/// Crates whose tests run with keys on.
+const CRATES: &[&str] = &["pkey"];
+
+/// What the emulated machine is made with.
+const EMULATOR: &[Package] = &[
+    Package { name: "qemu-system-x86", sign: Sign::Program("qemu-system-x86_64") },
+    Package { name: "busybox-static", sign: Sign::Program("busybox") },
+    Package { name: "cpio", sign: Sign::Program("cpio") },
+    Package { name: "binutils", sign: Sign::Program("strip") },
+];
+
+/// The kernel's package: one for machines without hardware, small, with all that is needed built in.
+const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// A kernel to boot instead of Debian's.
+const KERNEL_VARIABLE: &str = "SELVAGE_KEYS_KERNEL";
+
+/// What the machine says last.
+const VERDICT: &str = "selvage-keys:";
+
+/// Options of `cargo xtask keys`.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only tests whose name contains this
+    filter: Option<String>,
+    /// The long forms of tests that have a short one
+    #[arg(long)]
+    full: bool,
+    /// Use the emulated machine even if this processor has keys
+    #[arg(long)]
+    emulate: bool,
+    /// Seconds after which the emulated machine is ended, and the run has failed
+    #[arg(long, default_value_t = 1800)]
+    time_limit: u64,
+}
+
+/// Builds the tests and runs them where there are keys.
+pub(crate) fn run(checkout: &Checkout, arguments: &Arguments) -> Result<ExitCode> {
+    let archive = artifacts::prepare(checkout)?;
+    let mut build = checkout.cargo();
+    build.args(["test", "--release", "--no-run", "--message-format=json-render-diagnostics", "--lib", "--tests"]);
+    for name in CRATES {
+        build.args(["-p", name]);
+    }
+    archive.export(&mut build);
+    say("keys", "building the tests");
+    let programs = programs(&mut build)?;
+    if has_keys() && !arguments.emulate {
+        say("keys", "this processor has protection keys: the tests run on it");
+        return here(&programs, arguments);
+    }
+    say("keys", "the tests run in an emulated machine that has protection keys");
+    packages::ensure("the emulated machine", EMULATOR)?;
+    let folder = checkout.target().join("keys");
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let kernel = kernel(&folder)?;
+    let system = system(&folder, &programs, arguments)?;
+    boot(&kernel, &system, Duration::from_secs(arguments.time_limit))
+}
+
+/// Whether this processor has keys and the kernel uses them.
+fn has_keys() -> bool {
+    let known = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    known.lines().filter(|line| line.starts_with("flags")).any(|line| line.split(' ').any(|flag| flag == "ospke"))
+}
+
+/// The test programs that a build makes.
+fn programs(build: &mut Command) -> Result<Vec<PathBuf>> {
+    let output = build.stderr(Stdio::inherit()).output().context("starting cargo")?;
+    if !output.status.success() {
+        bail!("the tests do not build: {}", output.status);
+    }
+    let mut found = Vec::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+        if message["profile"]["test"] == true
+            && let Some(path) = message["executable"].as_str()
+        {
+            found.push(PathBuf::from(path));
+        }
+    }
+    if found.is_empty() {
+        bail!("the build made no test programs");
+    }
+    Ok(found)
+}
+
+/// Names of a program's tests that contain the filter.
+fn tests(program: &Path, filter: Option<&str>) -> Result<Vec<String>> {
+    let list = run::captured(Command::new(program).args(["--list", "--format", "terse"]))?;
+    let names = list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned);
+    Ok(names.filter(|name| filter.is_none_or(|filter| name.contains(filter))).collect())
+}
+
+fn here(programs: &[PathBuf], arguments: &Arguments) -> Result<ExitCode> {
+    let (mut passed, mut failed) = (0, 0);
+    for program in programs {
+        for test in tests(program, arguments.filter.as_deref())? {
+            let mut command = Command::new(program);
+            command.args(["--exact", &test, "--test-threads=1"]).env("SELVAGE_KEYS_REQUIRED", "1");
+            if arguments.full {
+                command.env("SELVAGE_E2E_FULL", "1");
+            }
+            match run::status(&mut command)?.success() {
+                true => passed += 1,
+                false => {
+                    failed += 1;
+                    warn("keys", format!("FAILED {test}"));
+                }
+            }
+        }
+    }
+    Ok(verdict(passed, failed))
+}
+
+fn verdict(passed: u32, failed: u32) -> ExitCode {
+    let line = format!("{passed} passed, {failed} failed");
+    if passed == 0 || failed > 0 {
+        warn("keys", line);
+        return ExitCode::FAILURE;
+    }
+    say("keys", line);
+    ExitCode::SUCCESS
+}
+
+/// A kernel: the one that was named, or Debian's, fetched once.
+fn kernel(folder: &Path) -> Result<PathBuf> {
+    if let Some(given) = std::env::var_os(KERNEL_VARIABLE) {
+        return Ok(PathBuf::from(given));
+    }
+    let boot = folder.join("kernel/boot");
+    if let Some(found) = image(&boot) {
+        return Ok(found);
+    }
+    if !run::on_path("apt-get") || !run::on_path("dpkg-deb") {
+        bail!("no kernel to boot: Debian's package {KERNEL_PACKAGE} has one; name any with ${KERNEL_VARIABLE}");
+    }
+    let packages = run::captured(Command::new("apt-cache").args(["depends", KERNEL_PACKAGE])).unwrap_or_default();
+    let Some(package) = packages.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image-")) else {
+        bail!("apt knows no package {KERNEL_PACKAGE}: run `apt-get update`, or name a kernel with ${KERNEL_VARIABLE}");
+    };
+    let package = format!("linux-image-{package}");
+    say("keys", format!("fetching Debian's {package}"));
+    run::checked(Command::new("apt-get").args(["-q", "download", &package]).current_dir(folder))?;
+    let fetched = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
+    let fetched = fetched.filter(|path| path.extension().is_some_and(|it| it == "deb")).max();
+    let fetched = fetched.context("apt-get download left no package")?;
+    run::checked(Command::new("dpkg-deb").arg("-x").arg(&fetched).arg(folder.join("kernel")))?;
+    fs::remove_file(fetched)?;
+    image(&boot).context("the kernel's package holds no kernel")
+}
+
+fn image(boot: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(boot).ok()?.flatten().map(|entry| entry.path());
+    entries.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"))).max()
+}
+
+/// Packs the machine's file system; gives the archive.
+fn system(folder: &Path, programs: &[PathBuf], arguments: &Arguments) -> Result<PathBuf> {
+    let root = folder.join("root");
+    if root.exists() {
+        fs::remove_dir_all(&root)?;
+    }
+    for name in ["bin", "tests"] {
+        fs::create_dir_all(root.join(name))?;
+    }
+    let busybox = run::captured(Command::new("sh").args(["-c", "command -v busybox"]))?;
+    fs::copy(busybox.trim(), root.join("bin/busybox")).context("copying busybox")?;
+    let mut libraries = BTreeSet::new();
+    let mut script = String::from(INIT_HEAD);
+    if arguments.full {
+        script.push_str("export SELVAGE_E2E_FULL=1\n");
+    }
+    for program in programs {
+        let name = program.file_name().context("a program has a name")?.to_string_lossy().into_owned();
+        run::checked(
+            Command::new("strip").arg("--strip-debug").arg("-o").arg(root.join("tests").join(&name)).arg(program),
+        )?;
+        libraries.extend(shared_libraries(program)?);
+        for test in tests(program, arguments.filter.as_deref())? {
+            script.push_str(&format!("run {name} {test}\n"));
+        }
+    }
+    script.push_str(INIT_TAIL);
+    for library in libraries {
+        let to = root.join(library.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().context("a library has a folder")?)?;
+        fs::copy(&library, to).with_context(|| format!("copying {library}"))?;
+    }
+    let init = root.join("init");
+    fs::write(&init, script)?;
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
+    let archive = folder.join("root.cpio");
+    let pack = "find . | cpio --quiet -o -H newc > ../root.cpio";
+    run::checked(Command::new("sh").args(["-c", pack]).current_dir(&root))?;
+    Ok(archive)
+}
+
+/// Absolute paths of what a program is linked with.
+fn shared_libraries(program: &Path) -> Result<Vec<String>> {
+    let list = run::captured(Command::new("ldd").arg(program))?;
+    Ok(libraries_of(&list))
+}
+
+fn libraries_of(list: &str) -> Vec<String> {
+    list.lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The machine's first process.
+const INIT_HEAD: &str = r#"#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin HOME=/ RUST_BACKTRACE=1 SELVAGE_KEYS_REQUIRED=1
+mkdir -p /proc /sys /dev /tmp
+mount -t proc none /proc; mount -t sysfs none /sys; mount -t devtmpfs none /dev; mount -t tmpfs none /tmp
+echo 1 > /proc/sys/vm/overcommit_memory
+echo 1000000 > /proc/sys/vm/max_map_count
+passed=0; failed=0
+grep -qm1 ' ospke' /proc/cpuinfo || { echo "this machine has no protection keys"; failed=1; }
+run() {
+    cd /tests
+    if timeout 900 ./$1 --exact $2 --test-threads=1 >/tmp/out 2>&1; then
+        passed=$((passed+1)); echo "ok $1 $2 ($(cut -d' ' -f1 /proc/uptime) s)"
+    else
+        failed=$((failed+1)); cat /tmp/out; echo "FAILED $1 $2"
+    fi
+}
+"#;
+
+const INIT_TAIL: &str = "echo \"selvage-keys: $passed passed, $failed failed\"\npoweroff -f\n";
+
+/// Boots the machine, shows what it says, and gives its verdict.
+fn boot(kernel: &Path, system: &Path, limit: Duration) -> Result<ExitCode> {
+    let mut machine = Command::new("qemu-system-x86_64")
+        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "4096", "-nodefaults", "-no-reboot"])
+        .args(["-display", "none", "-serial", "stdio"])
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-initrd")
+        .arg(system)
+        .args(["-append", "console=ttyS0 quiet panic=-1"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting qemu-system-x86_64")?;
+    let output = machine.stdout.take().context("the machine has a console")?;
+    let (lines, said) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            if lines.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let end = Instant::now() + limit;
+    let mut told = None;
+    let in_time = loop {
+        match said.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(line) => {
+                eprintln!("{line}");
+                told = line.find(VERDICT).and_then(|at| counts(&line[at + VERDICT.len()..])).or(told);
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => break true,
+            Err(mpsc::RecvTimeoutError::Timeout) => break false,
+        }
+    };
+    if !in_time {
+        machine.kill().context("ending the machine")?;
+    }
+    machine.wait().context("waiting for the machine")?;
+    drop(said);
+    let _ended = reader.join();
+    match told {
+        Some((passed, failed)) => Ok(verdict(passed, failed)),
+        None if in_time => bail!("the emulated machine ended without a verdict"),
+        None => bail!("the emulated machine was not done after {} s (--time-limit)", limit.as_secs()),
+    }
+}
+
+/// ` 12 passed, 0 failed`
+fn counts(text: &str) -> Option<(u32, u32)> {
+    let mut words = text.split_whitespace();
+    let passed = words.next()?.parse().ok()?;
+    let failed = words.nth(1)?.parse().ok()?;
+    Some((passed, failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_read_and_nothing_passed_is_a_failure() {
+        assert_eq!(counts(" 12 passed, 3 failed"), Some((12, 3)));
+        assert_eq!(counts(" panic"), None);
+        assert_eq!(verdict(3, 0), ExitCode::SUCCESS);
+        assert_eq!(verdict(3, 1), ExitCode::FAILURE);
+        assert_eq!(verdict(0, 0), ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn libraries_are_found_whatever_ldd_says_of_them() {
+        let list = "\tlinux-vdso.so.1 (0x00007)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x7f)\n\t/lib64/ld-linux-x86-64.so.2 (0x7f)\n";
+        assert_eq!(libraries_of(list), ["/lib/x/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]);
+    }
+}
