@@ -74,6 +74,37 @@ pub fn tree_resident_bytes(root: u32) -> anyhow::Result<u64> {
     Ok(pages * rustix::param::page_size() as u64)
 }
 
+/// What a process holds of memory, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Memory {
+    /// Pages that are resident.
+    pub resident_bytes: u64,
+    /// The same, a page that `n` processes share counted as `1/n`.
+    pub proportional_bytes: u64,
+    /// Address space.
+    pub virtual_bytes: u64,
+}
+
+impl Memory {
+    /// Of one process, without its children, from `smaps_rollup` (proc(5)), which walks the page tables: exact, where the
+    /// counters of `statm` may be off by some pages a thread.
+    pub fn of(pid: u32) -> anyhow::Result<Memory> {
+        let path = format!("/proc/{pid}/smaps_rollup");
+        let text = std::fs::read_to_string(&path).context(path)?;
+        let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).context("statm")?;
+        let pages: u64 = statm.split(' ').next().and_then(|pages| pages.parse().ok()).context("statm")?;
+        Memory::parse(&text, pages * rustix::param::page_size() as u64).context("smaps_rollup without Rss or Pss")
+    }
+
+    fn parse(rollup: &str, virtual_bytes: u64) -> Option<Memory> {
+        let bytes = |key: &str| {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+            line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
+        };
+        Some(Memory { resident_bytes: bytes("Rss")?, proportional_bytes: bytes("Pss")?, virtual_bytes })
+    }
+}
+
 fn all_stats() -> anyhow::Result<HashMap<u32, ProcStat>> {
     let mut stats = HashMap::new();
     for entry in std::fs::read_dir("/proc").context("/proc")?.flatten() {
@@ -161,6 +192,21 @@ mod tests {
         child.wait()?;
         assert!(during > before, "{before} to {during}");
         assert!(tree_resident_bytes(me)? > 1 << 20);
+        Ok(())
+    }
+
+    #[test]
+    fn memory_of_a_process() -> anyhow::Result<()> {
+        let rollup = "55e-7ff ---p 0 00:00 0    [rollup]\nRss:    2048 kB\nPss:    1024 kB\nPss_Dirty:    8 kB\n";
+        let expect = Memory { resident_bytes: 2 << 20, proportional_bytes: 1 << 20, virtual_bytes: 7 };
+        assert_eq!(Memory::parse(rollup, 7), Some(expect));
+        assert_eq!(Memory::parse("Rss: 1 kB\n", 7), None);
+        let before = Memory::of(std::process::id())?;
+        let block = std::hint::black_box(vec![1u8; 32 << 20]);
+        let after = Memory::of(std::process::id())?;
+        assert!(after.resident_bytes >= before.resident_bytes + (30 << 20), "{before:?} {after:?}");
+        assert!(after.virtual_bytes >= after.resident_bytes && after.proportional_bytes <= after.resident_bytes);
+        drop(block);
         Ok(())
     }
 

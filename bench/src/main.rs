@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use bench::command::{Verdict, activate, h1, hello, hostile, load_test};
+use bench::command::{Verdict, activate, h1, hello, hostile, idle_isolate, load_test, noisy_neighbour, soak};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -21,6 +21,9 @@ enum Command {
     Activate(activate::Arguments),
     H1(h1::Arguments),
     Hostile(hostile::Arguments),
+    NoisyNeighbour(noisy_neighbour::Arguments),
+    IdleIsolate(idle_isolate::Arguments),
+    Soak(soak::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -29,6 +32,9 @@ fn main() -> ExitCode {
         Command::LoadTest(arguments) => load_test::run(arguments),
         Command::Activate(arguments) => activate::run(arguments),
         Command::H1(arguments) => h1::run(arguments),
+        Command::NoisyNeighbour(arguments) => noisy_neighbour::run(arguments),
+        Command::IdleIsolate(arguments) => idle_isolate::run(arguments),
+        Command::Soak(arguments) => soak::run(arguments),
         Command::Hello(arguments) => hello::run(arguments),
     };
     match verdict {

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
@@ -29,7 +29,8 @@ pub struct Server {
     pub name: String,
     child: Child,
     log: PathBuf,
-    ready: mpsc::Receiver<String>,
+    /// Behind a lock only so that threads may share the rest.
+    ready: Mutex<mpsc::Receiver<String>>,
 }
 
 impl Server {
@@ -50,7 +51,7 @@ impl Server {
         let stdout = child.stdout.take().context("standard output is piped")?;
         let (send, ready) = mpsc::channel();
         std::thread::spawn(move || copy_output(stdout, file, &send));
-        Ok(Server { name: name.to_owned(), child, log, ready })
+        Ok(Server { name: name.to_owned(), child, log, ready: Mutex::new(ready) })
     }
 
     /// Process id.
@@ -62,7 +63,8 @@ impl Server {
     pub fn wait_ready(&mut self, timeout: Duration) -> anyhow::Result<HashMap<String, String>> {
         let begin = Instant::now();
         loop {
-            match self.ready.recv_timeout(POLL * 10) {
+            let ready = self.ready.get_mut().map_err(|_| anyhow!("nobody else holds the lock"))?;
+            match ready.recv_timeout(POLL * 10) {
                 Ok(line) => {
                     let pairs = line.split_ascii_whitespace().filter_map(|word| word.split_once('='));
                     return Ok(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect());
@@ -116,6 +118,11 @@ impl Server {
         }
         self.child.kill()?;
         Ok(self.child.wait()?)
+    }
+
+    /// Where its output goes.
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     /// The end of its log.

@@ -36,7 +36,8 @@ impl Binaries {
         Ok(Binaries(dir))
     }
 
-    fn path(&self, name: &str) -> anyhow::Result<PathBuf> {
+    /// One of them.
+    pub fn path(&self, name: &str) -> anyhow::Result<PathBuf> {
         let path = self.0.join(name);
         ensure!(
             path.is_file(),
@@ -56,6 +57,8 @@ pub struct Options {
     pub node_cores: Vec<usize>,
     /// Cores of the control plane; empty: all.
     pub control_cores: Vec<usize>,
+    /// More arguments of `selvage-node serve`.
+    pub node_arguments: Vec<String>,
 }
 
 /// A running platform with one account.
@@ -79,6 +82,12 @@ pub struct Deployment {
     pub id: String,
     /// Its name below the platform domain.
     pub subdomain: String,
+}
+
+/// An account of the stack with one project.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    project: String,
 }
 
 impl Stack {
@@ -112,7 +121,7 @@ impl Stack {
         command
             .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--control", &push, "--identity"])
             .arg(&identity);
-        command.args(["--shards", &options.shards.max(1).to_string()]);
+        command.args(["--shards", &options.shards.max(1).to_string()]).args(&options.node_arguments);
         let mut node = Server::start("node", command, &options.node_cores, dir.path())?;
         let ready = node.wait_ready(START_TIMEOUT)?;
         let address = |key: &str| -> anyhow::Result<SocketAddr> {
@@ -175,9 +184,48 @@ impl Stack {
 
     /// Creates a deployment.
     pub fn create(&self, subdomain: &str) -> anyhow::Result<Deployment> {
+        self.create_in(&self.project, subdomain)
+    }
+
+    /// Makes an account of that name with a project.
+    pub fn tenant(&self, name: &str) -> anyhow::Result<Tenant> {
+        let account = self.call("POST", "/v1/accounts", &json!({"email": format!("{name}@example.com")}))?;
+        let path = format!("/v1/accounts/{}/projects", text(&account, "id")?);
+        let project = self.call("POST", &path, &json!({"name": name, "slug": name}))?;
+        Ok(Tenant { project: text(&project, "id")? })
+    }
+
+    /// Creates a tenant's deployment.
+    pub fn create_for(&self, tenant: &Tenant, subdomain: &str) -> anyhow::Result<Deployment> {
+        self.create_in(&tenant.project, subdomain)
+    }
+
+    /// As [`Stack::deploy`], for a new tenant of the deployment's name.
+    pub fn deploy_for_new_tenant(&mut self, subdomain: &str, module: &[u8]) -> anyhow::Result<Deployment> {
+        let deployment = self.create_for(&self.tenant(subdomain)?, subdomain)?;
+        let version = self.upload(&deployment, module)?;
+        self.activate(&deployment, version)?;
+        self.wait_version(&deployment, version, Duration::from_secs(20))?;
+        Ok(deployment)
+    }
+
+    fn create_in(&self, project: &str, subdomain: &str) -> anyhow::Result<Deployment> {
         let body = json!({"name": subdomain, "subdomain": subdomain});
-        let result = self.call("POST", &format!("/v1/projects/{}/deployments", self.project), &body)?;
+        let result = self.call("POST", &format!("/v1/projects/{project}/deployments"), &body)?;
         Ok(Deployment { id: text(&result, "id")?, subdomain: subdomain.to_owned() })
+    }
+
+    /// The node's metrics.
+    pub fn metrics(&self) -> anyhow::Result<Metrics> {
+        let host = self.admin.to_string();
+        let answer = Client::new(Target::new(self.admin, &host, "/metrics", Scope::Loopback)?, CALL_TIMEOUT).get()?;
+        ensure!(answer.status == 200, "/metrics answers {}", answer.status);
+        Ok(Metrics(answer.text()))
+    }
+
+    /// The node's log, while the stack lives.
+    pub fn node_log(&self) -> &Path {
+        self.node.log()
     }
 
     /// Uploads a module as a new version and returns its number.
@@ -262,6 +310,43 @@ impl Stack {
     }
 }
 
+/// What a node's `/metrics` said: Prometheus text, version 0.0.4.
+#[derive(Clone, Debug)]
+pub struct Metrics(String);
+
+impl Metrics {
+    /// Every sample of that name: its labels as written, and its value.
+    pub fn samples<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
+        self.0.lines().filter_map(move |line| {
+            let rest = line.strip_prefix(name)?;
+            let (labels, value) = rest.rsplit_once(' ')?;
+            let labels = match labels {
+                "" => "",
+                labels => labels.strip_prefix('{')?.strip_suffix('}')?,
+            };
+            Some((labels, value.parse().ok()?))
+        })
+    }
+
+    /// Samples of that name that grew since `before`: labels and by how much.
+    pub fn grown<'a>(&'a self, before: &Metrics, name: &'a str) -> Vec<(&'a str, f64)> {
+        let earlier = |labels: &str| before.samples(name).find(|(it, _)| *it == labels).map_or(0.0, |(_, value)| value);
+        let grown = self.samples(name).map(|(labels, value)| (labels, value - earlier(labels)));
+        grown.filter(|(_, more)| *more > 0.0).collect()
+    }
+
+    /// Why requests failed since `before`, as the node counted it, in words.
+    pub fn failures_since(&self, before: &Metrics) -> Vec<String> {
+        let grown = self.grown(before, "selvage_failures_total");
+        grown.into_iter().map(|(labels, more)| format!("{labels} {more}")).collect()
+    }
+
+    /// The sum of all samples of that name; `None` if there is none.
+    pub fn sum(&self, name: &str) -> Option<f64> {
+        self.samples(name).map(|(_, value)| value).reduce(|sum, value| sum + value)
+    }
+}
+
 /// The `result` of a good answer of the API; its errors otherwise.
 fn envelope(answer: &Answer) -> anyhow::Result<Value> {
     ensure!((200..300).contains(&answer.status), "the API answered {}: {}", answer.status, answer.text());
@@ -283,4 +368,21 @@ fn tool(command: &mut Command) -> anyhow::Result<String> {
     let out = command.output().with_context(|| format!("{command:?}"))?;
     ensure!(out.status.success(), "{command:?}: {}: {}", out.status, String::from_utf8_lossy(&out.stderr).trim());
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Metrics;
+
+    #[test]
+    fn metrics_are_summed_by_their_whole_name() {
+        let text = "# HELP selvage_workers Workers that are up.\nselvage_workers{shard=\"0\"} 2\nselvage_workers{shard=\"1\"} 3\n\
+                    selvage_workers_total{shard=\"0\"} 50\nselvage_plain 7\nselvage_bad x\n";
+        let metrics = Metrics(text.to_owned());
+        assert_eq!((metrics.sum("selvage_workers"), metrics.sum("selvage_plain")), (Some(5.0), Some(7.0)));
+        assert_eq!((metrics.sum("selvage_bad"), metrics.sum("selvage_work")), (None, None));
+        assert_eq!(metrics.samples("selvage_workers").nth(1), Some(("shard=\"1\"", 3.0)));
+        let later = Metrics(text.replace("{shard=\"1\"} 3", "{shard=\"1\"} 5"));
+        assert_eq!(later.grown(&metrics, "selvage_workers"), [("shard=\"1\"", 2.0)]);
+    }
 }

@@ -22,7 +22,7 @@ function inner() { throw new TypeError('secret detail'); }
 ";
 
 /// Records of a deployment's tail, from a thread that reads them until the test ends.
-fn tail(platform: &Platform, id: &str) -> Receiver<Value> {
+pub(crate) fn tail(platform: &Platform, id: &str) -> Receiver<Value> {
     let url = format!("ws://{}/v1/deployments/{id}/logs/tail", platform.api);
     let mut request = url.into_client_request().expect("a request");
     let token = format!("Bearer {}", platform.token).parse().expect("a header's value");
@@ -43,7 +43,7 @@ fn tail(platform: &Platform, id: &str) -> Receiver<Value> {
     receiver
 }
 
-fn expect(records: &Receiver<Value>, what: &str, want: impl Fn(&Value) -> bool) -> Value {
+pub(crate) fn expect(records: &Receiver<Value>, what: &str, want: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + Duration::from_secs(20);
     let mut others = Vec::new();
     while let Ok(record) = records.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -55,7 +55,7 @@ fn expect(records: &Receiver<Value>, what: &str, want: impl Fn(&Value) -> bool) 
     panic!("no record of {what} among {others:#?}");
 }
 
-fn message(record: &Value) -> &str {
+pub(crate) fn message(record: &Value) -> &str {
     record["message"].as_str().unwrap_or_default()
 }
 

@@ -18,7 +18,7 @@ use crate::load::{self, Arrivals, Edge, Expect, Mode, Plan, Target};
 use crate::machine::{self, Machine};
 use crate::peers::{HELLO_BODY, HELLO_MODULE, Peer};
 use crate::process::Server;
-use crate::report::{self, round, table};
+use crate::report::{self, Spread, round, table};
 use crate::stack::{Binaries, Options, Stack};
 
 /// The name of this node in reports.
@@ -101,28 +101,6 @@ struct Open {
     p99_us: f64,
     p99_9_us: f64,
     failed: u64,
-}
-
-/// Median and range over the rounds.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Spread {
-    median: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Spread {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let middle = match values.len() {
-            0 => f64::NAN,
-            length if length % 2 == 1 => values[length / 2],
-            length => (values[length / 2 - 1] + values[length / 2]) / 2.0,
-        };
-        let edge = |value: Option<&f64>| round(value.copied().unwrap_or(f64::NAN));
-        Spread { median: round(middle), min: edge(values.first()), max: edge(values.last()) }
-    }
 }
 
 #[derive(Serialize)]
@@ -242,7 +220,8 @@ fn start_all(
         open: Vec::new(),
     };
     if !arguments.without_node {
-        let options = Options { shards: 1, node_cores: vec![server_core], control_cores: vec![load_core] };
+        let options =
+            Options { shards: 1, node_cores: vec![server_core], control_cores: vec![load_core], ..Options::default() };
         let mut stack = Stack::start(&Binaries::find()?, &options)?;
         let deployment = stack.deploy("hello", HELLO_MODULE.as_bytes())?;
         let target = stack.target(&deployment.subdomain, "/")?;
@@ -302,7 +281,7 @@ fn warm_up(
 }
 
 /// Indexes of all contenders, from another start each round.
-fn order(contenders: usize, round: usize) -> impl Iterator<Item = usize> {
+pub(super) fn order(contenders: usize, round: usize) -> impl Iterator<Item = usize> {
     (0..contenders).map(move |index| (index + round) % contenders)
 }
 
@@ -491,14 +470,6 @@ fn print(report: &Report) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spread_of_rounds() {
-        let spread = Spread::of([3.0, 1.0, 2.0].into_iter());
-        assert_eq!((spread.median, spread.min, spread.max), (2.0, 1.0, 3.0));
-        assert_eq!(Spread::of([4.0, 1.0].into_iter()).median, 2.5);
-        assert!(Spread::of(std::iter::empty()).median.is_nan());
-    }
 
     #[test]
     fn every_round_measures_everyone_and_nobody_always_first() {

@@ -270,7 +270,7 @@ fn attack_workers(stack: &mut Stack, deployment: &Deployment, arguments: &Argume
 }
 
 /// Asks a hostile Worker. Anything but silence will do; an endless answer is left after a while.
-fn ask(node: SocketAddr, host: &str, may_be_silent: bool) -> anyhow::Result<()> {
+pub(super) fn ask(node: SocketAddr, host: &str, may_be_silent: bool) -> anyhow::Result<()> {
     let begin = Instant::now();
     let mut stream = TcpStream::connect_timeout(&node, END_MAX).context("connect")?;
     stream.set_read_timeout(Some(READ_MAX))?;

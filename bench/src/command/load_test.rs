@@ -104,7 +104,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         None => {
             eprintln!("starting a control plane and a node of {shards} shard(s)");
             let module = checkout::example("hello")?;
-            let options = Options { shards, node_cores: node_cores.clone(), control_cores: node_cores };
+            let options =
+                Options { shards, node_cores: node_cores.clone(), control_cores: node_cores, ..Options::default() };
             let mut stack = Stack::start(&Binaries::find()?, &options)?;
             let deployment = stack.deploy("hello", &module)?;
             let target = stack.target(&deployment.subdomain, "/")?;

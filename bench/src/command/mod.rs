@@ -5,7 +5,10 @@ pub mod activate;
 pub mod h1;
 pub mod hello;
 pub mod hostile;
+pub mod idle_isolate;
 pub mod load_test;
+pub mod noisy_neighbour;
+pub mod soak;
 
 use std::time::Duration;
 

@@ -211,4 +211,12 @@ impl Program {
         ensure!(answer.body == HELLO_BODY.as_bytes(), "{} answers {:?}", self.peer.name(), answer.text());
         Ok((server, target))
     }
+
+    /// Starts workerd on the caller's `config.capnp` in `dir`.
+    pub fn serve_config(&self, cores: &[usize], dir: &Path) -> anyhow::Result<Server> {
+        ensure!(self.peer == Peer::Workerd, "{} has no such configuration", self.peer.name());
+        let mut command = Command::new(&self.path);
+        command.current_dir(dir).args(["serve", "config.capnp"]);
+        Server::start(self.peer.name(), command, cores, dir)
+    }
 }

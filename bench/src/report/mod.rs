@@ -4,6 +4,7 @@
 
 pub mod plot;
 pub mod table;
+pub mod timeline;
 
 use std::collections::BTreeMap;
 
@@ -111,6 +112,32 @@ impl RunReport {
     }
 }
 
+/// Median and range over the rounds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Spread {
+    /// Middle value, or the mean of the middle two.
+    pub median: f64,
+    /// Least.
+    pub min: f64,
+    /// Most.
+    pub max: f64,
+}
+
+impl Spread {
+    /// Of some values; not a number where there are none.
+    pub fn of(values: impl Iterator<Item = f64>) -> Spread {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let middle = match values.len() {
+            0 => f64::NAN,
+            length if length % 2 == 1 => values[length / 2],
+            length => (values[length / 2 - 1] + values[length / 2]) / 2.0,
+        };
+        let edge = |value: Option<&f64>| round(value.copied().unwrap_or(f64::NAN));
+        Spread { median: round(middle), min: edge(values.first()), max: edge(values.last()) }
+    }
+}
+
 /// To three decimals: enough for microseconds and ratios, and short in JSON.
 pub fn round(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
@@ -120,4 +147,17 @@ pub fn round(value: f64) -> f64 {
 pub fn last_line(value: &impl Serialize) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string(value)?);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Spread;
+
+    #[test]
+    fn spread_of_rounds() {
+        let spread = Spread::of([3.0, 1.0, 2.0].into_iter());
+        assert_eq!((spread.median, spread.min, spread.max), (2.0, 1.0, 3.0));
+        assert_eq!(Spread::of([4.0, 1.0].into_iter()).median, 2.5);
+        assert!(Spread::of(std::iter::empty()).median.is_nan());
+    }
 }

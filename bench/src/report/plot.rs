@@ -16,17 +16,17 @@ pub const SERIES_MAX: usize = 6;
 const NINES_MAX: f64 = 6.0;
 const POINTS_PER_NINE: usize = 40;
 
-const WIDTH: f64 = 820.0;
-const HEIGHT: f64 = 460.0;
-const LEFT: f64 = 72.0;
-const RIGHT: f64 = 24.0;
-const TOP: f64 = 76.0;
-const BOTTOM: f64 = 52.0;
+pub(super) const WIDTH: f64 = 820.0;
+pub(super) const HEIGHT: f64 = 460.0;
+pub(super) const LEFT: f64 = 72.0;
+pub(super) const RIGHT: f64 = 24.0;
+pub(super) const TOP: f64 = 76.0;
+pub(super) const BOTTOM: f64 = 52.0;
 /// Width of one entry of the legend.
 const LEGEND_STEP: f64 = (WIDTH - LEFT - RIGHT) / 4.0;
 
 /// Classes rather than custom properties: viewers outside browsers know only the former.
-const STYLE: &str = "\
+pub(super) const STYLE: &str = "\
 text{font:12px system-ui,sans-serif;fill:#59636e}.title{font-size:15px;font-weight:600;fill:#1f2328}\
 .ground{fill:#fff}.grid{stroke:#d8dee4;stroke-width:1}.end{text-anchor:end}.middle{text-anchor:middle}\
 .curve{fill:none;stroke-width:2;stroke-linejoin:round}\
@@ -139,7 +139,7 @@ fn quantile_label(nines: i32) -> String {
     }
 }
 
-fn draw_legend(svg: &mut String, index: usize, label: &str) {
+pub(super) fn draw_legend(svg: &mut String, index: usize, label: &str) {
     let x = LEFT + LEGEND_STEP * (index % 4) as f64;
     let y = 44.0 + 16.0 * (index / 4) as f64;
     let (to, text_x, text_y) = (x + 18.0, x + 24.0, y + 4.0);
@@ -167,13 +167,13 @@ fn draw_curve(svg: &mut String, axes: &Axes, index: usize, series: &Series<'_>) 
     );
 }
 
-fn push(svg: &mut String, element: std::fmt::Arguments<'_>) {
+pub(super) fn push(svg: &mut String, element: std::fmt::Arguments<'_>) {
     svg.write_fmt(element).expect("writing to a string");
     svg.push('\n');
 }
 
 /// Text for an element or an attribute; control characters, which XML 1.0 cannot hold, become spaces.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

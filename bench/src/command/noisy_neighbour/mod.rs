@@ -1,0 +1,381 @@
+//! `noisy-neighbour`: what a victim feels of a tenant that burns, allocates or gets stuck on its shard, beside workerd.
+//!
+//! One node with one shard on one core, the load on another. In each round the victim is measured alone, then beside each
+//! noise: in an open loop at a moderate rate for what its clients feel, and in a closed one for its share of the core. Shares
+//! are paired with the same round's "alone". workerd runs the same three Workers in one process, in the same rounds; it has no
+//! limits and one thread, so its victim fares badly; it is bounded by timeouts and stopped after the stuck tenant.
+
+mod contender;
+mod overhead;
+mod scenario;
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+use hdrhistogram::Histogram;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use self::contender::Contender;
+use self::scenario::{Noise, Round, Stuck};
+use super::hello::order;
+use super::{Promise, Verdict, parse_duration, print_promises};
+use crate::load::{Outcome, Tally};
+use crate::machine::{self, Machine};
+use crate::report::{self, Quantiles, Spread, round, table};
+
+/// The victim's p99 beside burners and stuck tenants, ms (docs/SPECIFICATION.md, as are all of these).
+const P99_MS_MAX: f64 = 3.0;
+/// The victim's p99 beside a tenant at its heap limit, ms.
+const ALLOCATOR_P99_MS_MAX: f64 = 10.0;
+/// The victim's share of the core over its fair share.
+const FAIR_SHARE_MIN: f64 = 0.85;
+
+/// Measure what a tenant feels of noisy ones on its shard, beside workerd
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Rounds of each kind
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Length of each measurement
+    #[arg(long, default_value = "3s", value_parser = parse_duration)]
+    duration: Duration,
+    /// Load before each measurement
+    #[arg(long, default_value = "500ms", value_parser = parse_duration)]
+    warmup: Duration,
+    /// The victim's requests a second in open loops
+    #[arg(long, default_value_t = 2_000.0)]
+    rate: f64,
+    /// The victim's connections in closed loops
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Requests a second of each noisy tenant in open loops
+    #[arg(long, default_value_t = 20.0)]
+    noise_rate: f64,
+    /// CPU time of a burning request; just under the limit of a request
+    #[arg(long, default_value = "45ms", value_parser = parse_duration)]
+    burn: Duration,
+    /// Measure this node alone
+    #[arg(long)]
+    without_peer: bool,
+    /// More flags of the node, separated by spaces
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true, default_value = "")]
+    node: String,
+    /// Measure instead what the features that these flags of the node switch off cost a hello handler
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    overhead: Option<String>,
+    /// Rounds of that
+    #[arg(long, default_value_t = 10)]
+    overhead_rounds: usize,
+}
+
+impl Arguments {
+    fn node_flags(&self) -> Vec<String> {
+        self.node.split_ascii_whitespace().map(str::to_owned).collect()
+    }
+}
+
+#[derive(Serialize)]
+struct NoiseReport {
+    noise: Noise,
+    /// The victim's open loop, each round's p99, µs.
+    p99_us: Spread,
+    /// The victim's open loop, all rounds together.
+    victim_us: Quantiles,
+    /// The victim's requests that failed, in both loops.
+    victim_failed: u64,
+    /// The victim's closed loop, good responses a second.
+    rate: Option<Spread>,
+    /// Its share of the core over its fair share, paired by round.
+    fair_share: Option<Spread>,
+    /// The noise's open loop: good responses a second of each tenant.
+    noise_rate: Option<Spread>,
+    noise_us: Option<Quantiles>,
+    noise_failed: u64,
+    /// Some of these failures in words.
+    noise_failures: Vec<String>,
+    /// The noise beside the saturating victim: good responses a second of each tenant.
+    noise_rate_saturated: Option<Spread>,
+}
+
+#[derive(Serialize)]
+struct ServerReport {
+    name: &'static str,
+    version: String,
+    /// Steps that burn the time asked for.
+    steps: u64,
+    noises: Vec<NoiseReport>,
+    stuck: Vec<Stuck>,
+    /// Why requests failed, as the node counted it.
+    failures: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    bench: &'static str,
+    machine: Machine,
+    server_core: usize,
+    load_core: usize,
+    rounds: usize,
+    duration_s: f64,
+    rate: f64,
+    connections: usize,
+    noise_rate: f64,
+    burn_ms: f64,
+    missing: Option<String>,
+    servers: Vec<ServerReport>,
+    promises: Vec<Promise>,
+    ok: bool,
+}
+
+/// A server with what was measured of it.
+struct Measured {
+    contender: Contender,
+    rounds: Vec<Vec<Round>>,
+    stuck: Vec<Stuck>,
+    /// Why requests failed before any tenant got stuck.
+    failures: Vec<String>,
+}
+
+/// Runs it.
+pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
+    ensure!(arguments.rounds > 0 && !arguments.duration.is_zero() && !arguments.burn.is_zero(), "no rounds");
+    if let Some(flags) = &arguments.overhead {
+        return overhead::run(arguments, flags);
+    }
+    let machine = Machine::describe();
+    let (server_core, load_core) = machine::two_cores().context("this bench needs two cores: one for the server")?;
+    machine::pin_thread(&[load_core])?;
+    let dir = tempfile::Builder::new().prefix("selvage-noisy-").tempdir()?;
+    let mut contenders = vec![Contender::node(server_core, load_core, &arguments.node_flags())?];
+    let mut missing = None;
+    if !arguments.without_peer {
+        match Contender::workerd(server_core, dir.path()) {
+            Ok(workerd) => contenders.push(workerd),
+            Err(error) => {
+                eprintln!("!!! SKIPPED workerd: {error:#}");
+                missing = Some(format!("workerd: {error:#}"));
+            }
+        }
+    }
+    let measured = measure(arguments, load_core, contenders)?;
+    let servers: Vec<ServerReport> = measured.iter().map(server_report).collect();
+    for one in measured {
+        one.contender.stop()?;
+    }
+    let promises = promises(&servers[0]);
+    let verdict = Verdict::of(&promises);
+    let report = Report {
+        bench: "noisy-neighbour",
+        machine,
+        server_core,
+        load_core,
+        rounds: arguments.rounds,
+        duration_s: arguments.duration.as_secs_f64(),
+        rate: arguments.rate,
+        connections: arguments.connections,
+        noise_rate: arguments.noise_rate,
+        burn_ms: round(arguments.burn.as_secs_f64() * 1e3),
+        missing,
+        servers,
+        promises,
+        ok: verdict == Verdict::Kept,
+    };
+    print(&report);
+    report::last_line(&report)?;
+    Ok(verdict)
+}
+
+fn measure(arguments: &Arguments, load_core: usize, contenders: Vec<Contender>) -> anyhow::Result<Vec<Measured>> {
+    let steps = contenders.len() * (1 + arguments.rounds * Noise::ALL.len()) + arguments.rounds + contenders.len() - 1;
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed_precise} {msg}")?;
+    let progress = ProgressBar::new(steps as u64).with_style(style);
+    let mut measured = Vec::new();
+    for mut contender in contenders {
+        progress.set_message(format!("{}: how fast it computes", contender.name));
+        contender.calibrate(arguments.burn)?;
+        measured.push(Measured { contender, rounds: Vec::new(), stuck: Vec::new(), failures: Vec::new() });
+        progress.inc(1);
+    }
+    let before = measured.iter().map(|one| one.contender.metrics()).collect::<anyhow::Result<Vec<_>>>()?;
+    for number in 0..arguments.rounds {
+        for index in order(measured.len(), number) {
+            let one = &mut measured[index];
+            let mut of_round = Vec::new();
+            for noise in Noise::ALL {
+                progress.set_message(format!("{}: {}, round {}", one.contender.name, noise.name(), number + 1));
+                // The same arrivals for all servers and noises of a round.
+                let seed = 0x0be4_c4e1 + number as u64;
+                of_round.push(scenario::measure(arguments, load_core, &one.contender, noise, seed)?);
+                progress.inc(1);
+            }
+            one.rounds.push(of_round);
+        }
+    }
+    for (one, before) in measured.iter_mut().zip(before) {
+        let after = one.contender.metrics()?;
+        one.failures = after.zip(before).map_or(Vec::new(), |(after, before)| after.failures_since(&before));
+        // A peer does not come back from it.
+        let times = if one.contender.name == "workerd" { 1 } else { arguments.rounds };
+        for number in 0..times {
+            progress.set_message(format!("{}: stuck, round {}", one.contender.name, number + 1));
+            one.stuck.push(scenario::stuck(arguments, load_core, &mut one.contender, number)?);
+            progress.inc(1);
+        }
+    }
+    progress.finish_and_clear();
+    Ok(measured)
+}
+
+fn server_report(measured: &Measured) -> ServerReport {
+    ServerReport {
+        name: measured.contender.name,
+        version: measured.contender.version.clone(),
+        steps: measured.contender.steps,
+        noises: Noise::ALL.into_iter().map(|noise| noise_report(&measured.rounds, noise)).collect(),
+        stuck: measured.stuck.clone(),
+        failures: measured.failures.clone(),
+    }
+}
+
+fn noise_report(rounds: &[Vec<Round>], noise: Noise) -> NoiseReport {
+    let of = |wanted: Noise| rounds.iter().filter_map(move |all| all.iter().find(|one| one.noise == wanted));
+    let mut victim = Tally::default();
+    let mut noises = Tally::default();
+    for one in of(noise) {
+        victim.merge(one.open.tally.clone());
+        one.open_noise.iter().for_each(|outcome| noises.merge(outcome.tally.clone()));
+    }
+    let spread = |values: Vec<f64>| (!values.is_empty()).then(|| Spread::of(values.into_iter()));
+    let rate = |one: &Round| one.closed.as_ref().map(Outcome::rate);
+    let shares = of(noise).zip(of(Noise::Quiet)).filter_map(|(noisy, quiet)| {
+        let fair = rate(quiet)? / noise.tenants();
+        Some(rate(noisy)? / fair)
+    });
+    let failed = |outcomes: &[Outcome]| outcomes.iter().map(|one| one.tally.errors.total()).sum::<u64>();
+    let quantiles = |histogram: &Histogram<u64>| (!histogram.is_empty()).then(|| Quantiles::of(histogram));
+    NoiseReport {
+        noise,
+        p99_us: Spread::of(of(noise).map(|one| one.open.latency_us(0.99))),
+        victim_us: Quantiles::of(&victim.latency),
+        victim_failed: victim.errors.total() + of(noise).map(|one| failed(one.closed.as_slice())).sum::<u64>(),
+        rate: spread(of(noise).filter_map(rate).collect()),
+        fair_share: spread(shares.collect()).filter(|_| noise != Noise::Quiet),
+        noise_rate: spread(of(noise).flat_map(|one| &one.open_noise).map(Outcome::rate).collect()),
+        noise_us: quantiles(&noises.latency),
+        noise_failed: noises.errors.total() + of(noise).map(|one| failed(&one.closed_noise)).sum::<u64>(),
+        noise_failures: noises.samples,
+        noise_rate_saturated: spread(of(noise).flat_map(|one| &one.closed_noise).map(Outcome::rate).collect()),
+    }
+}
+
+/// docs/SPECIFICATION.md, "Neighbours".
+fn promises(node: &ServerReport) -> Vec<Promise> {
+    let of = |noise: Noise| node.noises.iter().find(|one| one.noise == noise);
+    let p99_ms = |noise: Noise| of(noise).map(|one| one.p99_us.median / 1e3);
+    let share = |noise: Noise| of(noise).and_then(|one| one.fair_share).map(|share| share.median);
+    let worst = |value: fn(&Stuck) -> Option<f64>| {
+        let values: Option<Vec<f64>> = node.stuck.iter().map(value).collect();
+        values.and_then(|values| values.into_iter().reduce(f64::max))
+    };
+    let victim_failed: u64 = node.noises.iter().map(|one| one.victim_failed).sum();
+    // An allocator's own collections count against its own limit of CPU time: what it loses by that is reported, not promised.
+    let burners = node.noises.iter().filter(|one| one.noise != Noise::Allocator);
+    let burners_failed: u64 = burners.map(|one| one.noise_failed).sum();
+    let starved = node.noises.iter().filter(|one| {
+        let least = |rate: &Option<Spread>| rate.is_some_and(|rate| rate.min <= 0.0);
+        least(&one.noise_rate) || least(&one.noise_rate_saturated)
+    });
+    vec![
+        Promise::at_most("victim's p99 beside a burner, ms", p99_ms(Noise::Burner), P99_MS_MAX),
+        Promise::at_most("victim's p99 beside two burners, ms", p99_ms(Noise::TwoBurners), P99_MS_MAX),
+        Promise::at_most("victim's p99 beside an allocator, ms", p99_ms(Noise::Allocator), ALLOCATOR_P99_MS_MAX),
+        Promise::at_most("replies over 60 ms when a tenant gets stuck", worst(|one| Some(one.held_up as f64)), 1.0),
+        Promise::at_most(
+            "victim's p99 while it gets stuck again and again, ms",
+            worst(|one| one.again_p99_ms),
+            P99_MS_MAX,
+        ),
+        Promise::at_least("victim's share of its fair half, beside a burner", share(Noise::Burner), FAIR_SHARE_MIN),
+        Promise::at_least("victim's share of its fair third, beside two", share(Noise::TwoBurners), FAIR_SHARE_MIN),
+        Promise::at_most("victim's failed requests", Some(victim_failed as f64), 0.0),
+        Promise::at_most("burners' failed requests", Some(burners_failed as f64), 0.0),
+        Promise::at_most("noises that starve", Some(starved.count() as f64), 0.0),
+    ]
+}
+
+fn print(report: &Report) {
+    let machine = &report.machine;
+    println!(
+        "{}, kernel {}, load average {:.1}; servers on core {}, load on core {}",
+        machine.cpu, machine.kernel, machine.load_average, report.server_core, report.load_core
+    );
+    println!(
+        "{} rounds of {} s; victim: open loop at {} requests/s, closed loop with {} connections; noise: {} requests/s, a burner's of {} ms",
+        report.rounds, report.duration_s, report.rate, report.connections, report.noise_rate, report.burn_ms
+    );
+    let spread = |spread: Option<Spread>, digits: usize| {
+        spread
+            .map_or("-".to_owned(), |it| format!("{:.digits$} ({:.digits$} to {:.digits$})", it.median, it.min, it.max))
+    };
+    let mut rows = Vec::new();
+    for server in &report.servers {
+        for one in &server.noises {
+            rows.push(vec![
+                format!("{}: {}", server.name, one.noise.name()),
+                table::micros(one.victim_us.p50),
+                format!("{} (to {})", table::micros(one.p99_us.median), table::micros(one.p99_us.max)),
+                table::micros(one.victim_us.p99_9),
+                one.victim_failed.to_string(),
+                one.rate.map_or("-".to_owned(), |rate| table::grouped(rate.median)),
+                spread(one.fair_share, 2),
+                spread(one.noise_rate, 1),
+                one.noise_us.map_or("-".to_owned(), |us| table::micros(us.p50)),
+                one.noise_us.map_or("-".to_owned(), |us| table::micros(us.p99)),
+                one.noise_failed.to_string(),
+                spread(one.noise_rate_saturated, 1),
+            ]);
+        }
+    }
+    let heading = [
+        "beside",
+        "p50",
+        "p99",
+        "p99.9",
+        "failed",
+        "closed/s",
+        "of fair share",
+        "noise/s",
+        "p50",
+        "p99",
+        "failed",
+        "noise/s, saturated",
+    ];
+    print!("{}", table::render(&heading, &rows));
+    for server in &report.servers {
+        for one in server.noises.iter().filter(|one| !one.noise_failures.is_empty()) {
+            println!("{}: {}'s failures: {}", server.name, one.noise.name(), one.noise_failures.join("; "));
+        }
+        if !server.failures.is_empty() {
+            println!("{}: causes of failures, by its own count: {}", server.name, server.failures.join("; "));
+        }
+        for stuck in &server.stuck {
+            println!(
+                "{}: stuck tenant answered {} after {:.0} ms; {} replies of the victim over {} ms, slowest {:.1} ms, {} failed; p99 when stuck again and again {}",
+                server.name,
+                stuck.answer,
+                stuck.answer_ms,
+                stuck.held_up,
+                scenario::STUCK_NS / 1_000_000,
+                stuck.slowest_ms,
+                stuck.failed,
+                stuck.again_p99_ms.map_or("not asked".to_owned(), |ms| format!("{ms:.2} ms"))
+            );
+        }
+    }
+    if let Some(missing) = &report.missing {
+        println!("!!! SKIPPED {missing}");
+    }
+    print_promises(&report.promises);
+}

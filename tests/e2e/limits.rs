@@ -1,0 +1,97 @@
+//! Limits as the owner of a Worker and the operator of its node see them: the client gets 503, the log names the limit, the metric
+//! counts it, and the next request is served by another isolate.
+
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use e2e::eventually;
+use e2e::http::get;
+use e2e::platform::Platform;
+use serde_json::Value;
+
+use crate::logs::{expect, message, tail};
+
+const WORKER: &str = "let served = 0;
+export default { async fetch(request) {
+  const { pathname } = new URL(request.url);
+  console.log('saw', pathname);
+  served++;
+  switch (pathname) {
+    case '/loop': for (;;) {}
+    case '/backtrack': return new Response(String(/^(a+)+$/.test('a'.repeat(40) + '!')));
+    case '/heap': { const kept = []; for (;;) kept.push(new Array(1e6).fill({})); }
+    case '/buffers': { const kept = []; for (;;) kept.push(new Uint8Array(64 << 20)); }
+    case '/throw': throw new Error('of its own doing');
+    case '/hang': return new Promise(() => {});
+    default: return new Response(`served ${served}`);
+  }
+} };
+";
+
+/// How often the node says that a request ended for that cause.
+fn failures(platform: &Platform, cause: &str) -> u64 {
+    let metrics = get(platform.admin, "admin.test", "/metrics");
+    assert_eq!(metrics.status, 200);
+    let label = format!("cause=\"{cause}\"");
+    let samples = metrics.text();
+    let samples = samples.lines().filter(|line| line.starts_with("selvage_failures_total{") && line.contains(&label));
+    let values: Vec<u64> =
+        samples.map(|line| line.rsplit(' ').next().and_then(|it| it.parse().ok()).expect("a number")).collect();
+    assert!(!values.is_empty(), "the metric knows no {cause}");
+    values.iter().sum()
+}
+
+fn open_tail(platform: &Platform, id: &str, host: &str) -> Receiver<Value> {
+    let records = tail(platform, id);
+    let begun = Instant::now();
+    while records.recv_timeout(Duration::from_millis(50)).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the tail shows nothing");
+        platform.get(host, "/warm");
+    }
+    records
+}
+
+#[test]
+fn a_limit_is_named_in_log_and_metric_and_the_next_request_is_served() {
+    let platform = Platform::start();
+    let deployed = platform.deploy("limited", WORKER);
+    let records = open_tail(&platform, &deployed.id, &deployed.host);
+    for (path, status, cause, said) in [
+        ("/loop", 503, "cpu_limit", "CPU time limit"),
+        ("/backtrack", 503, "cpu_limit", "CPU time limit"),
+        ("/buffers", 503, "memory_limit", "memory limit"),
+        ("/throw", 500, "exception", "of its own doing"),
+        ("/hang", 500, "hung", "can never be answered"),
+    ] {
+        let before = failures(&platform, cause);
+        let reply = platform.get(&deployed.host, path);
+        assert_eq!(reply.status, status, "{path}: {}", reply.text());
+        let text = reply.text();
+        assert!(!text.contains("of its own doing") && !text.contains("worker.js"), "{path} tells its client: {text}");
+        eventually(&format!("{path} counts as {cause}"), Duration::from_secs(10), || {
+            (failures(&platform, cause) > before).then_some(())
+        });
+        // Its own request is named first, then why it ended.
+        expect(&records, path, |record| message(record).contains(&format!("saw {path}")));
+        let record = expect(&records, said, |record| message(record).contains(said));
+        assert_eq!(record["deployment_id"], deployed.id.as_str(), "{path}: {record}");
+        let next = platform.get(&deployed.host, "/");
+        assert_eq!(next.status, 200, "after {path}: {}", next.text());
+        if status == 503 {
+            assert_eq!(next.text(), "served 1", "after {path}, an isolate that has served nobody else");
+        }
+    }
+}
+
+#[test]
+fn a_heap_bomb_ends_by_a_limit_whichever_comes_first() {
+    let platform = Platform::start();
+    let deployed = platform.deploy("heap", WORKER);
+    let count = |platform: &Platform| failures(platform, "memory_limit") + failures(platform, "cpu_limit");
+    for round in 1..=3 {
+        let before = count(&platform);
+        assert_eq!(platform.get(&deployed.host, "/heap").status, 503, "round {round}");
+        eventually("it is counted", Duration::from_secs(10), || (count(&platform) > before).then_some(()));
+        assert_eq!(platform.get(&deployed.host, "/").text(), "served 1", "round {round}: a new isolate");
+    }
+}
