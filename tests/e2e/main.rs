@@ -7,6 +7,7 @@ mod examples;
 mod hostile_requests;
 mod hostile_workers;
 mod hosts;
+mod lifecycle;
 mod limits;
 mod logs;
 mod main_job;

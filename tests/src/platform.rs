@@ -122,6 +122,27 @@ impl Platform {
         get(self.http, host, target)
     }
 
+    /// The sum over all shards of a metric of the node's with these labels, which must be there.
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        let reply = get(self.admin, "admin.test", "/metrics");
+        assert_eq!(reply.status, 200);
+        let text = reply.text();
+        let wanted = |line: &&str| {
+            let rest = line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+            rest && labels.iter().all(|(key, value)| {
+                let label = format!("{key}=\"{value}\"");
+                line.contains(&format!("{{{label}")) || line.contains(&format!(",{label}"))
+            })
+        };
+        let values: Vec<u64> = text
+            .lines()
+            .filter(wanted)
+            .map(|line| line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a whole number"))
+            .collect();
+        assert!(!values.is_empty(), "no {name} with {labels:?} in\n{text}");
+        values.iter().sum()
+    }
+
     /// Waits until the node answers for `host` with that version.
     pub fn await_version(&self, host: &str, version: u32) {
         eventually(&format!("{host} answers with v{version}"), PUSH_TIMEOUT, || {
