@@ -1,16 +1,12 @@
 //! The nodes, as operations see them: the push server, with its words turned into the API's.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::id::ArtifactHash;
 use model::{Node, NodeRefusal, Timestamp};
 use plane_abi::wire::RefuseReason;
-use push::{ArtifactFuture, ArtifactSource, NodeLog, PushServer};
+use push::{NodeLog, PushServer};
 use tokio::sync::broadcast;
-
-use crate::artifacts::{ArtifactError, Artifacts};
 
 /// The nodes. Cheap to clone.
 #[derive(Clone)]
@@ -98,17 +94,5 @@ fn blames_configuration(reason: RefuseReason) -> bool {
         RefuseReason::Corrupt | RefuseReason::Artifacts => true,
         RefuseReason::Older | RefuseReason::ForeignLineage | RefuseReason::EnvKey => false,
         RefuseReason::NotStored | RefuseReason::NotDurable => false,
-    }
-}
-
-impl ArtifactSource for Artifacts {
-    fn fetch(&self, hash: ArtifactHash) -> ArtifactFuture<'_> {
-        Box::pin(async move {
-            match self.get(hash).await {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(ArtifactError::Missing(_)) => Ok(None),
-                Err(error) => Err(io::Error::other(error)),
-            }
-        })
     }
 }

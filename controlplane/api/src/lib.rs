@@ -45,7 +45,7 @@ use push::PushServer;
 use store::Store;
 use tokio::sync::{Semaphore, watch};
 
-pub use artifacts::{ArtifactError, Artifacts};
+pub use artifacts::{ArtifactError, Artifacts, Source};
 pub use error::ApiError;
 pub use openapi::openapi;
 pub use serve::{Shutdown, serve};

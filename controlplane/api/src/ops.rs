@@ -5,6 +5,7 @@
 //! leaves behind is in the rows, and [`settle`] finishes it: at the next start for all deployments, and before the next
 //! operation for the one it is about.
 
+use std::collections::HashSet;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use axum::http::StatusCode;
 use base::id::ArtifactHash;
 use bytes::Bytes;
 use model::{Activation, DeploymentId, EnvVarSpec, Message, ModuleError, RouteId, State, VersionMetadata, code};
+use plane_abi::code::code_name;
 use store::{Begun, DeploymentRow, NewRoute, NewVersion, StoreError, Validated, VersionRef, VersionRow};
 
 use crate::error::ApiError;
@@ -87,7 +89,10 @@ pub(crate) async fn recover(app: &App) -> Result<(), ApiError> {
         let (validating, publishing, deleting) = (left.validating.len(), left.publishing.len(), left.deleting.len());
         tracing::warn!(validating, publishing, deleting, "finishing what was going on when the last process ended");
     }
-    let named = app.store.artifact_hashes().await?.into_iter().collect();
+    let mut named: HashSet<String> = app.store.artifact_hashes().await?.into_iter().collect();
+    let with_code = app.store.artifacts_with_code().await?;
+    let with_code = with_code.iter().filter_map(|hash| ArtifactHash::from_hex(hash));
+    named.extend(with_code.map(|artifact| code_name(artifact).to_string()));
     let swept = app.artifacts.sweep(&named).await.map_err(ApiError::internal)?;
     if swept > 0 {
         tracing::info!(swept, "deleted artifacts that no version has");
@@ -142,7 +147,7 @@ async fn settle_validation(app: &App, version: VersionRow) -> Result<(), ApiErro
     let hash = ArtifactHash::from_hex(&version.artifact_hash);
     let hash = hash.ok_or_else(|| ApiError::internal("a version without artifact hash"))?;
     let verdict = match app.artifacts.get(hash).await {
-        Ok(module) => validate(app, module).await.0,
+        Ok(module) => validate(app, hash, module).await.0,
         Err(error) => {
             tracing::error!(%error, "a version to be validated has no module");
             Err(module_error("startup", "the module was lost before it could be validated; upload it again"))
@@ -172,12 +177,12 @@ pub(crate) async fn upload(
             let hash = app.artifacts.put(bytes.clone()).await.map_err(ApiError::internal)?;
             let (artifact_hash, artifact_url) = (hash.to_string(), format!("artifacts/{hash}"));
             let size_bytes = bytes.len() as u64;
-            (NewVersion { artifact_hash, artifact_url, size_bytes, metadata }, Some(bytes))
+            (NewVersion { artifact_hash, artifact_url, size_bytes, metadata }, Some((hash, bytes)))
         }
     };
     let version = app.store.begin_upload(deployment, &new).await?;
     let (verdict, fault) = match module {
-        Some(bytes) => validate(&app, bytes).await,
+        Some((hash, bytes)) => validate(&app, hash, bytes).await,
         None => {
             let message = format!("the module has {} bytes; at most 10 MiB are allowed", new.size_bytes);
             (Err(module_error("too_large", message)), None)
@@ -202,11 +207,16 @@ pub(crate) async fn upload(
     Ok((version.ok_or_else(|| ApiError::not_found("version"))?, messages))
 }
 
-/// The verdict, and, if the validator is at fault, what to tell the caller: the version is then invalid for want of a
+/// The verdict, with the SHA-256 of the module's code cache if one was stored; and, if the validator is at fault, what to tell the caller: the version is then invalid for want of a
 /// verdict, so that nothing hangs, and the upload is to be tried again.
-async fn validate(app: &App, module: Bytes) -> (Result<(), ModuleError>, Option<ApiError>) {
+async fn validate(
+    app: &App,
+    artifact: ArtifactHash,
+    module: Bytes,
+) -> (Result<Option<String>, ModuleError>, Option<ApiError>) {
     match app.validator.validate(module).await {
-        Ok(verdict) => (verdict, None),
+        Ok(Ok(code)) => (Ok(store_code(app, artifact, code).await), None),
+        Ok(Err(error)) => (Err(error), None),
         Err(error) => {
             tracing::error!(%error, "no verdict");
             let message = match error {
@@ -214,6 +224,17 @@ async fn validate(app: &App, module: Bytes) -> (Result<(), ModuleError>, Option<
                 _ => "the validator is not available; upload again",
             };
             (Err(module_error("startup", message)), Some(ApiError::try_again(message)))
+        }
+    }
+}
+
+/// Keeps a module's compiled code. Without it nodes compile it themselves, so nothing here is an error.
+async fn store_code(app: &App, artifact: ArtifactHash, code: Option<Bytes>) -> Option<String> {
+    match app.artifacts.put_code(artifact, code?).await {
+        Ok(hash) => Some(hash.to_string()),
+        Err(error) => {
+            tracing::error!(%artifact, %error, "a code cache was not kept");
+            None
         }
     }
 }

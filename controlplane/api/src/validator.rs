@@ -4,6 +4,8 @@
 //! The process gets the module on its standard input only after its limits are set: CPU seconds, memory, no core file, no
 //! file that grows. It inherits no environment and no file of ours. What it says is taken only if it says it in full and
 //! exits with 0; a module that brings the validator down is invalid, a validator that does not start is our fault.
+//! After a good verdict it compiles the module ahead and writes the code behind the verdict. If that takes too long or too
+//! much, the verdict stands and there is no code.
 //!
 //! *Bounds:* `RUNNING_MAX` processes, `WALL` each, `QUEUE_WAIT` to get a turn.
 
@@ -14,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::{Location, ModuleError};
+use plane_abi::code::ENVELOPE_BYTES_MAX;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,7 +36,7 @@ const DATA_BYTES_MAX: u64 = 2 << 30;
 /// Open files of a validator.
 const FILES_MAX: u64 = 64;
 /// What a validator may say.
-const STDOUT_BYTES_MAX: u64 = 256 * 1024;
+const STDOUT_BYTES_MAX: u64 = 256 * 1024 + ENVELOPE_BYTES_MAX as u64;
 /// What is kept of its complaints, for the log.
 const STDERR_BYTES_MAX: u64 = 4 * 1024;
 /// A message to the tenant, bytes; longer is cut.
@@ -83,24 +86,29 @@ impl Validator {
         Validator { program, turns: Arc::new(Semaphore::new(RUNNING_MAX)) }
     }
 
-    /// Whether this module can serve. The outer error is ours, the inner one the module's.
-    pub(crate) async fn validate(&self, module: Bytes) -> Result<Result<(), ModuleError>, ValidatorError> {
+    /// Whether this module can serve, and what the validator gave as its compiled code: bytes to be checked. The outer
+    /// error is ours, the inner one the module's.
+    pub(crate) async fn validate(&self, module: Bytes) -> Result<Result<Option<Bytes>, ModuleError>, ValidatorError> {
         let turn = tokio::time::timeout(QUEUE_WAIT, self.turns.acquire()).await.map_err(|_| ValidatorError::Busy)?;
         let _turn = turn.map_err(|_| ValidatorError::Busy)?;
         let mut child = self.spawn()?;
-        let result = tokio::time::timeout(WALL, converse(&mut child, module)).await;
+        let mut stdout = Vec::new();
+        let result = tokio::time::timeout(WALL, converse(&mut child, module, &mut stdout)).await;
         let Ok(said) = result else {
             // Killed and reaped before the turn is given on.
             let _ = child.kill().await;
+            if is_good(&stdout) {
+                return Ok(Ok(None));
+            }
             let message = format!("validation took more than {} s", WALL.as_secs());
             return Ok(Err(ModuleError { kind: "startup".to_owned(), message, location: None }));
         };
-        judge(said.map_err(|error| ValidatorError::Protocol(error.to_string()))?)
+        judge(said.map_err(|error| ValidatorError::Protocol(error.to_string()))?, stdout)
     }
 
     fn spawn(&self) -> Result<Child, ValidatorError> {
         let mut command = Command::new(&self.program);
-        command.arg("validate").env_clear().current_dir("/").kill_on_drop(true);
+        command.args(["validate", "--code-cache"]).env_clear().current_dir("/").kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let program = self.program.display().to_string();
         let child = command.spawn().map_err(|source| ValidatorError::Spawn { program, source })?;
@@ -128,11 +136,11 @@ fn limit(child: &Child) -> Result<(), ValidatorError> {
 
 struct Said {
     status: ExitStatus,
-    stdout: Vec<u8>,
     stderr: String,
 }
 
-async fn converse(child: &mut Child, module: Bytes) -> std::io::Result<Said> {
+/// `kept` has what it said so far, also where this is cut off.
+async fn converse(child: &mut Child, module: Bytes, kept: &mut Vec<u8>) -> std::io::Result<Said> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
         return Err(std::io::Error::other("no pipes"));
@@ -142,24 +150,40 @@ async fn converse(child: &mut Child, module: Bytes) -> std::io::Result<Said> {
         let _ = stdin.write_all(&module).await;
         drop(stdin);
     };
-    let read_stdout = read_some(stdout, STDOUT_BYTES_MAX);
-    let read_stderr = read_some(stderr, STDERR_BYTES_MAX);
+    let mut complaints = Vec::new();
+    let read_stdout = read_some(stdout, STDOUT_BYTES_MAX, kept);
+    let read_stderr = read_some(stderr, STDERR_BYTES_MAX, &mut complaints);
     let ((), stdout, stderr) = tokio::join!(write, read_stdout, read_stderr);
+    stdout.and(stderr)?;
     let status = child.wait().await?;
-    Ok(Said { status, stdout: stdout?, stderr: String::from_utf8_lossy(&stderr?).into_owned() })
+    Ok(Said { status, stderr: String::from_utf8_lossy(&complaints).into_owned() })
 }
 
 /// The first bytes of a stream that is read to its end.
-async fn read_some(mut from: impl tokio::io::AsyncRead + Unpin, most: u64) -> std::io::Result<Vec<u8>> {
-    let mut kept = Vec::new();
-    (&mut from).take(most).read_to_end(&mut kept).await?;
+async fn read_some(mut from: impl tokio::io::AsyncRead + Unpin, most: u64, kept: &mut Vec<u8>) -> std::io::Result<()> {
+    (&mut from).take(most).read_to_end(kept).await?;
     tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
-    Ok(kept)
+    Ok(())
 }
 
-fn judge(said: Said) -> Result<Result<(), ModuleError>, ValidatorError> {
+/// The line of the verdict, and what follows it. `None` without a whole line.
+fn split(stdout: &[u8]) -> Option<(&[u8], usize)> {
+    let end = stdout.iter().position(|byte| *byte == b'\n')?;
+    Some((&stdout[..end], end + 1))
+}
+
+/// Whether a whole good verdict was said, by a validator that ended badly after it.
+fn is_good(stdout: &[u8]) -> bool {
+    split(stdout).and_then(|(line, _)| serde_json::from_slice::<Verdict>(line).ok()).is_some_and(|verdict| verdict.ok)
+}
+
+fn judge(said: Said, stdout: Vec<u8>) -> Result<Result<Option<Bytes>, ModuleError>, ValidatorError> {
     use std::os::unix::process::ExitStatusExt;
     if let Some(signal) = said.status.signal() {
+        if is_good(&stdout) {
+            tracing::warn!(signal, "the validator ended while it compiled a module ahead");
+            return Ok(Ok(None));
+        }
         tracing::warn!(signal, stderr = said.stderr, "a module brought the validator down");
         let message = "the module needs more memory or time to start than it may have".to_owned();
         return Ok(Err(ModuleError { kind: "startup".to_owned(), message, location: None }));
@@ -167,11 +191,13 @@ fn judge(said: Said) -> Result<Result<(), ModuleError>, ValidatorError> {
     if !said.status.success() {
         return Err(ValidatorError::Protocol(format!("{}: {}", said.status, said.stderr.trim())));
     }
-    let verdict: Verdict = serde_json::from_slice(&said.stdout)
+    let (line, rest) = split(&stdout).unwrap_or((&stdout, stdout.len()));
+    let verdict: Verdict = serde_json::from_slice(line)
         .map_err(|error| ValidatorError::Protocol(format!("its answer: {error}; {}", said.stderr.trim())))?;
     if verdict.ok {
         tracing::debug!(handlers = ?verdict.handlers, "module is valid");
-        return Ok(Ok(()));
+        let code = Bytes::from(stdout).slice(rest..);
+        return Ok(Ok(Some(code).filter(|code| !code.is_empty())));
     }
     let location = verdict.line.map(|line| Location { line, column: verdict.column });
     let mut message = verdict.message.unwrap_or_else(|| "the module cannot run".to_owned());
@@ -189,7 +215,7 @@ mod tests {
 
     /// A program in the validator's place that does what `script` says: here the process around the verdict is tested,
     /// the verdicts themselves by the tests with the real one.
-    async fn check(script: &str, module: &'static str) -> Result<Result<(), ModuleError>, ValidatorError> {
+    async fn check(script: &str, module: &'static str) -> Result<Result<Option<Bytes>, ModuleError>, ValidatorError> {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("validator");
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -200,7 +226,9 @@ mod tests {
     #[tokio::test]
     async fn takes_a_verdict() {
         let ok = r#"cat > /dev/null; echo '{"ok":true,"handlers":["fetch"],"startup_us":1}'"#;
-        assert_eq!(check(ok, "x").await.unwrap(), Ok(()));
+        assert_eq!(check(ok, "x").await.unwrap(), Ok(None));
+        let with_code = r#"cat > /dev/null; echo '{"ok":true}'; printf 'co\nde'"#;
+        assert_eq!(check(with_code, "x").await.unwrap(), Ok(Some(Bytes::from_static(b"co\nde"))));
         let bad = r#"echo '{"ok":false,"kind":"syntax","message":"no","line":3,"column":7}'"#;
         let error = check(bad, "x").await.unwrap().unwrap_err();
         assert_eq!((error.kind.as_str(), error.message.as_str()), ("syntax", "no"));
@@ -211,6 +239,14 @@ mod tests {
     async fn a_module_that_kills_the_validator_is_invalid() {
         let error = check("kill -9 $$", "x").await.unwrap().unwrap_err();
         assert_eq!(error.kind, "startup");
+    }
+
+    #[tokio::test]
+    async fn a_validator_that_dies_over_the_code_has_given_its_verdict() {
+        assert_eq!(check(r#"echo '{"ok":true}'; printf half; kill -9 $$"#, "x").await.unwrap(), Ok(None));
+        for script in [r#"printf '{"ok":true}'; kill -9 $$"#, r#"echo '{"ok":false}'; kill -9 $$"#] {
+            assert!(check(script, "x").await.unwrap().is_err(), "{script}");
+        }
     }
 
     #[tokio::test]
@@ -228,6 +264,6 @@ mod tests {
             [ "$(ulimit -t)" = 20 ] && [ -z "$HOME$CARGO" ] || exit 8
             read module; [ "$module" = secret ] || exit 7
             echo '{"ok":true}'"#;
-        assert_eq!(check(script, "secret").await.unwrap(), Ok(()));
+        assert_eq!(check(script, "secret").await.unwrap(), Ok(None));
     }
 }

@@ -19,7 +19,7 @@ async fn uploaded(store: &Store, deployment: DeploymentId, control: &Control, mo
 
 async fn valid(store: &Store, deployment: DeploymentId, control: &Control, module: &str) -> store::VersionRow {
     let version = uploaded(store, deployment, control, module).await;
-    store.finish_validation(deployment, version.id, Ok(())).await.unwrap().version
+    store.finish_validation(deployment, version.id, Ok(None)).await.unwrap().version
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use api::{App, Artifacts, Parts, Validator};
+use api::{App, Artifacts, Parts, Source, Validator};
 use plane_abi::Lineage;
 use plane_abi::seal::Key;
 use push::{Ca, PushConfig, PushServer};
@@ -49,7 +49,8 @@ async fn start(args: &Serve) -> Result<Running> {
     let push_listener = TcpListener::bind(args.push_listen);
     let push_listener = push_listener.await.with_context(|| format!("listening on {}", args.push_listen))?;
     let lineage = Lineage(store.lineage());
-    let config = PushConfig::new(lineage, vec![env_key.clone()], Arc::new(artifacts.clone()));
+    let source = Arc::new(Source::new(artifacts.clone(), store.clone()));
+    let config = PushConfig::new(lineage, vec![env_key.clone()], source);
     let push = Arc::new(PushServer::start(push_listener, &ca, config)?);
     let validator = validator(args.validator.clone())?;
     let parts = Parts {

@@ -9,6 +9,7 @@ use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 use base::id::ArtifactHash;
 use base::limits::{LOG_BYTES_MAX, MODULE_BYTES_MAX};
 use bytes::Bytes;
+use plane_abi::code::ENVELOPE_BYTES_MAX;
 use plane_abi::limits::{LOG_BATCH_RECORDS_MAX, PART_BYTES};
 use plane_abi::wire::{
     self, ArtifactPart, Blob, Decoder, Hash, Hello, RefuseReason, SnapshotBegin, ToControl, ToNode, Welcome, WireError,
@@ -378,9 +379,13 @@ impl Peer<'_> {
     async fn fetch_artifact(&self, hash: ArtifactHash) -> Option<Bytes> {
         let fetched = timeout(ARTIFACT_TIMEOUT, self.shared.config.artifacts.fetch(hash)).await;
         let problem = match fetched {
-            Ok(Ok(Some(bytes))) if bytes.len() <= MODULE_BYTES_MAX => return Some(bytes),
+            Ok(Ok(Some(bytes))) if bytes.len() <= ENVELOPE_BYTES_MAX.max(MODULE_BYTES_MAX) => return Some(bytes),
             Ok(Ok(Some(_))) => "over the limit".to_owned(),
-            Ok(Ok(None)) => "there is none".to_owned(),
+            // The node says so where that matters: of code caches there may be none.
+            Ok(Ok(None)) => {
+                tracing::debug!(node = &*self.name, %hash, "asked for an artifact that is not there");
+                return None;
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "took too long".to_owned(),
         };

@@ -118,6 +118,7 @@ impl Place {
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             control: control.map(|address| Control { address: address.to_string(), identity }),
             software: "test".into(),
+            code: None,
         }
     }
 

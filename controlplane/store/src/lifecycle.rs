@@ -129,21 +129,23 @@ impl Store {
     }
 
     /// Records what the validator said. If the deployment was waiting for it, it becomes `Invalid`, or `Deploying` with
-    /// this version on its way.
+    /// this version on its way. A valid module may have a code cache in the artifact store: its SHA-256.
     pub async fn finish_validation(
         &self,
         deployment: DeploymentId,
         version: VersionId,
-        verdict: std::result::Result<(), ModuleError>,
+        verdict: std::result::Result<Option<String>, ModuleError>,
     ) -> Result<Validated> {
         let mut tx = self.write().await?;
         let row = find_live(&mut tx, deployment).await?;
         let error = verdict.as_ref().err();
         let status = if error.is_none() { VersionStatus::Valid } else { VersionStatus::Invalid };
-        let sql = "UPDATE deployment_versions SET status = $1, error = $2 WHERE id = $3 AND status = 'validating'";
+        let sql = "UPDATE deployment_versions SET status = $1, error = $2, code_hash = $3 \
+                   WHERE id = $4 AND status = 'validating'";
         let done = sqlx::query(sql)
             .bind(status.as_str())
             .bind(error.map(|error| serde_json::to_string(error).expect("an error is plain data")))
+            .bind(verdict.as_ref().ok().and_then(Option::as_deref))
             .bind(version.to_string())
             .execute(&mut *tx)
             .await?;

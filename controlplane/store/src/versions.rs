@@ -119,6 +119,18 @@ impl Store {
         let sql = "SELECT DISTINCT artifact_hash FROM deployment_versions WHERE artifact_url <> '' ORDER BY 1";
         Ok(sqlx::query_scalar(sql).fetch_all(&self.reader).await?)
     }
+
+    /// Hashes of the artifacts whose code cache the artifact store must keep too.
+    pub async fn artifacts_with_code(&self) -> Result<Vec<String>> {
+        let sql = "SELECT DISTINCT artifact_hash FROM deployment_versions WHERE code_hash IS NOT NULL ORDER BY 1";
+        Ok(sqlx::query_scalar(sql).fetch_all(&self.reader).await?)
+    }
+
+    /// Whether a validation of that artifact made a code cache of that hash.
+    pub async fn has_code(&self, artifact_hash: &str, code_hash: &str) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM deployment_versions WHERE artifact_hash = $1 AND code_hash = $2)";
+        Ok(sqlx::query_scalar(sql).bind(artifact_hash).bind(code_hash).fetch_one(&self.reader).await?)
+    }
 }
 
 pub(crate) async fn find(

@@ -5,7 +5,9 @@
 //! snapshots/SEQUENCE      the last three, 20 decimal digits; the highest that is whole serves after a restart
 //! snapshots/*.tmp         one that is coming in
 //! artifacts/SHA256        modules, by content
+//! code/SHA256             V8's compiled code of the module of that hash, with this node's mark
 //! keys/ID.key             keys of environments, mode 0600
+//! keys/code.key           the key of the mark, mode 0600
 //! lineages                highest generation of each lineage that was served before the current one
 //! ```
 //! A file gets its name by rename when its bytes are all there, and is never changed after. Sequence numbers are the
@@ -23,11 +25,13 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::SyncSender,
     },
     time::{Duration, SystemTime},
 };
 
 use base::id::ArtifactHash;
+use plane_abi::code::{CodeEngine, CodeError, CodeStore};
 use plane_abi::plane::{artifact_hash, artifact_path};
 use plane_abi::seal::Key;
 use plane_abi::{Lineage, Snapshot, Status};
@@ -99,7 +103,9 @@ impl Disk {
     /// Makes the folders, takes the lock, removes what a killed process left half done.
     pub(crate) fn open(root: &Path) -> Result<Disk, DiskError> {
         let fail = |path: &Path, error| DiskError::Io { path: path.to_owned(), error };
-        for folder in [root.to_owned(), root.join("snapshots"), root.join("artifacts"), root.join("keys")] {
+        for folder in
+            [root.to_owned(), root.join("snapshots"), root.join("artifacts"), root.join("code"), root.join("keys")]
+        {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
             made.map_err(|error| fail(&folder, error))?;
         }
@@ -111,7 +117,7 @@ impl Disk {
             Err(fs::TryLockError::WouldBlock) => return Err(DiskError::Locked(root.to_owned())),
             Err(fs::TryLockError::Error(error)) => return Err(fail(&path, error)),
         }
-        for folder in ["snapshots", "artifacts", "keys", "."] {
+        for folder in ["snapshots", "artifacts", "code", "keys", "."] {
             let folder = root.join(folder);
             let temporary = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tmp");
             for path in list(&folder).map_err(|error| fail(&folder, error))?.into_iter().filter(temporary) {
@@ -123,6 +129,25 @@ impl Disk {
 
     pub(crate) fn artifacts(&self) -> PathBuf {
         self.root.join("artifacts")
+    }
+
+    /// The code caches of this node, for this V8.
+    pub(crate) fn code_store(
+        &self,
+        engine: CodeEngine,
+        wanted: SyncSender<ArtifactHash>,
+    ) -> Result<CodeStore, DiskError> {
+        let path = self.root.join("keys").join("code.key");
+        let key = match Key::load_or_create(&path) {
+            // Nothing depends on the old key but code that can be made again.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                tracing::error!(%error, "the key of code caches is damaged; they are made again");
+                fs::remove_file(&path).and_then(|()| Key::load_or_create(&path))
+            }
+            key => key,
+        };
+        let key = key.map_err(|error| DiskError::Io { path, error })?;
+        Ok(CodeStore::new(self.root.join("code"), engine, &key, wanted))
     }
 
     fn snapshots(&self) -> PathBuf {
@@ -206,6 +231,22 @@ impl Disk {
         removed
     }
 
+    /// Checks every active deployment's code cache and removes those that are not to be used, so that they are asked for
+    /// again.
+    pub(crate) fn scrub_code(&self, snapshot: &Snapshot, code: &CodeStore) {
+        let distinct: HashSet<ArtifactHash> = active_artifacts(snapshot).map(|(hash, _)| hash).collect();
+        for hash in distinct {
+            match code.load(hash) {
+                Ok(_) | Err(CodeError::Absent) => {}
+                Err(error) => {
+                    tracing::warn!(artifact = %hash, %error, "a code cache on disk is not used; it is asked for again");
+                    code.refuse(error);
+                    code.remove(hash);
+                }
+            }
+        }
+    }
+
     /// Puts an artifact in place; its hash was checked. Not yet durable: [`Disk::persist`] sees to that.
     pub(crate) fn store_artifact(&self, hash: ArtifactHash, bytes: &[u8]) -> io::Result<()> {
         let path = artifact_path(&self.artifacts(), hash);
@@ -272,13 +313,18 @@ impl Disk {
             used.extend(snapshot.deployments().map(|(_, deployment)| deployment.artifact()));
         }
         let now = SystemTime::now();
-        for path in list(&self.artifacts())? {
-            let hash = path.file_name().and_then(|name| name.to_str()).and_then(ArtifactHash::from_hex);
-            let Some(hash) = hash.filter(|hash| !used.contains(hash)) else { continue };
-            let age = now.duration_since(fs::metadata(&path)?.modified()?).unwrap_or_default();
-            if age > ARTIFACT_GRACE {
-                state.artifacts.remove(&hash);
-                fs::remove_file(path)?;
+        // Compiled code goes with its module. In this order, so that a cut in between leaves a module without code.
+        for (folder, modules) in [(self.root.join("code"), false), (self.artifacts(), true)] {
+            for path in list(&folder)? {
+                let hash = path.file_name().and_then(|name| name.to_str()).and_then(ArtifactHash::from_hex);
+                let Some(hash) = hash.filter(|hash| !used.contains(hash)) else { continue };
+                let age = now.duration_since(fs::metadata(&path)?.modified()?).unwrap_or_default();
+                if age > ARTIFACT_GRACE {
+                    if modules {
+                        state.artifacts.remove(&hash);
+                    }
+                    fs::remove_file(path)?;
+                }
             }
         }
         let keys: HashSet<u64> = state.kept.iter().map(|(_, snapshot)| snapshot.env_key_id()).collect();
@@ -345,7 +391,7 @@ impl Disk {
 }
 
 /// Artifacts of deployments that serve, with their sizes.
-fn active_artifacts(snapshot: &Snapshot) -> impl Iterator<Item = (ArtifactHash, u64)> {
+pub(crate) fn active_artifacts(snapshot: &Snapshot) -> impl Iterator<Item = (ArtifactHash, u64)> {
     let active = snapshot.deployments().filter(|(_, deployment)| deployment.status() == Status::Active);
     active.map(|(_, deployment)| (deployment.artifact(), deployment.artifact_bytes()))
 }
@@ -407,12 +453,20 @@ mod tests {
             disk.store_artifact(hash, &module(number)).expect("stored");
             artifact_path(&disk.artifacts(), hash)
         };
+        let code = |number: u8| {
+            let path = folder.path().join("code").join(artifact_hash(&module(number)).to_string());
+            fs::write(&path, b"code").expect("written");
+            age(&path);
+            path
+        };
+        let mut codes = vec![code(5)];
         age(&store(5));
         store(6);
         // Generations 1 to 4 use modules 1 to 4, each under a key of its own; module 5 is wanted by one on its way, module
         // 6 by nobody, but is young.
         for number in 1..=4u8 {
             age(&store(number));
+            codes.push(code(number));
             let (_on_its_way, coming) = received(&disk, 9, 5, &key(9));
             assert!(disk.missing_artifacts(&coming).is_empty());
             let (incoming, snapshot) = received(&disk, number.into(), number, &key(number));
@@ -420,6 +474,7 @@ mod tests {
         }
         let there: Vec<u8> = (1..=6).filter(|number| present(&disk, *number)).collect();
         assert_eq!(there, [2, 3, 4, 5, 6]);
+        assert_eq!(codes.iter().map(|path| path.exists()).collect::<Vec<_>>(), [true, false, true, true, true]);
         let keys: Vec<bool> = (1..=4).map(|number| disk.load_key(key(number).id()).is_some()).collect();
         assert_eq!(keys, [false, true, true, true]);
         assert_eq!(list(&disk.snapshots()).expect("listed").len(), SNAPSHOTS_KEPT);

@@ -8,7 +8,7 @@
 //! connection: a node serves with the control plane away. A damaged one is reported and the one before it serves.
 //!
 //! **Activation.** A snapshot is written to a file of its own as it comes in, checked whole, and the modules of its active
-//! deployments are fetched and checked against their SHA-256. Then it is published, and only then made durable (fsync,
+//! deployments are fetched and checked against their SHA-256, their compiled code just before them, which may be missing. Then it is published, and only then made durable (fsync,
 //! rename), and only then acknowledged. Publishing before fsync is safe because nothing is promised by it: a node that
 //! loses power in between comes back with the generation before, which is what it last acknowledged, and is sent the
 //! new one again. Waiting for the disk first would add its fsync to every activation and promise nothing more. A
@@ -24,6 +24,7 @@
 
 pub mod accept;
 mod admin;
+mod code;
 mod disk;
 mod fetch;
 mod identity;
@@ -45,6 +46,7 @@ use plane_abi::plane::Plane;
 use plane_abi::wire::{Load, LogRecord};
 use tokio::sync::watch;
 
+pub use code::{CodeConfig, Compile};
 pub use disk::DiskError;
 pub use identity::IdentityError;
 
@@ -64,6 +66,8 @@ pub struct Config {
     pub control: Option<Control>,
     /// Version of the node's program.
     pub software: String,
+    /// How code caches are made; none: Workers compile from source.
+    pub code: Option<CodeConfig>,
 }
 
 /// Where the control plane is and who we are to it.
@@ -122,6 +126,8 @@ pub struct Agent {
     logs: logs::LogReceiver,
     shutdown: watch::Receiver<bool>,
     handle: AgentHandle,
+    /// Held for its end: the thread that makes code caches.
+    maker: Option<code::Maker>,
 }
 
 /// What the rest of the node has of its agent. Clones are the same agent.
@@ -189,9 +195,21 @@ impl Agent {
             admin: address,
             shutdown: Arc::new(stop),
         };
-        let mut node = Node::new(disk, plane, status, config.software);
+        let mut node = Node::new(Arc::clone(&disk), plane, Arc::clone(&status), config.software);
+        let maker = match config.code {
+            Some(CodeConfig { engine, compile }) => {
+                let (wanted, receiver) = std::sync::mpsc::sync_channel(code::QUEUE_MAX);
+                let store = Arc::new(disk.code_store(engine, wanted)?);
+                node.code = Some(Arc::clone(&store));
+                status.set_code(Arc::clone(&store));
+                let made = status.code_made();
+                let maker = code::Maker::start(store, disk.artifacts(), compile, receiver, made);
+                Some(maker.map_err(StartError::Runtime)?)
+            }
+            None => None,
+        };
         node.load();
-        Ok(Agent { node, control, admin, logs, shutdown, handle })
+        Ok(Agent { node, control, admin, logs, shutdown, handle, maker })
     }
 
     /// A handle for the rest of the node.
@@ -201,7 +219,7 @@ impl Agent {
 
     /// Runs on the calling thread until [`AgentHandle::shutdown`].
     pub fn run(self, hooks: Hooks) -> Result<(), StartError> {
-        let Agent { mut node, control, admin, mut logs, mut shutdown, handle } = self;
+        let Agent { mut node, control, admin, mut logs, mut shutdown, handle, maker } = self;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
         let ended = runtime.block_on(async move {
@@ -225,6 +243,7 @@ impl Agent {
         });
         // A disk that hangs must not hang the process.
         runtime.shutdown_timeout(SHUTDOWN_GRACE);
+        drop(maker);
         ended
     }
 }

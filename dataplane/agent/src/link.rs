@@ -54,8 +54,12 @@ fn jittered(wait: Duration) -> Duration {
 async fn scrub(node: &mut Node) {
     let Some(published) = node.plane.current() else { return };
     let disk = Arc::clone(&node.disk);
+    let code = node.code.clone();
     let lacking = tokio::task::spawn_blocking(move || {
         disk.scrub(published.snapshot());
+        if let Some(code) = code {
+            disk.scrub_code(published.snapshot(), &code);
+        }
         disk.missing_artifacts(published.snapshot())
     });
     match lacking.await {

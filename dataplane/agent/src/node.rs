@@ -9,13 +9,14 @@ use std::{
 };
 
 use base::id::ArtifactHash;
+use plane_abi::code::CodeStore;
 use plane_abi::plane::{Plane, Published};
 use plane_abi::seal::Key;
 use plane_abi::{Lineage, Snapshot, SnapshotHeader};
 use tokio::task::JoinHandle;
 
 use crate::accept::History;
-use crate::disk::{Disk, Incoming};
+use crate::disk::{Disk, Incoming, active_artifacts};
 use crate::status::Status;
 
 /// A snapshot that may be published.
@@ -47,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) status: Arc<Status>,
     pub(crate) software: String,
     pub(crate) history: History,
+    /// Compiled code of modules, if this node uses any.
+    pub(crate) code: Option<Arc<CodeStore>>,
     /// Artifacts that what is published lacks.
     pub(crate) lacking: HashSet<ArtifactHash>,
     /// Keys of environments from the control plane.
@@ -68,6 +71,7 @@ impl Node {
             status,
             software,
             history: History::default(),
+            code: None,
             lacking: HashSet::new(),
             keys: Vec::new(),
             unsynced: Vec::new(),
@@ -96,7 +100,7 @@ impl Node {
         }
         let header = snapshot.header();
         tracing::info!(generation = header.generation, lineage = %header.lineage, "serving the configuration on disk");
-        self.plane.publish(Published::new(snapshot, self.disk.artifacts(), key));
+        self.plane.publish(Published::new(snapshot, self.disk.artifacts(), key).with_code(self.code.clone()));
         self.history.publish(header);
         self.history.durable = Some(header);
     }
@@ -119,11 +123,27 @@ impl Node {
         Ok(())
     }
 
+    /// Takes compiled code that the control plane sent.
+    pub(crate) fn store_code(&mut self, artifact: ArtifactHash, envelope: &[u8]) {
+        let Some(code) = &self.code else { return };
+        if let Err(error) = code.store(artifact, envelope) {
+            tracing::warn!(%artifact, %error, "the control plane's code cache is not used");
+            code.refuse(error);
+        }
+    }
+
+    /// Active deployments' artifacts that have no compiled code here.
+    pub(crate) fn without_code(&self, snapshot: &Snapshot) -> HashSet<ArtifactHash> {
+        let Some(code) = &self.code else { return HashSet::new() };
+        active_artifacts(snapshot).map(|(hash, _)| hash).filter(|hash| !code.has_file(*hash)).collect()
+    }
+
     /// Publishes a snapshot and begins to make it durable.
     pub(crate) fn publish(&mut self, candidate: Candidate, took: Duration) {
         let header = candidate.snapshot.header();
         let snapshot = Arc::clone(&candidate.snapshot);
-        self.plane.publish(Published::new(snapshot, self.disk.artifacts(), candidate.key.clone()));
+        let published = Published::new(snapshot, self.disk.artifacts(), candidate.key.clone());
+        self.plane.publish(published.with_code(self.code.clone()));
         self.lineages_changed |= self.history.publish(header);
         self.lacking.clone_from(&candidate.lacking);
         self.status.activated(took);

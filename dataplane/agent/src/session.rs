@@ -26,7 +26,7 @@ use tokio::{
 use crate::Hooks;
 use crate::accept::Verdict;
 use crate::disk::{Disk, Incoming};
-use crate::fetch::{Fetched, Fetches};
+use crate::fetch::{Fetched, Fetches, Item};
 use crate::logs::LogReceiver;
 use crate::node::{Candidate, Node, Persisted};
 
@@ -92,6 +92,8 @@ struct Session<W> {
     lineage: Lineage,
     stage: Stage,
     fetches: Fetches,
+    /// Modules whose compiled code the control plane has not: not asked for again over this connection.
+    no_code: HashSet<ArtifactHash>,
 }
 
 /// Runs a connection to its end, which is always an error: the control plane never says good-bye.
@@ -123,8 +125,17 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let heartbeat = Duration::from_millis(welcome.heartbeat_ms.into()).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
     let mut tick = interval(heartbeat);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut session = Session { writer, lineage: welcome.lineage, stage: Stage::Idle, fetches: Fetches::default() };
-    session.fetches.want(node.lacking.iter().copied());
+    let mut session = Session {
+        writer,
+        lineage: welcome.lineage,
+        stage: Stage::Idle,
+        fetches: Fetches::default(),
+        no_code: HashSet::new(),
+    };
+    if let Some(published) = node.plane.current() {
+        session.want_code(published.snapshot(), node);
+    }
+    session.fetches.want(node.lacking.iter().copied().map(Item::Module));
     let mut heard = Instant::now();
     loop {
         while let Some(message) = decoder.poll()? {
@@ -273,7 +284,10 @@ impl<W: AsyncWrite + Unpin> Session<W> {
             return self.refuse(header, RefuseReason::EnvKey, detail, node).await;
         };
         let Checked { incoming, snapshot, missing } = checked;
-        self.fetches.want(missing.iter().copied());
+        // Code before modules: the answers come in order, so that code that is to be had is there when its module is, and
+        // nobody waits for code that is not.
+        self.want_code(&snapshot, node);
+        self.fetches.want(missing.iter().copied().map(Item::Module));
         let candidate = Candidate { incoming, snapshot, key: Some(key), lacking: HashSet::new() };
         self.stage = Stage::Fetching { candidate, missing, ended };
         self.publish_if_complete(node);
@@ -290,7 +304,19 @@ impl<W: AsyncWrite + Unpin> Session<W> {
     }
 
     async fn handle_fetched(&mut self, fetched: Fetched, node: &mut Node) -> Result<(), SessionError> {
-        let Fetched { hash, bytes } = fetched;
+        let Fetched { item, bytes } = fetched;
+        let hash = match item {
+            Item::Module(hash) => hash,
+            Item::Code(artifact) => {
+                match bytes {
+                    Ok(envelope) => node.store_code(artifact, &envelope),
+                    Err(problem) => tracing::debug!(%artifact, problem, "no code cache"),
+                }
+                // Whatever came of it, asking again would bring the same.
+                self.no_code.insert(artifact);
+                return Ok(());
+            }
+        };
         let stored = match bytes {
             Ok(bytes) => node.store_artifact(hash, &bytes).map_err(|error| error.to_string()),
             Err(problem) => Err(problem.to_owned()),
@@ -353,10 +379,16 @@ impl<W: AsyncWrite + Unpin> Session<W> {
         self.send(&ToControl::Refuse { lineage: self.lineage, generation, reason, detail }).await
     }
 
+    /// Wants the compiled code of what a snapshot serves.
+    fn want_code(&mut self, snapshot: &Snapshot, node: &Node) {
+        let lacking = node.without_code(snapshot);
+        self.fetches.want(lacking.difference(&self.no_code).copied().map(Item::Code));
+    }
+
     /// Wants only what serves now and lacks its modules.
     fn forget_fetches(&mut self, node: &Node) {
         self.fetches.forget_queued();
-        self.fetches.want(node.lacking.iter().copied());
+        self.fetches.want(node.lacking.iter().copied().map(Item::Module));
     }
 
     async fn request_artifacts(&mut self) -> Result<(), SessionError> {

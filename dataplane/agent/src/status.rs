@@ -2,9 +2,14 @@
 
 use std::{
     fmt::Write as _,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
+
+use plane_abi::code::CodeStore;
 
 /// Counters; written by the agent's thread, read by anyone.
 #[derive(Default)]
@@ -15,6 +20,8 @@ pub(crate) struct Status {
     activation_us_last: AtomicU64,
     refusals: AtomicU64,
     not_durable: AtomicU64,
+    code: OnceLock<Arc<CodeStore>>,
+    code_made: Arc<AtomicU64>,
 }
 
 impl Status {
@@ -41,6 +48,34 @@ impl Status {
         self.not_durable.fetch_add(1, Relaxed);
     }
 
+    /// Whose numbers are shown, too.
+    pub(crate) fn set_code(&self, code: Arc<CodeStore>) {
+        let _ = self.code.set(code);
+    }
+
+    /// Counts code caches made on this node.
+    pub(crate) fn code_made(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.code_made)
+    }
+
+    fn render_code(&self, out: &mut String) {
+        let Some(code) = self.code.get() else { return };
+        let _ = write!(
+            out,
+            "# HELP selvage_code_cache_used_total Workers started from compiled code.\n\
+             # TYPE selvage_code_cache_used_total counter\nselvage_code_cache_used_total {}\n\
+             # HELP selvage_code_cache_made_total Code caches compiled on this node.\n\
+             # TYPE selvage_code_cache_made_total counter\nselvage_code_cache_made_total {}\n\
+             # HELP selvage_code_cache_refused_total Times that a code cache was not used, by reason.\n\
+             # TYPE selvage_code_cache_refused_total counter\n",
+            code.used(),
+            self.code_made.load(Relaxed)
+        );
+        for (reason, count) in code.refused() {
+            let _ = writeln!(out, "selvage_code_cache_refused_total{{reason=\"{reason}\"}} {count}");
+        }
+    }
+
     /// In Prometheus' text form.
     pub(crate) fn render(&self, generation: u64, log_records_dropped: u64) -> String {
         let mut out = String::new();
@@ -61,6 +96,7 @@ impl Status {
         metric("refusals_total", "counter", "Snapshots refused.", read(&self.refusals));
         metric("not_durable_total", "counter", "Snapshots that could not be made durable.", read(&self.not_durable));
         metric("log_records_dropped_total", "counter", "Log records lost to a full queue.", log_records_dropped);
+        self.render_code(&mut out);
         out
     }
 }

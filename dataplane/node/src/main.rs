@@ -79,6 +79,9 @@ struct ValidateArgs {
     /// CPU time of the module's top level, milliseconds.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=60_000))]
     startup_ms: Option<u64>,
+    /// After the verdict of a good module, write its code cache.
+    #[arg(long)]
+    code_cache: bool,
 }
 
 /// Form of the log.

@@ -1,9 +1,10 @@
 //! `selvage-node serve`: brings the parts up in order, waits for a signal, brings them down in order.
 
 use crate::{ServeArgs, logging};
-use agent::{Agent, AgentHandle, Config, Control, Hooks};
+use agent::{Agent, AgentHandle, CodeConfig, Config, Control, Hooks};
 use anyhow::Context;
 use base::limits::MS_NS;
+use plane_abi::code::CodeEngine;
 use plane_abi::wire::Load;
 use shard::config::Timeouts;
 use shard::metrics::Metrics;
@@ -30,7 +31,8 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     let control = args.control.clone().zip(args.identity.clone());
     let control = control.map(|(address, identity)| Control { address, identity });
     let software = concat!("selvage-node/", env!("CARGO_PKG_VERSION")).to_owned();
-    let agent = Agent::open(Config { data_dir: args.data.clone(), admin: args.admin, control, software })?;
+    let code = Some(code_config(&engine));
+    let agent = Agent::open(Config { data_dir: args.data.clone(), admin: args.admin, control, software, code })?;
     let handle = agent.handle();
     let node = Node::start(
         node_config(&args),
@@ -56,6 +58,13 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Which V8 this is, and how it compiles what Workers will start from.
+fn code_config(engine: &Engine) -> CodeConfig {
+    let this = CodeEngine { version: engine.version().to_owned(), tag: engine.code_tag() };
+    let engine = engine.clone();
+    CodeConfig { engine: this, compile: Arc::new(move |module| worker_api::compile_ahead(&engine, module)) }
 }
 
 /// The one line on standard output, for whoever started the node.

@@ -1,9 +1,13 @@
 //! `selvage-node validate`: one module in, one verdict out, in a process of its own, so that whatever the module does it
-//! does to nobody else.
+//! does to nobody else. The verdict is one line; with `--code-cache` the module's compiled code follows it, in its envelope
+//! (`plane_abi::code`), to the end of the output. Its absence says nothing of the module.
 
 use crate::ValidateArgs;
 use anyhow::Context;
 use base::limits::{CPU_STARTUP_NS, MODULE_BYTES_MAX, MS_NS};
+use bytes::Bytes;
+use plane_abi::code::{CodeEngine, pack};
+use plane_abi::plane::artifact_hash;
 use serde::Serialize;
 use std::io::{Read, Write};
 use worker_api::{Engine, StartError};
@@ -30,15 +34,30 @@ pub(crate) fn run(args: &ValidateArgs) -> anyhow::Result<()> {
         .read_to_end(&mut module)
         .context("cannot read the module")?;
     let startup_ns = args.startup_ms.map_or(CPU_STARTUP_NS, |ms| ms * MS_NS);
-    let report = match worker_api::validate_within(&engine, module.into(), startup_ns) {
+    let module = Bytes::from(module);
+    let report = match worker_api::validate_within(&engine, module.clone(), startup_ns) {
         Ok(verdict) => Report::Good { ok: true, handlers: verdict.handlers, startup_us: verdict.startup_us },
         Err(error) => bad(error),
     };
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, &report)?;
     out.write_all(b"\n")?;
+    // The verdict stands, whatever comes of the code.
     out.flush()?;
+    if args.code_cache && matches!(report, Report::Good { .. }) {
+        if let Some(envelope) = code(&engine, &module) {
+            out.write_all(&envelope)?;
+            out.flush()?;
+        }
+    }
     Ok(())
+}
+
+/// The module's compiled code in its envelope, if it is to be had within the limits.
+fn code(engine: &Engine, module: &[u8]) -> Option<Vec<u8>> {
+    let code = worker_api::compile_ahead(engine, module)?;
+    let this = CodeEngine { version: engine.version().to_owned(), tag: engine.code_tag() };
+    pack(&this, artifact_hash(module), &code).ok()
 }
 
 fn bad(error: StartError) -> Report {

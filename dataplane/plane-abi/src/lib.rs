@@ -5,15 +5,17 @@
 //! - [`pattern`]: route patterns, and the one normalisation of hosts and paths that compiler and node use.
 //! - [`seal`]: authenticated encryption of environment values.
 //! - [`wire`]: frames of the push protocol, without input or output.
+//! - [`code`]: V8's compiled code of modules, in envelopes, and a node's store of them.
 //! - [`plane`]: a node's current configuration, one writer (the agent) and many readers (the shards).
 //!
-//! *Invariant:* names no socket, clock or executor. Files are touched in three places only: [`snapshot::Snapshot::open`],
-//! [`seal::Key::load_or_create`] and [`plane::Published::artifact`].
+//! *Invariant:* names no socket, clock or executor. Files are touched in four places only: [`snapshot::Snapshot::open`],
+//! [`seal::Key::load_or_create`], [`plane::Published::artifact`] and [`code::CodeStore`].
 //! *Invariant:* bytes from outside give typed errors; nothing here panics on them.
 
 #![deny(unsafe_code)]
 
 mod check;
+pub mod code;
 mod layout;
 pub mod limits;
 pub mod pattern;

@@ -12,8 +12,10 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use base::id::{ArtifactHash, DeploymentId};
+use bytes::Bytes;
 use ring::digest;
 
+use crate::code::CodeStore;
 use crate::seal::{self, Key, SealError};
 use crate::snapshot::{Deployment, Snapshot};
 
@@ -60,12 +62,18 @@ pub struct Published {
     snapshot: Arc<Snapshot>,
     artifacts: PathBuf,
     env_key: Option<Key>,
+    code: Option<Arc<CodeStore>>,
 }
 
 impl Published {
     /// `artifacts` is the node's artifact folder, `env_key` the key that the snapshot names, where the node has it.
     pub fn new(snapshot: Arc<Snapshot>, artifacts: PathBuf, env_key: Option<Key>) -> Published {
-        Published { snapshot, artifacts, env_key }
+        Published { snapshot, artifacts, env_key, code: None }
+    }
+
+    /// With the node's code caches.
+    pub fn with_code(self, code: Option<Arc<CodeStore>>) -> Published {
+        Published { code, ..self }
     }
 
     /// The snapshot.
@@ -81,6 +89,21 @@ impl Published {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("artifact {hash} on disk is damaged")));
         }
         Ok(bytes)
+    }
+
+    /// V8's compiled code of an artifact, every byte of it checked; none: the Worker compiles from source.
+    pub fn code(&self, hash: ArtifactHash) -> Option<Bytes> {
+        self.code.as_ref()?.take(hash)
+    }
+
+    /// To be called where V8 refuses the code of an artifact.
+    pub fn code_rejected(&self, hash: ArtifactHash) -> impl FnOnce() + 'static {
+        let code = self.code.clone();
+        move || {
+            if let Some(code) = code {
+                code.rejected(hash);
+            }
+        }
     }
 
     /// A deployment's environment variables, by name.

@@ -27,7 +27,7 @@ use std::task::{Context, Waker};
 use worker_api::event::{
     BodyEvent, Effect, Event, Failure, FetchId, LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody, RequestId,
 };
-use worker_api::{Progress, StartError, Suspendable, Worker, WorkerSpec, ticks};
+use worker_api::{CodeOrigin, Progress, StartError, Suspendable, Worker, WorkerSpec, ticks};
 
 /// Low bits of a request id: its mailbox. The rest is a count, so that an id never comes again.
 const MAILBOX_BITS: u32 = 20;
@@ -146,13 +146,15 @@ pub(crate) struct WorkerCell {
 }
 
 impl WorkerCell {
-    /// Starts a Worker. The start may be suspended: requests can be sent to it meanwhile.
+    /// Starts a Worker. The start may be suspended: requests can be sent to it meanwhile. `code_rejected` is called where V8
+    /// refuses the code cache of `spec`.
     pub(crate) fn start(
         shard: &Rc<Shard>,
         number: u64,
         identity: Identity,
         spec: WorkerSpec,
         forecast: Forecast,
+        code_rejected: impl FnOnce() + 'static,
     ) -> Rc<WorkerCell> {
         let now_ns = spec.now.monotonic_ns;
         let cell = Rc::new(WorkerCell {
@@ -181,7 +183,12 @@ impl WorkerCell {
         let engine = shard.engine.clone();
         cell.call(shard, |seat| {
             seat.start(move |seat| match Worker::start(&engine, spec) {
-                Ok(worker) => seat.worker = Some(worker),
+                Ok(worker) => {
+                    if worker.code_origin() == CodeOrigin::Rejected {
+                        code_rejected();
+                    }
+                    seat.worker = Some(worker);
+                }
                 Err(error) => seat.refused = Some(error),
             })
         });

@@ -210,7 +210,7 @@ impl Workers {
         };
         let spec = WorkerSpec {
             module: module.into(),
-            code_cache: None,
+            code_cache: published.code(deployment.artifact()),
             module_name: "worker.js".to_owned(),
             env,
             cpu_ns,
@@ -220,7 +220,8 @@ impl Workers {
         };
         self.cells_total += 1;
         let forecast = self.forecasts.remove(&identity.deployment).unwrap_or_default();
-        Ok(WorkerCell::start(shard, self.cells_total, identity, spec, forecast))
+        let code_rejected = published.code_rejected(deployment.artifact());
+        Ok(WorkerCell::start(shard, self.cells_total, identity, spec, forecast, code_rejected))
     }
 
     /// Takes a deployment's Worker out of service.

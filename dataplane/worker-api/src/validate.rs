@@ -15,8 +15,8 @@ use crate::{
 
 /// What stacks call a tenant's module.
 pub(crate) const MODULE_NAME: &str = "worker.js";
-/// CPU time of compiling every function of a module, ns: a bound for the largest, which takes a second.
-const COMPILE_AHEAD_NS: u64 = 5 * S_NS;
+/// CPU time of compiling every function of a module, ns; a bundle of 100 KB takes 10 ms. Well below the time a validator has.
+const COMPILE_AHEAD_NS: u64 = 2 * S_NS;
 
 /// A module that is a Worker.
 #[derive(Clone, Debug, PartialEq, Eq)]

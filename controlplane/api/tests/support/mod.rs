@@ -8,7 +8,7 @@ pub(crate) mod schema;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use api::{App, Artifacts, Parts, Shutdown, Validator};
+use api::{App, Artifacts, Parts, Shutdown, Source, Validator};
 use plane_abi::Lineage;
 use plane_abi::seal::Key;
 use push::{Ca, PushConfig, PushServer};
@@ -74,7 +74,8 @@ impl Control {
         let env_key = Key::load_or_create(&dir.path().join("env.key")).unwrap();
         let ca = Ca::load_or_create(&dir.path().join("ca.pem")).unwrap();
         let push_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let config = PushConfig::new(Lineage(store.lineage()), vec![env_key.clone()], Arc::new(artifacts.clone()));
+        let source = Arc::new(Source::new(artifacts.clone(), store.clone()));
+        let config = PushConfig::new(Lineage(store.lineage()), vec![env_key.clone()], source);
         let push = Arc::new(PushServer::start(push_listener, &ca, config).unwrap());
         let app = App::start(Parts {
             store: store.clone(),
