@@ -18,7 +18,8 @@
 //!
 //! Bounds: one incoming snapshot, 16 artifact requests under way, a queue of log records, back-off up to 10 s, three
 //! snapshots kept on disk. Tested against the real push server in `controlplane/push/tests/agent.rs`, because nothing of the
-//! data plane names the control plane. Thread: [`Agent::run`] takes the calling thread; files are synced on tokio's blocking threads.
+//! data plane names the control plane. Thread: [`Agent::run`] takes the calling thread; files are synced on tokio's blocking threads,
+//! code caches are made on a thread of their own (`code`).
 
 #![forbid(unsafe_code)]
 
