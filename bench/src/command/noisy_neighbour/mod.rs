@@ -377,5 +377,12 @@ fn print(report: &Report) {
     if let Some(missing) = &report.missing {
         println!("!!! SKIPPED {missing}");
     }
+    // Nobody's noise but the machine's own: then what follows says little about the node.
+    let alone = report.servers[0].noises.iter().find(|one| one.noise == Noise::Quiet);
+    if alone.is_some_and(|alone| alone.p99_us.median / 1e3 > P99_MS_MAX) {
+        println!(
+            "!!! the victim's p99 is over {P99_MS_MAX} ms when it is alone: the machine is busy with something else"
+        );
+    }
     print_promises(&report.promises);
 }
