@@ -36,6 +36,8 @@ pub enum EngineError {
     NoIsolateGroups,
     /// The watchdog thread cannot be started.
     Watchdog(std::io::Error),
+    /// The runtime's own JavaScript does not start.
+    Runtime(String),
 }
 
 impl std::fmt::Display for EngineError {
@@ -43,6 +45,7 @@ impl std::fmt::Display for EngineError {
         match self {
             EngineError::Icu(code) => write!(f, "ICU data refused (code {code})"),
             EngineError::NoIsolateGroups => write!(f, "this V8 is not the multi-cage build; run `cargo xtask v8`"),
+            EngineError::Runtime(text) => write!(f, "the runtime does not start: {text}"),
             EngineError::Watchdog(error) => write!(f, "watchdog thread: {error}"),
         }
     }
@@ -58,6 +61,7 @@ impl Engine {
             Ok(shared) => Ok(Engine { shared }),
             Err(EngineError::Icu(code)) => Err(EngineError::Icu(*code)),
             Err(EngineError::NoIsolateGroups) => Err(EngineError::NoIsolateGroups),
+            Err(EngineError::Runtime(text)) => Err(EngineError::Runtime(text.clone())),
             Err(EngineError::Watchdog(error)) => Err(EngineError::Watchdog(error.kind().into())),
         }
     }
@@ -82,6 +86,7 @@ impl Engine {
 fn start() -> Result<Shared, EngineError> {
     clock::calibrate();
     v8::icu::set_common_data_77(deno_core_icudata::ICU_DATA).map_err(EngineError::Icu)?;
+    crate::entropy::install();
     v8::V8::set_flags_from_string(&FLAGS.join(" "));
     v8::V8::initialize_platform(v8::new_single_threaded_default_platform(false).make_shared());
     v8::V8::initialize();

@@ -18,16 +18,15 @@ use std::{
 };
 
 use crate::{
+    blank::{Blank, Parts},
     engine::Engine,
     group::Group,
-    memory::{self, Memory},
+    memory::Memory,
     scope::Scope,
     stack::{self, Cause, StackInfo},
     turn::{self, ThreadClock, TurnFrame},
 };
 
-/// V8's young generation, bytes: three semi-spaces of this third. Small, because most isolates idle.
-const YOUNG_BYTES_MAX: usize = 12 << 20;
 /// A cage's size and alignment.
 const CAGE_BYTES: usize = 4 << 30;
 
@@ -114,6 +113,18 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
+    pub(crate) fn new(state_type: TypeId, state: *mut (), memory: &Arc<Memory>) -> Inner {
+        Inner {
+            state,
+            state_type,
+            memory: Arc::clone(memory),
+            dom_exception: RefCell::new(None),
+            rejections: RefCell::new(Vec::new()),
+            handle_template: RefCell::new(None),
+            panic: RefCell::new(None),
+        }
+    }
+
     /// Remembers that a native function panicked.
     #[cold]
     pub(crate) fn set_panic(&self, panic: &(dyn Any + Send)) {
@@ -124,38 +135,21 @@ impl Inner {
 }
 
 impl<S: 'static> Isolate<S> {
-    /// Makes an isolate with one empty context. `None` where V8 could not (out of memory).
+    /// Makes an isolate with an empty context. `None` where V8 could not (out of memory).
     pub fn new(engine: &Engine, limits: IsolateLimits, state: S) -> Option<Isolate<S>> {
-        let thread = ThreadClock::of_this_thread(engine);
-        stack::run(|info| Isolate::make(limits, state, thread, info)).ok()
+        Blank::new(None, limits)?.into_isolate(engine, state)
     }
 
-    fn make(limits: IsolateLimits, state: S, thread: Rc<ThreadClock>, info: StackInfo) -> Isolate<S> {
-        let memory = Memory::new(limits.heap_bytes);
-        let young = YOUNG_BYTES_MAX.min(limits.heap_bytes / 2);
-        let params = v8::CreateParams::default()
-            .set_max_young_generation_size_in_bytes(young)
-            .set_max_old_generation_size_in_bytes(limits.heap_bytes - young)
-            .array_buffer_allocator(memory.allocator())
-            .allow_atomics_wait(false);
-        // SAFETY: the limit is within the stack on which the isolate is entered; `turn` renews it for another stack.
-        let params = unsafe { params.set_stack_limit(ptr::without_provenance_mut(info.js_limit)) };
-        let group = Group::create();
-        let mut v8 = group.within(|| v8::Isolate::new(params));
-        memory::install(&mut v8, &memory);
-        v8.set_microtasks_policy(v8::MicrotasksPolicy::Explicit);
-        v8.set_promise_reject_callback(promise_rejected);
+    /// Gives an isolate its context and its state. The snapshot's context, if it was made from one; else an empty one.
+    pub(crate) fn of_blank(blank: Blank, state: S, thread: Rc<ThreadClock>, info: StackInfo) -> Isolate<S> {
+        let Parts { mut v8, memory, group } = blank.into_parts();
         let state = Box::into_raw(Box::new(state));
-        let inner = Box::into_raw(Box::new(Inner {
-            state: state.cast(),
-            state_type: TypeId::of::<S>(),
-            memory: Arc::clone(&memory),
-            dom_exception: RefCell::new(None),
-            rejections: RefCell::new(Vec::new()),
-            handle_template: RefCell::new(None),
-            panic: RefCell::new(None),
-        }));
+        let inner = Box::into_raw(Box::new(Inner::new(TypeId::of::<S>(), state.cast(), &memory)));
         v8.set_data(0, inner.cast());
+        // SAFETY: on the thread that made it; left below.
+        unsafe { v8.enter() };
+        // SAFETY: a live isolate, entered on this thread; the limit lies within the stack in use.
+        unsafe { isolate_set_stack_limit(raw_of(&v8), info.js_limit) };
         let (context, cage) = {
             v8::scope!(let scope, &mut v8);
             let context = v8::Context::new(scope, v8::ContextOptions::default());
@@ -167,7 +161,7 @@ impl<S: 'static> Isolate<S> {
             (v8::Global::new(scope, context), address & !(CAGE_BYTES - 1))
         };
         let handle = Box::new(v8.thread_safe_handle());
-        // SAFETY: `v8::Isolate::new` entered it on this thread.
+        // SAFETY: entered above.
         unsafe { v8.exit() };
         Isolate {
             v8: ManuallyDrop::new(v8),
@@ -278,8 +272,7 @@ impl<S: 'static> Isolate<S> {
     }
 
     fn raw(&self) -> *mut std::ffi::c_void {
-        // SAFETY: `UnsafeRawIsolatePtr` is a transparent wrapper of the pointer; it is used while the isolate lives.
-        unsafe { std::mem::transmute::<v8::UnsafeRawIsolatePtr, *mut std::ffi::c_void>(self.v8.as_raw_isolate_ptr()) }
+        raw_of(&self.v8)
     }
 
     /// Whether it can run.
@@ -349,10 +342,15 @@ impl<S: 'static> Drop for Isolate<S> {
     }
 }
 
+fn raw_of(v8: &v8::Isolate) -> *mut std::ffi::c_void {
+    // SAFETY: `UnsafeRawIsolatePtr` is a transparent wrapper of the pointer; it is used while the isolate lives.
+    unsafe { std::mem::transmute::<v8::UnsafeRawIsolatePtr, *mut std::ffi::c_void>(v8.as_raw_isolate_ptr()) }
+}
+
 /// At most this many rejections are looked at after a turn.
 const REJECTIONS_MAX: usize = 256;
 
-unsafe extern "C" fn promise_rejected(message: v8::PromiseRejectMessage<'_>) {
+pub(crate) unsafe extern "C" fn promise_rejected(message: v8::PromiseRejectMessage<'_>) {
     if message.get_event() != v8::PromiseRejectEvent::PromiseRejectWithNoHandler {
         return;
     }

@@ -10,8 +10,10 @@
 //! *Fails:* with [`Ended`] for a turn that hit a limit; the isolate says through [`Isolate::usable`] whether it can run again.
 //! *Thread:* an isolate stays on the thread that made it.
 
+mod blank;
 mod clock;
 mod engine;
+mod entropy;
 mod group;
 mod handle;
 mod isolate;
@@ -21,6 +23,7 @@ mod module;
 mod op;
 mod scope;
 mod script;
+mod snapshot;
 mod stack;
 mod stuck;
 mod suspend;
@@ -29,6 +32,7 @@ mod turn;
 mod value;
 mod watchdog;
 
+pub use blank::Blank;
 pub use clock::{Ticks, ticks, ticks_to_ns};
 pub use engine::{Engine, EngineError};
 pub use isolate::{Ended, HeapUse, Isolate, IsolateLimits, Turn};
@@ -37,6 +41,7 @@ pub use memory::CountedBytes;
 pub use module::{ModuleCode, ModuleError, ModuleState};
 pub use op::{Args, Op, OpError, OpResult, OpTable};
 pub use scope::{CallError, Scope};
-pub use script::{CodeCache, ScriptError};
+pub use script::{ScriptError, Source};
+pub use snapshot::Snapshot;
 pub use suspend::{Progress, Suspendable};
 pub use value::{Global, PromiseState, Value};

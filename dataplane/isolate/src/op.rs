@@ -141,6 +141,11 @@ impl OpTable {
         self.ops.push((name, trampoline::<F>));
     }
 
+    /// The addresses that V8 calls, for the snapshot.
+    pub(crate) fn callbacks(&self) -> impl Iterator<Item = v8::FunctionCallback> {
+        self.ops.iter().map(|(_, callback)| *callback)
+    }
+
     /// An object with all functions as properties.
     pub fn object<'s>(&self, scope: &mut Scope<'s, '_>) -> Value<'s> {
         let object = scope.object();

@@ -1,4 +1,4 @@
-// AbortController and AbortSignal (DOM §3).
+// AbortController and AbortSignal (DOM section 3).
 //
 // Owns signals, their abort algorithms and the links of `AbortSignal.any`.
 // A source signal holds its dependents weakly until one of them has a listener or an algorithm: a signal that lives

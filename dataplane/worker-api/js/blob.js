@@ -9,7 +9,7 @@
 
   const STREAM_CHUNK_BYTES = 65536;
 
-  // A type with characters outside U+0020–U+007E is none.
+  // A type with characters outside U+0020-U+007E is none.
   function normalType(type) {
     for (let i = 0; i < type.length; i++) {
       const code = StringPrototypeCharCodeAt(type, i);

@@ -1,4 +1,4 @@
-// Bodies and the body mixin of Request and Response (Fetch §5.2, §5.3).
+// Bodies and the body mixin of Request and Response (Fetch section 5.2, section 5.3).
 //
 // Owns `lib.Body`: a body that stays what it was given as (text, bytes, a native body not yet opened) until somebody
 // asks for its stream. Reading such a body whole never makes a stream.

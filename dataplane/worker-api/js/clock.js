@@ -42,8 +42,9 @@
     }.formatToParts));
   }
 
-  const temporal = globalThis.Temporal;
-  if (temporal !== undefined) {
+  lib.late.push(() => {
+    const temporal = globalThis.Temporal;
+    if (temporal === undefined) return;
     const { Instant, Now } = temporal;
     const { timeZoneId } = Now;
     const { fromEpochMilliseconds } = Instant;
@@ -59,5 +60,5 @@
     for (const name of ["instant", "zonedDateTimeISO", "plainDateTimeISO", "plainDateISO", "plainTimeISO"]) {
       ObjectDefineProperty(Now, name, hidden(replaced[name]));
     }
-  }
+  });
 })

@@ -155,16 +155,16 @@
     }
     const rule = (left, middle, right) => {
       let text = left;
-      for (let j = 0; j < widths.length; j++) text += `${j === 0 ? "" : middle}${StringPrototypeRepeat("─", widths[j] + 2)}`;
+      for (let j = 0; j < widths.length; j++) text += `${j === 0 ? "" : middle}${StringPrototypeRepeat("\u2500", widths[j] + 2)}`;
       return text + right;
     };
-    let text = rule("┌", "┬", "┐");
+    let text = rule("\u250c", "\u252c", "\u2510");
     for (let i = 0; i < lines.length; i++) {
-      text += "\n│";
-      for (let j = 0; j < widths.length; j++) text += ` ${StringPrototypePadEnd(lines[i][j], widths[j])} │`;
-      if (i === 0) text += `\n${rule("├", "┼", "┤")}`;
+      text += "\n\u2502";
+      for (let j = 0; j < widths.length; j++) text += ` ${StringPrototypePadEnd(lines[i][j], widths[j])} \u2502`;
+      if (i === 0) text += `\n${rule("\u251c", "\u253c", "\u2524")}`;
     }
-    return `${text}\n${rule("└", "┴", "┘")}`;
+    return `${text}\n${rule("\u2514", "\u2534", "\u2518")}`;
   }
 
   const methods = {

@@ -1,4 +1,4 @@
-// crypto: getRandomValues and randomUUID (Web Cryptography §10), from ring's SystemRandom; and crypto.subtle.digest.
+// crypto: getRandomValues and randomUUID (Web Cryptography section 10), from ring's SystemRandom; and crypto.subtle.digest.
 //
 // Digest is the one operation of `crypto.subtle` that is here. The others are absent, not stubs: a program that looks
 // for them sees that.

@@ -342,8 +342,15 @@
 
   const describe = (error) => lib.describeError(error);
 
+  // Once per isolate, before the tenant's module.
+  function late() {
+    for (let i = 0; i < lib.late.length; i++) lib.late[i]();
+    lib.late = undefined;
+  }
+
   lib.entry = {
     __proto__: null,
-    start, request, requestBody, pullResponse, clientGone, fetchResponse, fetchBody, fetchFailed, pullFetchUpload, timeout, forget, describe,
+    late, start, request, requestBody, pullResponse, clientGone, fetchResponse, fetchBody, fetchFailed, pullFetchUpload, timeout, forget, describe,
+    DOMException: lib.DOMException,
   };
 })

@@ -1,4 +1,4 @@
-// Encoding: TextEncoder, TextDecoder, their streams, atob and btoa (WHATWG Encoding; HTML §8.3).
+// Encoding: TextEncoder, TextDecoder, their streams, atob and btoa (WHATWG Encoding; HTML section 8.3).
 //
 // Owns no tables: every encoding is `encoding_rs`'s, behind the ops `encodingForLabel`, `decode`, `decoderNew` and
 // `decoderPush`; UTF-8 without state is the core's `utf8Decode` and `utf8Encode`.
@@ -117,7 +117,7 @@
 
   const invalidData = (name) => new TypeError(`The data is not valid ${name}`);
 
-  // UTF-8 decode (Encoding §6): lossy; a byte order mark goes unless `keepMark`.
+  // UTF-8 decode (Encoding section 6): lossy; a byte order mark goes unless `keepMark`.
   lib.utf8Decode = (bytes, keepMark = false) => {
     const marked = !keepMark && bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf;
     return ops.utf8Decode(marked ? TypedArrayPrototypeSubarray(bytes, 3) : bytes);

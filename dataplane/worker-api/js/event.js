@@ -1,4 +1,4 @@
-// Events (DOM §2): Event, CustomEvent, MessageEvent, ErrorEvent, PromiseRejectionEvent, EventTarget.
+// Events (DOM section 2): Event, CustomEvent, MessageEvent, ErrorEvent, PromiseRejectionEvent, EventTarget.
 //
 // Owns the dispatch algorithm for targets without a tree: the path is the target alone. The global object has the
 // three methods of EventTarget too. A listener's exception goes to `lib.reportException` and stops nothing.
@@ -269,7 +269,7 @@
       lib.hasListeners = (target) => target.#listeners !== undefined && target.#listeners.length > 0;
       // Dispatches an event that the runtime made.
       lib.fire = (target, event) => lib.dispatch(lib.trustEvent(event), target === globalTarget ? globalThis : target, target.#listeners);
-      // Event handler attributes (HTML §8.1.8.1): `onabort` and the like.
+      // Event handler attributes (HTML section 8.1.8.1): `onabort` and the like.
       lib.getHandler = (target, type) => {
         const listeners = target.#listeners;
         if (listeners === undefined) return null;

@@ -1,4 +1,4 @@
-// DOMException (Web IDL §3.14).
+// DOMException (Web IDL section 3.14).
 //
 // Owns `DOMException` and `lib.DOMException`. An instance has a `stack` like an Error's.
 (function (ops, lib) {

@@ -1,4 +1,4 @@
-// Outbound `fetch` (Fetch §4): redirects, credentials, abort.
+// Outbound `fetch` (Fetch section 4): redirects, credentials, abort.
 //
 // Connections, framing and the limit of outbound requests are native, behind `lib.startFetch` of dispatch.js.
 // Every hop of a redirect is an outbound request of its own.
@@ -107,7 +107,7 @@
       if (head.bodyKind === 2) lib.cancelFetch(this.fid, new TypeError("The response was a redirect"));
     }
 
-    // HTTP-redirect fetch (§4.4).
+    // HTTP-redirect fetch (section 4.4).
     follow(status, location) {
       if (++this.hops > REDIRECTS_MAX) throw new TypeError("Too many redirects");
       const previous = this.record;

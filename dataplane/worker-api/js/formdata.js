@@ -1,4 +1,4 @@
-// FormData (XHR §4), and multipart/form-data both ways (RFC 7578, with HTML's escaping of names).
+// FormData (XHR section 4), and multipart/form-data both ways (RFC 7578, with HTML's escaping of names).
 //
 // Bounds: the parser reads each byte a constant number of times. A malformed body is a TypeError.
 (function (ops, lib) {
@@ -22,7 +22,7 @@
   }
 
   class FormData {
-    // Flat: [name, value, …].
+    // Flat: [name, value, ...].
     #list = [];
 
     constructor(form = undefined) {
@@ -245,7 +245,7 @@
   }
 
   // `essence; name=value; name="quoted"`: names in lower case, the first of a name counts. With `unescape`, quoted
-  // values are read as HTML writes them; without, a backslash quotes the next character (MIME Sniffing §4).
+  // values are read as HTML writes them; without, a backslash quotes the next character (MIME Sniffing section 4).
   lib.parseParameters = (text, unescape) => {
     const result = new Parameters();
     let end = StringPrototypeIndexOf(text, ";");

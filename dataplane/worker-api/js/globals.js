@@ -9,7 +9,7 @@
   } = lib.p;
   const { defineGlobal, requireArgs } = lib;
 
-  // Timers (HTML §8.7). A callback given as text is rejected: nothing is ever evaluated from a string.
+  // Timers (HTML section 8.7). A callback given as text is rejected: nothing is ever evaluated from a string.
   class Timer {
     callback;
     args;
@@ -137,5 +137,9 @@
   lib.defineInterface(Navigator, "Navigator");
   defineGlobal("navigator", new Navigator(lib.internal));
   defineGlobal("self", globalThis);
+  // A tenant's memories and modules of WebAssembly would be outside the isolate's accounting.
+  lib.late.push(() => {
+    delete globalThis.WebAssembly;
+  });
   ObjectDefineProperty(globalThis, SymbolToStringTag, { __proto__: null, value: "ServiceWorkerGlobalScope", configurable: true });
 })

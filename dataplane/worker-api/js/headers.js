@@ -1,6 +1,6 @@
-// Headers (Fetch §5.1).
+// Headers (Fetch section 5.1).
 //
-// Owns header lists: flat arrays [name, value, …] with lower-case names, in the order in which they were added.
+// Owns header lists: flat arrays [name, value, ...] with lower-case names, in the order in which they were added.
 // A `Headers` object is made only where a program asks for one; requests and responses carry the bare list.
 // Values are byte strings. Iteration sorts by name and combines with ", ", except set-cookie.
 (function (ops, lib) {
@@ -15,7 +15,7 @@
   const NONE = 0;
   const IMMUTABLE = 1;
 
-  // RFC 9110 §5.6.2: the characters of a token.
+  // RFC 9110 section 5.6.2: the characters of a token.
   const token = new Uint8Array(256);
   for (let i = 0; i < 128; i++) {
     const letter = (i >= 48 && i <= 57) || (i >= 65 && i <= 90) || (i >= 97 && i <= 122);

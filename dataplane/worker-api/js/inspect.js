@@ -31,7 +31,7 @@
     depth;
     seen = [];
     circular = undefined;
-    // Characters left; when none is, everything becomes "…".
+    // Characters left; when none is, everything becomes "...".
     budget = TEXT_MAX;
     constructor(depth) {
       this.depth = depth < DEPTH_MAX ? depth : DEPTH_MAX;

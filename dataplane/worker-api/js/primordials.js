@@ -4,7 +4,7 @@
 // `Array.prototype` or `Promise.prototype` changes their own program and not the runtime.
 // Naming: `Array.prototype.push` is `ArrayPrototypePush(array, value)`, a getter `Map.prototype.size` is
 // `MapPrototypeGetSize(map)`, a static `Object.keys` is `ObjectKeys(object)`.
-// The runtime also avoids what looks up a patchable method in passing: `for…of`, spread and array patterns on
+// The runtime also avoids what looks up a patchable method in passing: `for...of`, spread and array patterns on
 // arrays, `instanceof`, and regular expression methods other than a captured `exec`.
 (function (ops, lib) {
   "use strict";
@@ -84,4 +84,8 @@
   };
 
   lib.p = p;
+
+  // V8 adds some of the language to a context only when it makes it from a snapshot: `WebAssembly`, `Temporal`,
+  // `SharedArrayBuffer`, `Float16Array`. What must be done about them waits here until then, before any program runs.
+  lib.late = [];
 })

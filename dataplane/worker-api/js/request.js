@@ -1,4 +1,4 @@
-// Request (Fetch §5.4), and the requests that come to a Worker.
+// Request (Fetch section 5.4), and the requests that come to a Worker.
 //
 // A request from the network holds its id and parses nothing: headers, body and signal are made at the first access.
 (function (ops, lib) {

@@ -1,4 +1,4 @@
-// Response (Fetch §5.5), and what a response becomes when it is sent.
+// Response (Fetch section 5.5), and what a response becomes when it is sent.
 //
 // Cheap by design: a response to a string allocates itself and its body; its header list exists only where headers
 // were given or asked for.

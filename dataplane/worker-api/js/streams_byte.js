@@ -1,4 +1,4 @@
-// Byte streams: ReadableByteStreamController, ReadableStreamBYOBReader, ReadableStreamBYOBRequest (Streams §4.5–4.8).
+// Byte streams: ReadableByteStreamController, ReadableStreamBYOBReader, ReadableStreamBYOBRequest (Streams section 4.5-4.8).
 //
 // Owns the pull-into descriptors and the byte queue. Buffers that come in through `enqueue` and `read(view)` are
 // transferred, so that a tenant cannot change bytes that are queued.
@@ -15,8 +15,11 @@
   const viewKinds = {
     __proto__: null, Uint8Array, Uint8ClampedArray, Int8Array, Uint16Array, Int16Array, Uint32Array, Int32Array, Float32Array, Float64Array,
     BigInt64Array, BigUint64Array,
-    Float16Array: globalThis.Float16Array,
+    Float16Array: undefined,
   };
+  lib.late.push(() => {
+    viewKinds.Float16Array = globalThis.Float16Array;
+  });
 
   const isDetached = (buffer) => lib.isArrayBuffer(buffer) && ArrayBufferPrototypeGetDetached(buffer);
   function transfer(buffer) {

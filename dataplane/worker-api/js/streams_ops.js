@@ -1,4 +1,4 @@
-// What is built from readable and writable streams: pipeTo, tee, async iteration, ReadableStream.from (Streams §4.2, §4.9),
+// What is built from readable and writable streams: pipeTo, tee, async iteration, ReadableStream.from (Streams section 4.2, section 4.9),
 // and the native side: `lib.nativeStream`, `lib.streamReader`.
 (function (ops, lib) {
   "use strict";

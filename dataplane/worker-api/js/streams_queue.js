@@ -1,4 +1,4 @@
-// Streams §8: queues with sizes, queuing strategies, and the promises of user-given algorithms.
+// Streams section 8: queues with sizes, queuing strategies, and the promises of user-given algorithms.
 //
 // Owns `ByteLengthQueuingStrategy`, `CountQueuingStrategy` and what the stream files share.
 (function (ops, lib) {

@@ -1,4 +1,4 @@
-// ReadableStream with its default controller and default reader (Streams §4).
+// ReadableStream with its default controller and default reader (Streams section 4).
 //
 // Each public object holds one private field, its state object; the algorithms work on state objects, which no tenant
 // ever sees. A state refers to its public object only where a user's function must be given it.

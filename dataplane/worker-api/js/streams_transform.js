@@ -1,4 +1,4 @@
-// TransformStream (Streams §6), and the two of the Workers platform: IdentityTransformStream and FixedLengthStream.
+// TransformStream (Streams section 6), and the two of the Workers platform: IdentityTransformStream and FixedLengthStream.
 //
 // Owns `lib.ts`: transforms on state objects, and `lib.newTransform`, from which other files make their own.
 (function (ops, lib) {

@@ -1,4 +1,4 @@
-// WritableStream, its controller and its writer (Streams §5).
+// WritableStream, its controller and its writer (Streams section 5).
 //
 // Owns `lib.ws` (the algorithms on state objects) and the three public classes.
 (function (ops, lib) {

@@ -1,4 +1,4 @@
-// structuredClone (HTML §2.7): serialise and deserialise in one pass.
+// structuredClone (HTML section 2.7): serialise and deserialise in one pass.
 //
 // Owns the copy of a value and of everything it refers to; cycles and shared references keep their shape. What cannot
 // be cloned (functions, symbols, proxies, promises, weak collections, most objects of the platform) is a DataCloneError.
@@ -23,6 +23,9 @@
   ]) {
     typedArrays[name] = globalThis[name];
   }
+  lib.late.push(() => {
+    typedArrays.Float16Array = globalThis.Float16Array;
+  });
   const errors = {
     __proto__: null, Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError,
   };

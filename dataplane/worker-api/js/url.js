@@ -1,7 +1,7 @@
 // URL and URLSearchParams (WHATWG URL).
 //
 // Owns the two classes and the parser and serialiser of application/x-www-form-urlencoded. Parsing and setting parts
-// of a URL is the `url` crate's, behind `ops.urlParse` and `ops.urlSet`: a record is `[href, offset × 8]` where the
+// of a URL is the `url` crate's, behind `ops.urlParse` and `ops.urlSet`: a record is `[href, offset x 8]` where the
 // offsets cut the href into its parts (see src/ops/url.rs). A href is ASCII.
 (function (ops, lib) {
   "use strict";
@@ -192,7 +192,7 @@
   defineInterface(URL, "URL");
   lib.URL = URL;
 
-  // application/x-www-form-urlencoded: text to a flat list [name, value, …].
+  // application/x-www-form-urlencoded: text to a flat list [name, value, ...].
   function parseForm(text) {
     const list = [];
     let start = 0;
@@ -286,7 +286,7 @@
   lib.serializeForm = serializeForm;
 
   class URLSearchParams {
-    // Flat: [name, value, …].
+    // Flat: [name, value, ...].
     #list = [];
     #url = undefined;
 

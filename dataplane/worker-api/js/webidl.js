@@ -126,9 +126,11 @@
       return false;
     }
   };
-  const sharedByteLength = typeof SharedArrayBuffer === "function"
-    ? uncurryThis(ObjectGetOwnPropertyDescriptor(SharedArrayBuffer.prototype, "byteLength").get)
-    : undefined;
+  let sharedByteLength;
+  lib.late.push(() => {
+    if (typeof SharedArrayBuffer !== "function") return;
+    sharedByteLength = uncurryThis(ObjectGetOwnPropertyDescriptor(SharedArrayBuffer.prototype, "byteLength").get);
+  });
   lib.isSharedArrayBuffer = (value) => {
     if (sharedByteLength === undefined || typeof value !== "object" || value === null) return false;
     try {
@@ -206,8 +208,8 @@
     }
   };
 
-  // Iterators over a pair list (Web IDL §3.7.9): `kind` 0 gives keys, 1 values, 2 entries; `listOf(target)` is the live
-  // flat list [name, value, …]. Gives the function that makes one.
+  // Iterators over a pair list (Web IDL section 3.7.9): `kind` 0 gives keys, 1 values, 2 entries; `listOf(target)` is the live
+  // flat list [name, value, ...]. Gives the function that makes one.
   lib.pairIterator = (name, listOf) => {
     class PairIterator {
       #target;

@@ -31,12 +31,21 @@ pub use worker::{CodeOrigin, StartError, Worker, WorkerSpec};
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) isolates: isolate::Engine,
+    pub(crate) snapshot: &'static isolate::Snapshot,
 }
 
 impl Engine {
     /// Starts the engine; a second call gives the same one.
     pub fn init() -> Result<Engine, EngineError> {
-        Ok(Engine { isolates: isolate::Engine::init()? })
+        let isolates = isolate::Engine::init()?;
+        let snapshot = runtime::snapshot(&isolates).map_err(|error| EngineError::Runtime(error.message.clone()))?;
+        Ok(Engine { isolates, snapshot })
+    }
+
+    /// Checksum of what compiled code may refer to. The same in every process of this program: code compiled by one is of
+    /// use to another.
+    pub fn code_base(&self) -> u32 {
+        self.snapshot.code_base()
     }
 
     /// V8's version, for logs and metrics.

@@ -1,24 +1,27 @@
 //! The JavaScript half: which files it is made of, and how an isolate gets it.
 //!
-//! *Owns:* [`RUNTIME_FILES`] and the process-wide cache of their compiled code. *Invariant:* running the files makes no
-//! per-request state, so that a start-up snapshot can take their place.
+//! *Owns:* [`RUNTIME_FILES`], and the process's start-up snapshot of a context in which they have run. *Invariant:* running
+//! the files makes no per-request state and reads no clock.
 
-use isolate::{CodeCache, Global, OpTable, Scope, ScriptError, Value};
+use std::sync::OnceLock;
+
+use isolate::{Global, OpTable, Scope, ScriptError, Snapshot, Source, Value};
 
 /// A file of the runtime.
 struct File {
     name: &'static str,
-    source: &'static str,
-    code: CodeCache,
+    source: Source,
+}
+
+macro_rules! file {
+    ($name:literal) => {
+        File { name: concat!("selvage:", $name), source: Source::new(include_str!(concat!("../js/", $name))) }
+    };
 }
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
-        [$(File {
-            name: concat!("selvage:", $name),
-            source: include_str!(concat!("../js/", $name)),
-            code: CodeCache::new(),
-        }),*]
+        [$(file!($name)),*]
     };
 }
 
@@ -54,8 +57,7 @@ static RUNTIME_FILES: [File; 27] = files![
 ];
 
 /// Last: it takes what the others made.
-static DISPATCH: File =
-    File { name: "selvage:dispatch.js", source: include_str!("../js/dispatch.js"), code: CodeCache::new() };
+static DISPATCH: File = file!("dispatch.js");
 
 /// Functions of `dispatch.js` that Rust calls.
 pub(crate) struct Entry {
@@ -89,28 +91,48 @@ impl Entry {
     }
 }
 
-/// Runs the files in a fresh context.
-pub(crate) fn load(scope: &mut Scope<'_, '_>) -> Result<Entry, ScriptError> {
+/// The process's snapshot; made by the first call, which is `Engine::init`'s.
+pub(crate) fn snapshot(engine: &isolate::Engine) -> Result<&'static Snapshot, &'static ScriptError> {
+    static SNAPSHOT: OnceLock<Result<Snapshot, ScriptError>> = OnceLock::new();
+    let made = SNAPSHOT.get_or_init(|| {
+        let ops = ops();
+        let sources = all_files().map(|file| &file.source);
+        Snapshot::make(engine, &ops, sources, |scope| run_files(scope, &ops))
+    });
+    made.as_ref()
+}
+
+fn ops() -> OpTable {
     let mut table = OpTable::new();
     crate::core_ops::register(&mut table);
     crate::ops::register(&mut table);
-    let ops = table.object(scope);
-    let lib = scope.object();
-    // A tenant's memories and modules of WebAssembly would be outside the isolate's accounting.
-    scope.delete_global("WebAssembly");
-    for file in RUNTIME_FILES.iter().chain([&DISPATCH]) {
-        let at = |error: ScriptError| ScriptError { message: format!("{}: {}", file.name, error.message) };
-        let function = scope.run_script(file.name, file.source, &file.code).map_err(at)?;
-        scope.call_own(function, &[ops, lib]).map_err(at)?;
-    }
-    if let Some(class) = scope.get(lib, "DOMException") {
-        scope.set_dom_exception(class);
-    }
-    entry(scope, lib)
+    table
 }
 
-fn entry<'s>(scope: &mut Scope<'s, '_>, lib: Value<'s>) -> Result<Entry, ScriptError> {
-    let entry = scope.get(lib, "entry").ok_or_else(|| missing("entry"))?;
+fn all_files() -> impl Iterator<Item = &'static File> {
+    RUNTIME_FILES.iter().chain([&DISPATCH])
+}
+
+/// Runs the files in a fresh context; gives the entry functions.
+fn run_files<'s>(scope: &mut Scope<'s, '_>, ops: &OpTable) -> Result<Value<'s>, ScriptError> {
+    let ops = ops.object(scope);
+    let lib = scope.object();
+    for file in all_files() {
+        let at = |error: ScriptError| ScriptError { message: format!("{}: {}", file.name, error.message) };
+        let function = scope.run_script(file.name, &file.source).map_err(at)?;
+        scope.call_own(function, &[ops, lib]).map_err(at)?;
+    }
+    scope.get(lib, "entry").ok_or_else(|| missing("entry"))
+}
+
+/// Completes a context that was made from the snapshot, and finds its entry functions.
+pub(crate) fn complete(scope: &mut Scope<'_, '_>) -> Result<Entry, ScriptError> {
+    let entry = scope.take_kept().ok_or_else(|| missing("entry"))?;
+    if let Some(class) = scope.get(entry, "DOMException") {
+        scope.set_dom_exception(class);
+    }
+    let late = scope.get(entry, "late").ok_or_else(|| missing("late"))?;
+    scope.call_own(late, &[])?;
     let mut take = |name: &'static str| {
         let function = scope.get(entry, name).filter(|value| value.is_function());
         function.map(|function| scope.keep(function)).ok_or_else(|| missing(name))

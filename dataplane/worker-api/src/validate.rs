@@ -5,7 +5,7 @@ use base::{
     limits::{CPU_PER_REQUEST_NS, CPU_STARTUP_NS, ISOLATE_HEAP_BYTES_MAX, S_NS},
 };
 use bytes::Bytes;
-use isolate::{Isolate, IsolateLimits, ModuleCode};
+use isolate::{Blank, IsolateLimits, ModuleCode};
 
 use crate::{
     Engine,
@@ -53,7 +53,8 @@ pub fn validate_within(engine: &Engine, module: Bytes, startup_ns: u64) -> Resul
 pub fn compile_ahead(engine: &Engine, module: &[u8]) -> Option<Vec<u8>> {
     let source = std::str::from_utf8(module).ok()?;
     let limits = IsolateLimits { heap_bytes: ISOLATE_HEAP_BYTES_MAX };
-    let mut isolate = Isolate::new(&engine.isolates, limits, ())?;
+    // Code refers to V8's read-only objects, which are the snapshot's: without it a node would refuse the code.
+    let mut isolate = Blank::new(Some(engine.snapshot), limits)?.into_isolate(&engine.isolates, ())?;
     let compiled = isolate.turn(COMPILE_AHEAD_NS, |scope| {
         let module = scope.compile_module(MODULE_NAME, source, ModuleCode::Eager).ok()?;
         scope.code_cache(&module)

@@ -14,7 +14,7 @@ use base::{
 };
 use bytes::Bytes;
 use isolate::{
-    CallError, Ended, Isolate, IsolateLimits, ModuleCode, ModuleError, ModuleState, PromiseState, Scope, Value,
+    Blank, CallError, Ended, Isolate, IsolateLimits, ModuleCode, ModuleError, ModuleState, PromiseState, Scope, Value,
 };
 
 use crate::{
@@ -143,9 +143,10 @@ impl Worker {
         }
         let source = std::str::from_utf8(&spec.module).map_err(|_| StartError::NotUtf8)?;
         let limits = IsolateLimits { heap_bytes: spec.heap_bytes };
-        let isolate = Isolate::new(&engine.isolates, limits, State::new(spec.now));
+        let blank = Blank::new(Some(engine.snapshot), limits).ok_or(StartError::MemoryLimit)?;
+        let isolate = blank.into_isolate(&engine.isolates, State::new(spec.now));
         let mut isolate = isolate.ok_or(StartError::MemoryLimit)?;
-        let loaded = isolate.turn(RUNTIME_START_NS, runtime::load);
+        let loaded = isolate.turn(RUNTIME_START_NS, runtime::complete);
         let entry = match loaded.value {
             Some(Ok(entry)) => entry,
             Some(Err(error)) => return Err(own_fault(error.message)),

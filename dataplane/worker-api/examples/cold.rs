@@ -1,0 +1,67 @@
+//! How long a new isolate takes to its first answer: `cargo run --release -p worker-api --example cold [FILE] [ROUNDS]`.
+
+// A benchmark reads the clock; the crate under it does not.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use std::time::{Duration, Instant};
+
+use base::{header::HeaderBlock, id::AccountId, limits};
+use bytes::Bytes;
+use worker_api::{Effect, Engine, Event, IncomingBody, Now, RequestHead, RequestId, Worker, WorkerSpec};
+
+fn main() {
+    let path = std::env::args().nth(1).unwrap_or_else(|| "docs/examples/hono/worker.js".to_owned());
+    let rounds = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(200);
+    let source = Bytes::from(std::fs::read(path).expect("a module"));
+    let now = Now { monotonic_ns: 1, unix_ms: 1_700_000_000_000 };
+    let start = Instant::now();
+    let engine = Engine::init().expect("engine");
+    println!("engine {:?}", start.elapsed());
+    let code = worker_api::compile_ahead(&engine, &source).map(Bytes::from);
+    let mut starts = Vec::new();
+    let mut answers = Vec::new();
+    let mut drops = Vec::new();
+    for _ in 0..rounds {
+        let spec = WorkerSpec {
+            module: source.clone(),
+            code_cache: code.clone(),
+            module_name: "worker.js".into(),
+            env: Vec::new(),
+            cpu_ns: limits::CPU_PER_REQUEST_NS,
+            heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
+            now,
+            account: AccountId(1),
+        };
+        let start = Instant::now();
+        let mut worker = Worker::start(&engine, spec).expect("starts");
+        starts.push(start.elapsed());
+        let start = Instant::now();
+        let headers: HeaderBlock = [(&b"Host"[..], &b"hello.workers.localhost:8080"[..])].into_iter().collect();
+        let head = RequestHead {
+            method: "GET".to_owned(),
+            url: "http://hello.workers.localhost:8080/".to_owned(),
+            headers,
+            body: IncomingBody::Empty,
+        };
+        worker.handle(now, Event::Request { id: RequestId(1), head });
+        while let Some(effect) = worker.poll_effect() {
+            if let Effect::Fail { why, .. } = effect {
+                panic!("{why:?}");
+            }
+        }
+        answers.push(start.elapsed());
+        let start = Instant::now();
+        drop(worker);
+        drops.push(start.elapsed());
+    }
+    print("start", starts);
+    print("answer", answers);
+    print("drop", drops);
+}
+
+fn print(what: &str, mut times: Vec<Duration>) {
+    println!("{what}: first {:?}", times[0]);
+    times.sort_unstable();
+    let at = |part: usize| times[(times.len() - 1) * part / 1000];
+    println!("{what}: p50 {:?} p99 {:?} max {:?}", at(500), at(990), at(1000));
+}
