@@ -15,6 +15,7 @@ use agent::{Agent, AgentHandle, Config, Control, Hooks, StartError};
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 use bytes::Bytes;
 use plan::{DesiredDeployment, DesiredState, compile};
+use plane_abi::code::{CodeEngine, code_name, pack};
 use plane_abi::plane::artifact_hash;
 use plane_abi::seal::Key;
 use plane_abi::wire::{
@@ -677,4 +678,61 @@ async fn a_snapshot_whose_secrets_cannot_be_opened_is_refused() {
     };
     peer.offer_good(&compile(&state, &Key::from_bytes([0; 32])).expect("compiles")).await;
     peer.refused(RefuseReason::EnvKey).await;
+}
+
+/// A node with compiled code: as V8 number `tag` would make it.
+fn with_code(place: &Place, control: SocketAddr, tag: u32) -> Config {
+    let compile: agent::Compile = Arc::new(|_| Some(b"made here".to_vec()));
+    let code = Some(agent::CodeConfig { engine: code_engine(tag), compile });
+    Config { code, ..place.config(Some(control)) }
+}
+
+fn code_engine(tag: u32) -> CodeEngine {
+    CodeEngine { version: "1".to_owned(), tag }
+}
+
+async fn code_is(running: &Running, version: u32, expect: &[u8]) {
+    let published = running.handle.plane().current().expect("published");
+    until("the code is there", || published.code(artifact_hash(&module(version))).is_some_and(|code| code == expect))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compiled_code_comes_with_its_module_or_is_made_here() {
+    let place = Place::new();
+    // Of module 1 as the node's V8 has it, of module 2 as another, of module 3 none, of module 4 damaged.
+    let artifacts = Artifacts::with(1..=4);
+    for (version, tag) in [(1, 7), (2, 8), (4, 7)] {
+        let hash = artifact_hash(&module(version));
+        let mut envelope = pack(&code_engine(tag), hash, b"from control").expect("small");
+        let last = envelope.len() - 1;
+        envelope[last] ^= u8::from(version == 4);
+        artifacts.modules.lock().expect("lock").insert(code_name(hash), envelope.into());
+    }
+    let server = place.server(LINEAGE, artifacts, "127.0.0.1:0").await;
+    let running = Running::start(with_code(&place, server.local_addr(), 7));
+    connected(&server).await;
+    for (version, expect) in [(1, &b"from control"[..]), (2, b"made here"), (3, b"made here"), (4, b"made here")] {
+        let acks = publish(&server, version.into(), version).await;
+        assert_eq!((acks.acked.len(), running.version()), (1, version), "the module serves whatever its code is");
+        if version == 1 {
+            // It came before its module: the first start has it.
+            let published = running.handle.plane().current().expect("published");
+            assert_eq!(published.code(artifact_hash(&module(1))).expect("there"), expect);
+        }
+        code_is(&running, version, expect).await;
+    }
+    let (_, metrics) = get(running.handle.admin_addr(), "/metrics");
+    for line in [
+        "selvage_code_cache_made_total 3\n",
+        "selvage_code_cache_refused_total{reason=\"other_engine\"} 1\n",
+        "selvage_code_cache_refused_total{reason=\"damaged\"} 1\n",
+        "selvage_code_cache_refused_total{reason=\"unmarked\"} 0\n",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    // Another V8 after an upgrade of the node: what is on disk is refused, and made anew.
+    drop(running);
+    let running = Running::start(with_code(&place, server.local_addr(), 9));
+    code_is(&running, 4, b"made here").await;
 }

@@ -44,11 +44,10 @@ pub(crate) fn run(args: &ValidateArgs) -> anyhow::Result<()> {
     out.write_all(b"\n")?;
     // The verdict stands, whatever comes of the code.
     out.flush()?;
-    if args.code_cache && matches!(report, Report::Good { .. }) {
-        if let Some(envelope) = code(&engine, &module) {
-            out.write_all(&envelope)?;
-            out.flush()?;
-        }
+    let wanted = args.code_cache && matches!(report, Report::Good { .. });
+    if let Some(envelope) = wanted.then(|| code(&engine, &module)).flatten() {
+        out.write_all(&envelope)?;
+        out.flush()?;
     }
     Ok(())
 }
