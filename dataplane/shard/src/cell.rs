@@ -11,6 +11,7 @@
 //! `worker_api::event`: one body step each way for each request or outbound request, and requests by
 //! `REQUESTS_PER_ISOLATE_MAX`.
 
+use crate::apart::Report;
 use crate::canned::Canned;
 use crate::forecast::Forecast;
 use crate::lifecycle::{IsolateState, Lifecycle};
@@ -127,7 +128,8 @@ pub(crate) struct WorkerCell {
     /// When its next request may come.
     pub(crate) forecast: Cell<Forecast>,
     pub(crate) lifecycle: Lifecycle,
-    seat: RefCell<Suspendable<Seat>>,
+    /// None if the Worker is on the apart thread.
+    seat: Option<RefCell<Suspendable<Seat>>>,
     /// Events that wait for a turn.
     inbox: RefCell<VecDeque<Event>>,
     mail: RefCell<Mail>,
@@ -143,6 +145,8 @@ pub(crate) struct WorkerCell {
     /// Requests that are not finished, waitUntil included.
     open: Cell<usize>,
     timeout_ns: Cell<MonotonicNs>,
+    /// Says that the Worker's compiled code was refused; for a start on the apart thread.
+    code_rejected: Cell<Option<Box<dyn FnOnce()>>>,
 }
 
 impl WorkerCell {
@@ -156,30 +160,17 @@ impl WorkerCell {
         forecast: Forecast,
         code_rejected: impl FnOnce() + 'static,
     ) -> Rc<WorkerCell> {
-        let now_ns = spec.now.monotonic_ns;
-        let cell = Rc::new(WorkerCell {
-            number,
-            identity,
-            tenant: shard.turns.tenant(identity.account),
-            version_header: format!("v{}", identity.version).into_bytes().into_boxed_slice(),
-            used_ns: Cell::new(now_ns),
-            armed_ns: Cell::new(MonotonicNs::MAX),
-            waits: Cell::new(false),
-            forecast: Cell::new(forecast),
-            lifecycle: Lifecycle::new(),
-            seat: RefCell::new(Suspendable::new(Seat::default())),
-            inbox: RefCell::new(VecDeque::new()),
-            mail: RefCell::new(Mail::default()),
-            starting_ns: Cell::new(Some(now_ns)),
-            refused: Cell::new(None),
-            inside: Cell::new(false),
-            suspended: Cell::new(false),
-            condemned: Cell::new(false),
-            open: Cell::new(0),
-            timeout_ns: Cell::new(MonotonicNs::MAX),
-        });
-        cell.lifecycle.to(&shard.metrics.transitions, IsolateState::Loading);
-        cell.lifecycle.to(&shard.metrics.transitions, IsolateState::Compiling);
+        let tenant = shard.turns.tenant(identity.account);
+        if tenant.held.quarantined(spec.now.monotonic_ns) {
+            let cell = WorkerCell::new(number, identity, &tenant, spec.now.monotonic_ns, forecast, true);
+            if shard.apart.start(shard, &cell, &spec) {
+                cell.loading(shard);
+                cell.code_rejected.set(Some(Box::new(code_rejected)));
+                return cell;
+            }
+        }
+        let cell = WorkerCell::new(number, identity, &tenant, spec.now.monotonic_ns, forecast, false);
+        cell.loading(shard);
         let engine = shard.engine.clone();
         cell.call(shard, |seat| {
             seat.start(move |seat| match Worker::start(&engine, spec) {
@@ -193,6 +184,43 @@ impl WorkerCell {
             })
         });
         cell
+    }
+
+    fn new(
+        number: u64,
+        identity: Identity,
+        tenant: &Rc<Tenant>,
+        now_ns: MonotonicNs,
+        forecast: Forecast,
+        apart: bool,
+    ) -> Rc<WorkerCell> {
+        Rc::new(WorkerCell {
+            number,
+            identity,
+            tenant: tenant.clone(),
+            version_header: format!("v{}", identity.version).into_bytes().into_boxed_slice(),
+            used_ns: Cell::new(now_ns),
+            armed_ns: Cell::new(MonotonicNs::MAX),
+            waits: Cell::new(false),
+            forecast: Cell::new(forecast),
+            lifecycle: Lifecycle::new(),
+            seat: (!apart).then(|| RefCell::new(Suspendable::new(Seat::default()))),
+            inbox: RefCell::new(VecDeque::new()),
+            mail: RefCell::new(Mail::default()),
+            starting_ns: Cell::new(Some(now_ns)),
+            refused: Cell::new(None),
+            inside: Cell::new(false),
+            suspended: Cell::new(false),
+            condemned: Cell::new(false),
+            open: Cell::new(0),
+            timeout_ns: Cell::new(MonotonicNs::MAX),
+            code_rejected: Cell::new(None),
+        })
+    }
+
+    fn loading(&self, shard: &Shard) {
+        self.lifecycle.to(&shard.metrics.transitions, IsolateState::Loading);
+        self.lifecycle.to(&shard.metrics.transitions, IsolateState::Compiling);
     }
 
     /// Opens a mailbox for a new request.
@@ -224,6 +252,8 @@ impl WorkerCell {
     pub(crate) fn send_at(self: &Rc<Self>, shard: &Rc<Shard>, now: Now, event: Event) {
         if self.refused.get().is_some() {
             self.refuse(&event);
+        } else if self.seat.is_none() {
+            shard.apart.send(self.number, now, event);
         } else if self.waits.get() || !shard.turns.may_run_now(&self.tenant, now.monotonic_ns) {
             self.inbox.borrow_mut().push_back(event);
             shard.turns.wait(self);
@@ -261,10 +291,11 @@ impl WorkerCell {
     /// Runs the Worker until its call is over or suspended.
     #[inline]
     fn call(self: &Rc<Self>, shard: &Rc<Shard>, run: impl FnOnce(&mut Suspendable<Seat>) -> Progress) {
+        let Some(seat) = &self.seat else { return };
         let mut fetches = Vec::new();
         let begun = ticks();
         {
-            let mut seat = self.seat.borrow_mut();
+            let mut seat = seat.borrow_mut();
             self.inside.set(true);
             let progress = run(&mut seat);
             shard.turns.charge(&self.tenant, ticks() - begun);
@@ -289,7 +320,7 @@ impl WorkerCell {
     #[inline]
     fn after_call(&self, shard: &Shard, seat: &mut Seat, fetches: &mut Vec<FetchRequest>) {
         if let Some(since_ns) = self.starting_ns.take() {
-            self.started(shard, since_ns, seat);
+            self.started(shard, since_ns, seat.refused.as_ref());
         }
         let Some(worker) = &mut seat.worker else { return };
         if let Some(first) = worker.poll_effect() {
@@ -303,13 +334,61 @@ impl WorkerCell {
             self.lifecycle.to(&shard.metrics.transitions, IsolateState::Error);
         }
         self.timeout_ns.set(worker.poll_timeout().unwrap_or(MonotonicNs::MAX));
+        let longest_ns = worker.take_longest_ns();
+        if self.tenant.held.held(longest_ns, shard.clock.recent_ns()) {
+            self.quarantine(shard, longest_ns);
+        }
+    }
+
+    /// The tenant cannot be interrupted: its next requests go to the apart thread.
+    #[cold]
+    fn quarantine(&self, shard: &Shard, longest_ns: u64) {
+        let Identity { account, deployment, .. } = self.identity;
+        tracing::warn!(%account, %deployment, held_us = longest_ns / 1_000, "a tenant held its shard and is quarantined");
+        shard.metrics.quarantines.add(1);
+    }
+
+    /// Whether it is on the wrong thread: its tenant was quarantined, or is no longer.
+    #[inline]
+    pub(crate) fn misplaced(&self, now_ns: MonotonicNs) -> bool {
+        self.seat.is_none() != self.tenant.held.quarantined(now_ns)
+    }
+
+    /// Carries out what the Worker did on the apart thread.
+    pub(crate) fn reported(self: &Rc<Self>, shard: &Rc<Shard>, report: Report) {
+        let mut fetches = Vec::new();
+        let now = shard.clock.now();
+        if let Some(started) = report.started
+            && let Some(since_ns) = self.starting_ns.take()
+        {
+            if let Some(tell) = self.code_rejected.take().filter(|_| report.code_rejected) {
+                tell();
+            }
+            self.started(shard, since_ns, started.err().as_ref());
+        }
+        for effect in report.effects {
+            self.dispatch(shard, now, effect, &mut fetches);
+        }
+        if report.broken {
+            self.abandon();
+        }
+        if report.condemned && !self.condemned.replace(true) && self.lifecycle.state() != IsolateState::Error {
+            self.lifecycle.to(&shard.metrics.transitions, IsolateState::Error);
+        }
+        self.timeout_ns.set(report.timeout_ns);
+        if report.timeout_ns != self.armed_ns.get() {
+            shard.worker_timers.arm(self, report.timeout_ns);
+        }
+        for request in fetches {
+            outbound::start(shard, self, request);
+        }
     }
 
     #[cold]
-    fn started(&self, shard: &Shard, since_ns: MonotonicNs, seat: &Seat) {
+    fn started(&self, shard: &Shard, since_ns: MonotonicNs, refused: Option<&StartError>) {
         let took_ns = shard.clock.now_ns() - since_ns;
         let Identity { account, deployment, version } = self.identity;
-        let Some(error) = &seat.refused else {
+        let Some(error) = refused else {
             shard.metrics.worker_starts.add(1);
             shard.metrics.worker_start_ns.add(took_ns);
             self.lifecycle.to(&shard.metrics.transitions, IsolateState::Initializing);
@@ -488,11 +567,20 @@ impl WorkerCell {
         self.timeout_ns.get()
     }
 
+    /// The Worker is out of service and has no requests left.
+    pub(crate) fn evict(&self, shard: &Shard) {
+        self.lifecycle.evict(&shard.metrics.transitions);
+        if self.seat.is_none() {
+            shard.apart.drop_worker(self.number);
+        }
+    }
+
     /// Gives the Worker up after a panic inside of it: its requests fail, and it is never entered nor dropped again,
     /// for nothing is known of its state. Its memory is lost; the table counts how often that happens.
     pub(crate) fn abandon(&self) {
         self.condemned.set(true);
-        if let Ok(mut seat) = self.seat.try_borrow_mut()
+        if let Some(seat) = &self.seat
+            && let Ok(mut seat) = seat.try_borrow_mut()
             && let Some(seat) = seat.get_mut()
         {
             std::mem::forget(seat.worker.take());

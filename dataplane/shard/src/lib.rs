@@ -21,6 +21,7 @@ pub mod log;
 pub mod metrics;
 pub mod node;
 
+mod apart;
 mod canned;
 mod canonical;
 mod cell;

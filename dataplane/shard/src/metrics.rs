@@ -79,6 +79,7 @@ pub struct ShardMetrics {
     pub worker_cpu_ns: Number,
     pub worker_prewarms: Number,
     pub suspensions: Number,
+    pub quarantines: Number,
     pub workers_waiting: Number,
     pub(crate) transitions: Transitions,
     pub fetches: Number,
@@ -122,7 +123,7 @@ pub struct Metrics(Arc<[Arc<ShardMetrics>]>);
 /// Reads one number of a shard.
 type Reader = fn(&ShardMetrics) -> u64;
 
-const COUNTERS: [(&str, &str, &str, Reader); 22] = [
+const COUNTERS: [(&str, &str, &str, Reader); 23] = [
     ("connections", "gauge", "Open client connections.", |m| m.connections.get()),
     ("connections_accepted_total", "counter", "Client connections accepted.", |m| m.connections_accepted.get()),
     ("connections_refused_total", "counter", "Client connections closed at accept, over the limit.", |m| {
@@ -142,6 +143,7 @@ const COUNTERS: [(&str, &str, &str, Reader); 22] = [
         m.worker_prewarms.get()
     }),
     ("workers_waiting", "gauge", "Workers that wait for CPU time, as of the last second.", |m| m.workers_waiting.get()),
+    ("quarantines_total", "counter", "Times a tenant was moved to the apart thread.", |m| m.quarantines.get()),
     ("suspensions_total", "counter", "Times a Worker was suspended to let others run.", |m| m.suspensions.get()),
     ("fetches_total", "counter", "Outbound requests.", |m| m.fetches.get()),
     ("fetch_received_bytes_total", "counter", "Bytes read from origins.", |m| m.fetch_bytes_received.get()),

@@ -27,8 +27,9 @@ use worker_api::Engine;
 const RING_ENTRIES: usize = 512;
 /// Bytes that glommio registers for disk reads; shards do none, and this is its least.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
-/// How long tasks run before the executor looks at its rings again.
-const PREEMPT: Duration = Duration::from_millis(2);
+/// How long tasks run before the executor looks at its rings again. Each task is short; Workers that compute wait between rounds
+/// of their own, see `turns`.
+const PREEMPT: Duration = Duration::from_millis(10);
 /// Threads per shard that resolve names.
 const BLOCKING_THREADS: usize = 4;
 /// Wait before a shard is started again; doubled each time.
@@ -207,7 +208,7 @@ fn run(seat: &Seat, up: Option<Up>) {
         (Err(error), None) => panic!("the executor cannot be made again: {error}"),
     };
     executor.run(async {
-        let shard = Shard::new(seat.index, seat.common.clone(), seat.metrics.clone());
+        let shard = Shard::new(seat.index, seat.core, seat.common.clone(), seat.metrics.clone());
         shard::run(shard, &seat.listener).await;
     });
 }

@@ -1,5 +1,6 @@
 //! What the tasks of one shard share: configuration, clock, Workers, numbers, outbound connections.
 
+use crate::apart::Apart;
 use crate::canned::Canned;
 use crate::cell::WorkerCell;
 use crate::clock::Clock;
@@ -50,6 +51,7 @@ pub(crate) struct Shard {
     pub(crate) watches: Rc<Watches>,
     pub(crate) worker_timers: WorkerTimers,
     pub(crate) turns: Turns,
+    pub(crate) apart: Apart,
     pub(crate) outbound: Outbound,
     pub(crate) scratch: Scratch,
     pub(crate) connections: Cell<usize>,
@@ -58,7 +60,7 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(index: usize, common: Arc<Common>, metrics: Arc<ShardMetrics>) -> Rc<Shard> {
+    pub(crate) fn new(index: usize, core: Option<usize>, common: Arc<Common>, metrics: Arc<ShardMetrics>) -> Rc<Shard> {
         Rc::new(Shard {
             index,
             engine: common.engine.clone(),
@@ -68,6 +70,7 @@ impl Shard {
             watches: Rc::new(Watches::default()),
             worker_timers: WorkerTimers::new(),
             turns: Turns::new(),
+            apart: Apart::new(core),
             outbound: Outbound::new(&common),
             scratch: io::scratch(),
             connections: Cell::new(0),
@@ -97,7 +100,7 @@ impl Shard {
             return Err(Canned::PAUSED);
         }
         let mut workers = self.workers.borrow_mut();
-        if let Some(cell) = workers.up(published, place) {
+        if let Some(cell) = workers.up(published, place, self.clock.recent_ns()) {
             return Ok(cell.clone());
         }
         workers.get(self, published, place, &deployment)
@@ -117,7 +120,7 @@ impl Shard {
         let published = plane.current().map(Arc::as_ref);
         self.workers.borrow_mut().sweep(self, published);
         self.outbound.sweep(self);
-        self.turns.sweep();
+        self.turns.sweep(self.clock.now_ns());
         self.metrics.workers_waiting.set(self.turns.waiting());
     }
 
@@ -152,7 +155,7 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: &StdListener) {
     // A panic in one of these is a panic of the shard: its supervisor sees it.
     glommio::spawn_local(listener::accept(shard.clone(), accepting)).detach();
     glommio::spawn_local(worker_timers::run(shard.clone())).detach();
-    turns::start(&shard);
+    glommio::spawn_local(turns::run(shard.clone())).detach();
     let mut ticks = 0u64;
     let mut drain_until_ns = None;
     loop {

@@ -1,9 +1,8 @@
 //! Whose turn it is: a shard's CPU time for JavaScript, in fair turns between tenants.
 //!
 //! Most events are handled where they arrive, at once. An event waits here instead when its Worker is suspended in the
-//! middle of a call, when the tenant is ahead of others that wait, or when the round has used up its time. One task, in a
-//! glommio queue of its own, gives turns to those that wait, a slice at a time, and lets the executor look at its rings
-//! between rounds.
+//! middle of a call, when the tenant is ahead of others that wait, or when the round has used up its time. One task gives turns
+//! to those that wait, a slice at a time, and lets the executor look at its rings between rounds.
 //!
 //! **Fairness** is start-time fair queueing: each tenant has a virtual time, which advances by the CPU time it uses divided by
 //! its weight; the one that is behind comes first. A tenant that comes back after a pause starts at the time of those that
@@ -12,10 +11,11 @@
 //! *Invariants:* a tenant is in the queue once if one of its Workers waits; a Worker waits once, however many events it has.
 //! *Bounds:* a round takes [`ROUND_NS`] and one slice at most. *Thread:* one shard's.
 
+use crate::apart::Held;
 use crate::cell::WorkerCell;
 use crate::shard::Shard;
 use base::id::AccountId;
-use glommio::{Latency, Shares, executor};
+use glommio::timer::Timer;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::poll_fn;
@@ -30,13 +30,13 @@ use worker_api::{ticks, ticks_to_ns};
 const ROUND_NS: u64 = 500_000;
 /// How far ahead of a waiting tenant another may be and still be served at once, ns of virtual time.
 const AHEAD_NS: u64 = 1_000_000;
-/// glommio's shares of the queue that gives turns; the queue of connections has as many.
-const SHARES: usize = 1_000;
-/// How soon the executor looks at its rings while Workers wait: sooner than a slice takes, so after each.
-const LATENCY: Duration = Duration::from_micros(100);
+/// Sleep between two rounds.
+const PAUSE: Duration = Duration::from_micros(5);
 
 /// A tenant's account of CPU time on a shard.
 pub(crate) struct Tenant {
+    /// What it did that nothing could interrupt.
+    pub(crate) held: Held,
     virtual_ns: Cell<u64>,
     /// `Turns::epoch` at which `virtual_ns` was valid.
     epoch: Cell<u64>,
@@ -80,14 +80,19 @@ impl Turns {
     pub(crate) fn tenant(&self, account: AccountId) -> Rc<Tenant> {
         let mut tenants = self.tenants.borrow_mut();
         let new = || {
-            Rc::new(Tenant { virtual_ns: Cell::new(0), epoch: Cell::new(0), waiting: RefCell::new(VecDeque::new()) })
+            Rc::new(Tenant {
+                held: Held::default(),
+                virtual_ns: Cell::new(0),
+                epoch: Cell::new(0),
+                waiting: RefCell::new(VecDeque::new()),
+            })
         };
         tenants.entry(account).or_insert_with(new).clone()
     }
 
-    /// Forgets tenants without Workers.
-    pub(crate) fn sweep(&self) {
-        self.tenants.borrow_mut().retain(|_, tenant| Rc::strong_count(tenant) > 1);
+    /// Forgets tenants without Workers that are not quarantined.
+    pub(crate) fn sweep(&self, now_ns: MonotonicNs) {
+        self.tenants.borrow_mut().retain(|_, tenant| Rc::strong_count(tenant) > 1 || tenant.held.remembered(now_ns));
     }
 
     /// Whether an event for this tenant may be handled at once.
@@ -211,20 +216,14 @@ impl Turns {
 }
 
 /// Gives turns until the shard's executor ends.
-pub(crate) fn start(shard: &Rc<Shard>) {
-    let queue = executor().create_task_queue(Shares::Static(SHARES), Latency::Matters(LATENCY), "turns");
-    let shard = shard.clone();
-    let task = async move {
-        loop {
-            poll_fn(|cx| shard.turns.poll_waiting(cx)).await;
-            shard.turns.round(&shard);
-            executor().yield_task_queue_now().await;
-        }
-    };
-    match glommio::spawn_local_into(task, queue) {
-        Ok(task) => {
-            task.detach();
-        }
-        Err(error) => panic!("the executor has a queue that it just made: {error}"),
+///
+/// Between rounds the task sleeps for a moment instead of yielding: glommio looks at its rings only when no task is left to
+/// run or its preemption timer has fired, and where that timer fires before the first task it may even go to sleep with
+/// tasks left. A task that sleeps on a timer makes it look each time, and bounds that sleep.
+pub(crate) async fn run(shard: Rc<Shard>) {
+    loop {
+        poll_fn(|cx| shard.turns.poll_waiting(cx)).await;
+        shard.turns.round(&shard);
+        Timer::new(PAUSE).await;
     }
 }

@@ -98,11 +98,16 @@ impl Workers {
     }
 
     /// The Worker at a place of the published snapshot, if it is up: the way of nearly every request.
-    pub(crate) fn up(&self, published: &Published, place: DeploymentIx) -> Option<&Rc<WorkerCell>> {
+    pub(crate) fn up(
+        &self,
+        published: &Published,
+        place: DeploymentIx,
+        now_ns: MonotonicNs,
+    ) -> Option<&Rc<WorkerCell>> {
         if which(published) != self.of {
             return None;
         }
-        self.by_place.get(&place).filter(|cell| !cell.condemned() && !cell.busy())
+        self.by_place.get(&place).filter(|cell| !cell.condemned() && !cell.busy() && !cell.misplaced(now_ns))
     }
 
     /// The Worker of a deployment, started if need be.
@@ -257,7 +262,7 @@ impl Workers {
         self.retiring.retain(|cell| {
             let done = cell.in_flight() == 0;
             if done {
-                cell.lifecycle.evict(&shard.metrics.transitions);
+                cell.evict(shard);
             }
             !done
         });
@@ -378,12 +383,15 @@ fn retire(shard: &Shard, cell: Rc<WorkerCell>, retiring: &mut Vec<Rc<WorkerCell>
     if cell.in_flight() > 0 {
         retiring.push(cell);
     } else {
-        cell.lifecycle.evict(&shard.metrics.transitions);
+        cell.evict(shard);
     }
 }
 
 fn retire_condemned(shard: &Shard, cells: &mut Vec<Rc<WorkerCell>>, retiring: &mut Vec<Rc<WorkerCell>>) {
-    while let Some(at) = cells.iter().position(|cell| cell.condemned() && cell.refused().is_none()) {
+    let now_ns = shard.clock.recent_ns();
+    while let Some(at) =
+        cells.iter().position(|cell| (cell.condemned() || cell.misplaced(now_ns)) && cell.refused().is_none())
+    {
         retire(shard, cells.swap_remove(at), retiring);
     }
 }

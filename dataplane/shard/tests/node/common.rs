@@ -20,11 +20,12 @@ pub(crate) struct Deployed<'a> {
     pub(crate) version: u32,
     pub(crate) status: Status,
     pub(crate) source: &'a str,
+    pub(crate) cpu_ms: u32,
 }
 
 /// An active first version.
 pub(crate) fn active<'a>(subdomain: &'a str, source: &'a str) -> Deployed<'a> {
-    Deployed { subdomain, version: 1, status: Status::Active, source }
+    Deployed { subdomain, version: 1, status: Status::Active, source, cpu_ms: 50 }
 }
 
 #[derive(Default)]
@@ -90,7 +91,7 @@ impl TestNode {
             std::fs::write(artifact_path(self.artifacts.path(), artifact), deployed.source).expect("written");
             writer.deployment(NewDeployment {
                 id: DeploymentId(index as u128 + 1),
-                account: AccountId(7),
+                account: AccountId(index as u128 + 7),
                 version: deployed.version,
                 status: deployed.status,
                 artifact,
@@ -98,7 +99,7 @@ impl TestNode {
                 name: deployed.subdomain.to_owned(),
                 subdomain: deployed.subdomain.to_owned(),
                 compatibility_date: String::new(),
-                cpu_ms: 50,
+                cpu_ms: deployed.cpu_ms,
                 updated_unix_s: 0,
                 sealed_env: Vec::new(),
                 bindings: Vec::new(),

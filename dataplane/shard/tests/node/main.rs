@@ -4,6 +4,7 @@ mod common;
 mod drain;
 mod fetching;
 mod hostile;
+mod neighbours;
 mod panics;
 mod protocol;
 mod routing;

@@ -1,0 +1,438 @@
+//! Where tenants go that a shard cannot interrupt: a second thread on the shard's core, at a lower weight.
+//!
+//! A Worker is suspended where V8 looks for interrupts: at the end of a loop's round, at a call. A long garbage collection or a
+//! builtin that computes for long looks at nothing, and holds the shard meanwhile. A tenant that shows this is quarantined
+//! ([`Held`]): its Workers are started anew on the apart thread, where the kernel takes turns between it
+//! and the shard. That costs its requests two changes of thread, and nobody else anything.
+//!
+//! The apart thread runs the same `Worker`s with the same events, and suspends them to take turns between them. Events go there
+//! and effects come back through two queues; the connection, the outbound requests and the timers stay with the shard.
+//!
+//! *Invariants:* a Worker is made, used and dropped on one thread. Events of a Worker keep their order. The shard never waits for
+//! the apart thread. *Bounds:* what is in the queues is bounded by the grammar of `worker_api::event`. *Fails:* where the thread
+//! cannot be started, quarantined tenants stay on the shard. A panic in a Worker gives up that Worker alone.
+
+use crate::cell::WorkerCell;
+use crate::shard::{Shard, panic_text};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+use std::thread::{self, Thread};
+use std::{io, mem};
+use worker_api::event::{Effect, Event, MonotonicNs, Now};
+use worker_api::{CodeOrigin, Engine, Progress, StartError, Suspendable, Worker, WorkerSpec};
+
+/// Nice value of the apart thread: about a tenth of the shard's weight while both want the core.
+const NICE: i32 = 10;
+/// Slice that the shard asks of the kernel, ns: shorter than the apart thread's, so that it preempts it when it wakes (Linux 6.12).
+const SHARD_SLICE_NS: u64 = 100_000;
+
+/// Shard to apart thread.
+enum Order {
+    Start(Box<WorkerSpec>),
+    Event(Now, Event),
+    Drop,
+}
+
+/// What a Worker did on the apart thread.
+pub(crate) struct Report {
+    number: u64,
+    /// How its start ended, in the report that says it.
+    pub(crate) started: Option<Result<(), StartError>>,
+    /// V8 refused its compiled code.
+    pub(crate) code_rejected: bool,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) timeout_ns: MonotonicNs,
+    pub(crate) condemned: bool,
+    /// A panic of ours passed through it; it is gone.
+    pub(crate) broken: bool,
+}
+
+#[derive(Default)]
+struct Queues {
+    orders: Mutex<Vec<(u64, Order)>>,
+    reports: Mutex<Vec<Report>>,
+    /// The shard's task that takes reports.
+    taker: Mutex<Option<Waker>>,
+    stop: AtomicBool,
+}
+
+/// A shard's side of its apart thread.
+pub(crate) struct Apart {
+    core: Option<usize>,
+    running: OnceCell<Option<Running>>,
+    cells: RefCell<HashMap<u64, Weak<WorkerCell>>>,
+}
+
+struct Running {
+    queues: Arc<Queues>,
+    thread: Thread,
+}
+
+impl Apart {
+    /// Nothing runs before the first tenant is quarantined. `core` is the one that the shard is pinned to.
+    pub(crate) fn new(core: Option<usize>) -> Apart {
+        Apart { core, running: OnceCell::new(), cells: RefCell::new(HashMap::new()) }
+    }
+
+    /// Starts a Worker there. Whether there is a thread for it.
+    pub(crate) fn start(&self, shard: &Rc<Shard>, cell: &Rc<WorkerCell>, spec: &WorkerSpec) -> bool {
+        let running = self.running.get_or_init(|| match Running::start(shard.engine.clone(), self.core) {
+            Ok(running) => {
+                take_reports(shard, &running.queues);
+                Some(running)
+            }
+            Err(error) => {
+                tracing::error!(%error, "no thread for quarantined tenants; they stay on their shard");
+                None
+            }
+        });
+        let Some(running) = running else { return false };
+        self.cells.borrow_mut().insert(cell.number, Rc::downgrade(cell));
+        running.order(cell.number, Order::Start(Box::new(spec.clone())));
+        true
+    }
+
+    /// Hands an event to a Worker there.
+    pub(crate) fn send(&self, number: u64, now: Now, event: Event) {
+        if let Some(Some(running)) = self.running.get() {
+            running.order(number, Order::Event(now, event));
+        }
+    }
+
+    /// The Worker's cell is gone.
+    pub(crate) fn drop_worker(&self, number: u64) {
+        self.cells.borrow_mut().remove(&number);
+        if let Some(Some(running)) = self.running.get() {
+            running.order(number, Order::Drop);
+        }
+    }
+
+    fn cell(&self, number: u64) -> Option<Rc<WorkerCell>> {
+        self.cells.borrow().get(&number).and_then(Weak::upgrade)
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        if let Some(Some(running)) = self.running.get() {
+            running.queues.stop.store(true, Ordering::Release);
+            running.thread.unpark();
+        }
+    }
+}
+
+impl Running {
+    fn start(engine: Engine, core: Option<usize>) -> io::Result<Running> {
+        let queues = Arc::new(Queues::default());
+        let for_thread = queues.clone();
+        let joiner = thread::Builder::new().name("apart".into()).spawn(move || {
+            settle(core);
+            work(&engine, &for_thread);
+        })?;
+        shorten_slice();
+        Ok(Running { queues, thread: joiner.thread().clone() })
+    }
+
+    fn order(&self, number: u64, order: Order) {
+        let mut orders = lock(&self.queues.orders);
+        orders.push((number, order));
+        // The thread sleeps only after it has found the queue empty.
+        if orders.len() == 1 {
+            drop(orders);
+            self.thread.unpark();
+        }
+    }
+}
+
+/// Takes reports until the shard's executor ends.
+fn take_reports(shard: &Rc<Shard>, queues: &Arc<Queues>) {
+    let (shard, queues) = (Rc::downgrade(shard), queues.clone());
+    let task = poll_fn(move |cx| {
+        *lock(&queues.taker) = Some(cx.waker().clone());
+        let reports = mem::take(&mut *lock(&queues.reports));
+        let Some(shard) = shard.upgrade() else { return Poll::Ready(()) };
+        for report in reports {
+            if let Some(cell) = shard.apart.cell(report.number) {
+                let taken = catch_unwind(AssertUnwindSafe(|| cell.reported(&shard, report)));
+                if let Err(panic) = taken {
+                    shard.after_panic(panic.as_ref());
+                }
+            }
+        }
+        Poll::Pending
+    });
+    glommio::spawn_local(task).detach();
+}
+
+/// A Worker on the apart thread.
+#[derive(Default)]
+struct Seat {
+    worker: Option<Worker>,
+    started: Option<Result<(), StartError>>,
+}
+
+struct Guest {
+    seat: Suspendable<Seat>,
+    orders: VecDeque<Order>,
+    /// It is in the round.
+    waits: bool,
+}
+
+/// The apart thread: takes orders, gives turns in a round, sleeps when there is nothing to do.
+fn work(engine: &Engine, queues: &Queues) {
+    let mut guests: HashMap<u64, Guest> = HashMap::new();
+    let mut round: VecDeque<u64> = VecDeque::new();
+    while !queues.stop.load(Ordering::Acquire) {
+        for (number, order) in mem::take(&mut *lock(&queues.orders)) {
+            if matches!(order, Order::Drop) {
+                guests.remove(&number);
+                continue;
+            }
+            let guest = guests.entry(number).or_insert_with(|| Guest {
+                seat: Suspendable::new(Seat::default()),
+                orders: VecDeque::new(),
+                waits: false,
+            });
+            guest.orders.push_back(order);
+            if !mem::replace(&mut guest.waits, true) {
+                round.push_back(number);
+            }
+        }
+        let Some(number) = round.pop_front() else {
+            thread::park();
+            continue;
+        };
+        let Some(guest) = guests.get_mut(&number) else { continue };
+        let report = match catch_unwind(AssertUnwindSafe(|| guest.turn(engine))) {
+            Ok(Progress::Done) => guest.report(number),
+            Ok(Progress::Suspended) => None,
+            Err(panic) => {
+                tracing::error!(panic = panic_text(panic.as_ref()), "a panic was caught on the apart thread");
+                // Nothing is known of its state: it is never entered nor dropped again.
+                mem::forget(guests.remove(&number));
+                Some(Report::broken(number))
+            }
+        };
+        if let Some(guest) = guests.get_mut(&number) {
+            guest.waits = guest.seat.is_suspended() || !guest.orders.is_empty();
+            if guest.waits {
+                round.push_back(number);
+            }
+        }
+        if let Some(report) = report {
+            lock(&queues.reports).push(report);
+            let taker = lock(&queues.taker).take();
+            if let Some(taker) = taker {
+                taker.wake();
+            }
+        }
+    }
+}
+
+impl Guest {
+    fn turn(&mut self, engine: &Engine) -> Progress {
+        if self.seat.is_suspended() {
+            return self.seat.resume();
+        }
+        match self.orders.pop_front() {
+            Some(Order::Start(spec)) => {
+                let engine = engine.clone();
+                self.seat.start(move |seat| {
+                    seat.started = Some(Worker::start(&engine, *spec).map(|worker| seat.worker = Some(worker)));
+                })
+            }
+            Some(Order::Event(now, event)) => self.seat.start(move |seat| {
+                if let Some(worker) = &mut seat.worker {
+                    worker.handle(now, event);
+                }
+            }),
+            Some(Order::Drop) | None => Progress::Done,
+        }
+    }
+
+    fn report(&mut self, number: u64) -> Option<Report> {
+        let seat = self.seat.get_mut()?;
+        let started = seat.started.take();
+        let Some(worker) = &mut seat.worker else {
+            let none = Report { started, ..Report::broken(number) };
+            return Some(Report { broken: false, ..none });
+        };
+        Some(Report {
+            number,
+            started,
+            code_rejected: worker.code_origin() == CodeOrigin::Rejected,
+            effects: std::iter::from_fn(|| worker.poll_effect()).collect(),
+            timeout_ns: worker.poll_timeout().unwrap_or(MonotonicNs::MAX),
+            condemned: worker.condemned(),
+            broken: false,
+        })
+    }
+}
+
+impl Report {
+    fn broken(number: u64) -> Report {
+        let effects = Vec::new();
+        Report {
+            number,
+            started: None,
+            code_rejected: false,
+            effects,
+            timeout_ns: MonotonicNs::MAX,
+            condemned: true,
+            broken: true,
+        }
+    }
+}
+
+/// Gives the calling thread its place: the shard's core, and less of it than the shard has.
+fn settle(core: Option<usize>) {
+    if let Some(core) = core {
+        // SAFETY: a set of bits, for which all zeroes is the empty set.
+        let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
+        // SAFETY: sets a bit of `set`; a core that the shard is pinned to is within its size.
+        unsafe { libc::CPU_SET(core, &mut set) };
+        // SAFETY: `set` is a whole set of the size given, read during the call only; 0 is the calling thread.
+        if unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) } != 0 {
+            tracing::warn!(error = %io::Error::last_os_error(), "the apart thread is not pinned");
+        }
+    }
+    // SAFETY: no pointers; on Linux 0 means the calling thread, not its process.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
+        tracing::warn!(error = %io::Error::last_os_error(), "the apart thread has the shard's weight");
+    }
+}
+
+/// Asks the kernel for a short slice for the calling thread, so that it takes the core from the apart thread as soon as it wakes.
+/// Kernels before 6.12 ignore it; the shard then waits for up to a scheduler's tick.
+fn shorten_slice() {
+    // `struct sched_attr` of the kernel, version 0: policy SCHED_OTHER and nice 0 are what a shard has already.
+    #[repr(C)]
+    struct SchedAttr {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime_ns: u64,
+        deadline_ns: u64,
+        period_ns: u64,
+    }
+    let attr = SchedAttr {
+        size: size_of::<SchedAttr>() as u32,
+        policy: 0,
+        flags: 0,
+        nice: 0,
+        priority: 0,
+        runtime_ns: SHARD_SLICE_NS,
+        deadline_ns: 0,
+        period_ns: 0,
+    };
+    // SAFETY: a whole structure of the size it names, read during the call only; 0 is the calling thread.
+    let failed = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) } != 0;
+    if failed {
+        tracing::warn!(error = %io::Error::last_os_error(), "the shard keeps the kernel's usual slice");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A tenant's record of holding its shard.
+#[derive(Default)]
+pub(crate) struct Held {
+    /// Time held lately, ns; leaks at [`LEAK_NS_PER_S`].
+    level_ns: Cell<u64>,
+    at_ns: Cell<MonotonicNs>,
+    until_ns: Cell<MonotonicNs>,
+    /// Quarantines so far.
+    times: Cell<u32>,
+}
+
+/// A part of a turn up to this long is as it should be, ns: a slice, or a small collection.
+const FINE_NS: u64 = 4_000_000;
+/// Time held that costs a tenant its place on the shard, ns.
+const LEVEL_NS_MAX: u64 = 25_000_000;
+/// What is forgiven in a second, ns.
+const LEAK_NS_PER_S: u64 = 5_000_000;
+/// The first quarantine, ns; doubled each time.
+const QUARANTINE_NS: u64 = 60_000_000_000;
+/// The longest quarantine, ns.
+const QUARANTINE_NS_MAX: u64 = 3_600_000_000_000;
+
+const _: () = assert!(FINE_NS < LEVEL_NS_MAX && QUARANTINE_NS < QUARANTINE_NS_MAX);
+
+impl Held {
+    /// The tenant held its shard for so long at a stretch. Whether it is quarantined from now on.
+    pub(crate) fn held(&self, longest_ns: u64, now_ns: MonotonicNs) -> bool {
+        if longest_ns <= FINE_NS || self.quarantined(now_ns) {
+            return false;
+        }
+        let leaked_ns = now_ns.saturating_sub(self.at_ns.replace(now_ns)) / 1_000_000 * LEAK_NS_PER_S / 1_000;
+        let level_ns = self.level_ns.get().saturating_sub(leaked_ns) + longest_ns;
+        self.level_ns.set(level_ns);
+        if level_ns <= LEVEL_NS_MAX {
+            return false;
+        }
+        let ns = QUARANTINE_NS.saturating_mul(1 << self.times.get().min(16)).min(QUARANTINE_NS_MAX);
+        self.until_ns.set(now_ns + ns);
+        self.times.set(self.times.get() + 1);
+        self.level_ns.set(0);
+        true
+    }
+
+    /// Whether its record still matters.
+    pub(crate) fn remembered(&self, now_ns: MonotonicNs) -> bool {
+        now_ns < self.until_ns.get().saturating_add(QUARANTINE_NS_MAX) && self.times.get() > 0
+    }
+
+    /// Whether its Workers belong on the apart thread.
+    #[inline]
+    pub(crate) fn quarantined(&self, now_ns: MonotonicNs) -> bool {
+        now_ns < self.until_ns.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// What a tenant did, as (at ms, held ms), and whether that quarantined it.
+    fn check(steps: &[(u64, u64, bool)]) -> Held {
+        let held = Held::default();
+        for (at_ms, held_ms, expect) in steps {
+            assert_eq!(held.held(held_ms * MS, at_ms * MS), *expect, "{held_ms} ms at {at_ms} ms");
+        }
+        held
+    }
+
+    #[test]
+    fn one_long_hold_or_many_short_ones_quarantine() {
+        check(&[(1000, 26, true)]);
+        check(&[(1000, 10, false), (1100, 10, false), (1200, 10, true)]);
+    }
+
+    #[test]
+    fn slices_and_rare_collections_do_not() {
+        let slices: Vec<_> = (0..1000).map(|n| (1000 + n, 3, false)).collect();
+        check(&slices);
+        let collections: Vec<_> = (0..100).map(|n| (1000 + n * 2000, 8, false)).collect();
+        check(&collections);
+    }
+
+    #[test]
+    fn a_quarantine_ends_and_the_next_is_longer() {
+        let held = check(&[(1000, 50, true), (2000, 50, false)]);
+        assert!(held.quarantined(60_999 * MS) && !held.quarantined(61_001 * MS));
+        assert!(held.held(50 * MS, 62_000 * MS));
+        assert!(held.quarantined(181_000 * MS) && !held.quarantined(182_001 * MS));
+    }
+}

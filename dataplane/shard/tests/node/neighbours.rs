@@ -1,0 +1,169 @@
+//! What a tenant feels of others on its shard: nothing worth a name.
+
+use crate::common::{Deployed, TestNode, active, eventually, get};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const HELLO: &str = "let n = 0; export default { fetch() { return new Response('hello ' + ++n) } };";
+
+/// Computes for about as long as it may.
+const BURN: &str = "export default { fetch() {
+    let n = 0;
+    for (let i = 0; i < 15000000; i++) n = (n * 31 + i) | 0;
+    return new Response('burnt ' + n);
+} };";
+
+/// Keeps a lot alive, so that its collections are long, and can do everything else that a Worker does.
+const HOARD: &str = "const keep = [];
+export default { async fetch(request, env, ctx) {
+    const { pathname, searchParams } = new URL(request.url);
+    if (pathname === '/hoard') {
+        for (let i = 0; i < 60000; i++) keep.push({ i, text: 'x' + i, more: [i, { i }] });
+        if (keep.length > 600000) keep.length = 0;
+        return new Response(String(keep.length));
+    }
+    if (pathname === '/stream') {
+        const { readable, writable } = new TransformStream();
+        ctx.waitUntil(request.body.pipeTo(writable));
+        return new Response(readable);
+    }
+    if (pathname === '/fetch') return fetch(searchParams.get('url'));
+    await new Promise((done) => setTimeout(done, 5));
+    return new Response('after a while');
+} };";
+
+/// Served by one shard, so that all are neighbours.
+fn node(deployments: &[Deployed<'_>]) -> TestNode {
+    TestNode::start(deployments, |config| {
+        config.shards = 1;
+        config.allow_private_fetch = true;
+    })
+}
+
+/// Latencies of the victim's requests while `disturb` runs on another thread, sorted.
+fn latencies(node: &TestNode, disturb: impl Fn(&AtomicBool) + Sync) -> Vec<Duration> {
+    let over = AtomicBool::new(false);
+    let mut victim = node.connect();
+    victim.get("hello", "/");
+    let mut latencies = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| disturb(&over));
+        let until = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < until {
+            let sent = Instant::now();
+            assert!(victim.get("hello", "/").text().starts_with("hello "));
+            latencies.push(sent.elapsed());
+            thread::sleep(Duration::from_millis(1));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    latencies.sort_unstable();
+    latencies
+}
+
+#[test]
+fn a_neighbour_that_computes_is_not_felt_and_gets_its_answers() {
+    let node = node(&[active("hello", HELLO), Deployed { cpu_ms: 5_000, ..active("burn", BURN) }]);
+    let burnt = std::sync::atomic::AtomicUsize::new(0);
+    let latencies = latencies(&node, |over| {
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut burner = node.connect();
+                    while !over.load(Ordering::Relaxed) {
+                        assert!(burner.get("burn", "/").text().starts_with("burnt "));
+                        burnt.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+    });
+    let burnt = burnt.into_inner();
+    assert!(burnt >= 10, "the neighbour got {burnt} answers: it starves");
+    assert!(node.metrics.shards()[0].suspensions.get() > 100, "nothing was suspended");
+    // Without suspension most requests would wait for 40 to 120 ms. Generous, for the machine may be busy: the bench is exact.
+    let median = latencies[latencies.len() / 2];
+    assert!(median < Duration::from_millis(20), "median {median:?} of {}", latencies.len());
+}
+
+#[test]
+fn a_neighbour_that_cannot_be_interrupted_is_moved_and_still_served() {
+    let node = node(&[active("hello", HELLO), Deployed { cpu_ms: 5_000, ..active("hoard", HOARD) }]);
+    let shard = &node.metrics.shards()[0];
+    let latencies = latencies(&node, |over| {
+        let mut hoarder = node.connect();
+        while !over.load(Ordering::Relaxed) {
+            let status = hoarder.get("hoard", "/hoard").status;
+            assert!(status == 200 || status == 503, "{status}");
+        }
+    });
+    assert_eq!(shard.quarantines.get(), 1, "it was moved, once");
+    let felt = latencies.iter().filter(|latency| **latency > Duration::from_millis(60)).count();
+    assert!(felt <= latencies.len() / 20, "{felt} of {} requests waited", latencies.len());
+
+    // Everything works from there as well.
+    let mut client = node.connect();
+    assert_eq!(client.get("hoard", "/later").text(), "after a while");
+    let head = "POST /stream HTTP/1.1\r\nHost: hoard.workers.localhost\r\nContent-Length: 100000\r\n\r\n";
+    client.send(head.as_bytes());
+    client.send(&[b'y'; 100_000]);
+    let streamed = client.response();
+    assert_eq!((streamed.status, streamed.text().len()), (200, 100_000));
+    let origin = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/", origin.local_addr().expect("an address"));
+    let served = thread::spawn(move || {
+        let (mut socket, _) = origin.accept().expect("a connection");
+        let mut buffer = [0; 4096];
+        let _ = socket.read(&mut buffer).expect("a request");
+        socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\norigin").expect("answers");
+    });
+    assert_eq!(client.get("hoard", &format!("/fetch?url={url}")).text(), "origin");
+    served.join().expect("the origin");
+}
+
+#[test]
+fn isolates_are_added_under_load_and_a_start_does_not_hold_the_shard() {
+    let slow_start = "let n = 0; while (n < 60000000) n++;
+        export default { fetch() { return new Response('started ' + n) } };";
+    let node = node(&[active("hello", HELLO), Deployed { cpu_ms: 5_000, ..active("slow", slow_start) }]);
+    let mut slow = node.connect();
+    let mut hello = node.connect();
+    hello.get("hello", "/");
+    slow.send(get("slow", "/").as_bytes());
+    let sent = Instant::now();
+    let shard = &node.metrics.shards()[0];
+    eventually("the start was suspended", || shard.suspensions.get() > 2);
+    assert!(hello.get("hello", "/").text().starts_with("hello"));
+    let waited = sent.elapsed();
+    assert_eq!(slow.response().text(), "started 60000000");
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
+
+    let node = self::node(&[Deployed { cpu_ms: 10_000, ..active("burn", BURN) }]);
+    let mut clients: Vec<_> = (0..48).map(|_| node.connect()).collect();
+    for client in &mut clients {
+        client.send(get("burn", "/").as_bytes());
+    }
+    for client in &mut clients {
+        assert_eq!(client.response().status, 200);
+    }
+    let isolates = node.metrics.shards()[0].workers.get();
+    assert!((2..=4).contains(&isolates), "{isolates} isolates");
+}
+
+#[test]
+fn a_start_that_fails_after_it_was_suspended_refuses_everybody_who_waits() {
+    let source = "let n = 0; while (n < 30000000) n++; throw new Error('no');";
+    let node = node(&[active("bad", source)]);
+    let mut clients: Vec<_> = (0..8).map(|_| node.connect()).collect();
+    for client in &mut clients {
+        client.send(get("bad", "/").as_bytes());
+    }
+    for client in &mut clients {
+        assert_eq!(client.response().status, 500);
+    }
+    assert!(node.connect().get("bad", "/").status >= 500, "and not started again at once");
+    assert_eq!(node.metrics.shards()[0].worker_start_failures.get(), 1);
+}
