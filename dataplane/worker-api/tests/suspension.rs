@@ -1,6 +1,8 @@
 //! A Worker that computes is suspended and goes on: many at once on one thread, collections and exceptions in between, nobody
 //! disturbed.
 
+#![allow(clippy::disallowed_types, reason = "what is measured is real time")]
+
 mod support;
 
 use std::time::{Duration, Instant};
