@@ -1,4 +1,4 @@
-//! How long a new isolate takes to its first answer: `cargo run --release -p worker-api --example cold [FILE] [ROUNDS]`.
+//! How long a new isolate takes to its first answer: `cargo run --release -p worker-api --example cold [FILE] [ROUNDS] [SPARES]`.
 
 // A benchmark reads the clock; the crate under it does not.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use base::{header::HeaderBlock, id::AccountId, limits};
 use bytes::Bytes;
-use worker_api::{Effect, Engine, Event, IncomingBody, Now, RequestHead, RequestId, Worker, WorkerSpec};
+use worker_api::{Effect, Engine, Event, IncomingBody, Now, RequestHead, RequestId, Spares, Worker, WorkerSpec};
 
 fn main() {
     let path = std::env::args().nth(1).unwrap_or_else(|| "docs/examples/hono/worker.js".to_owned());
@@ -18,6 +18,8 @@ fn main() {
     let engine = Engine::init().expect("engine");
     println!("engine {:?}", start.elapsed());
     let code = worker_api::compile_ahead(&engine, &source).map(Bytes::from);
+    let count = std::env::args().nth(3).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let mut spares = Spares::new(&engine, count);
     let mut starts = Vec::new();
     let mut answers = Vec::new();
     let mut drops = Vec::new();
@@ -32,8 +34,9 @@ fn main() {
             now,
             account: AccountId(1),
         };
+        while spares.refill_step() {}
         let start = Instant::now();
-        let mut worker = Worker::start(&engine, spec).expect("starts");
+        let mut worker = Worker::start_in(spares.claim(), &engine, spec).expect("starts");
         starts.push(start.elapsed());
         let start = Instant::now();
         let headers: HeaderBlock = [(&b"Host"[..], &b"hello.workers.localhost:8080"[..])].into_iter().collect();

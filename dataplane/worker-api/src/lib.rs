@@ -14,6 +14,7 @@ mod core_ops;
 pub mod event;
 mod ops;
 mod runtime;
+mod spares;
 mod state;
 mod timers;
 mod validate;
@@ -24,6 +25,7 @@ pub use event::{
     RequestHead, RequestId,
 };
 pub use isolate::{EngineError, Progress, Suspendable, Ticks, ticks, ticks_to_ns};
+pub use spares::{Spare, Spares};
 pub use validate::{Verdict, compile_ahead, validate, validate_within};
 pub use worker::{CodeOrigin, StartError, Worker, WorkerSpec};
 

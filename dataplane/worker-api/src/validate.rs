@@ -44,7 +44,7 @@ pub fn validate_within(engine: &Engine, module: Bytes, startup_ns: u64) -> Resul
         now: Now { monotonic_ns: 0, unix_ms: 0 },
         account: AccountId::default(),
     };
-    let worker = Worker::start_within(engine, spec, startup_ns)?;
+    let worker = Worker::start_within(engine, spec, None, startup_ns)?;
     Ok(Verdict { handlers: worker.handlers().to_vec(), startup_us: worker.startup_ns() / 1_000 })
 }
 

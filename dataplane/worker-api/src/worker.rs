@@ -13,9 +13,7 @@ use base::{
     limits::{CPU_STARTUP_NS, MODULE_BYTES_MAX, REQUESTS_PER_ISOLATE_MAX, S_NS, WAIT_UNTIL_NS},
 };
 use bytes::Bytes;
-use isolate::{
-    Blank, CallError, Ended, Isolate, IsolateLimits, ModuleCode, ModuleError, ModuleState, PromiseState, Scope, Value,
-};
+use isolate::{CallError, Ended, Isolate, ModuleCode, ModuleError, ModuleState, PromiseState, Scope, Value};
 
 use crate::{
     Engine,
@@ -23,12 +21,10 @@ use crate::{
     event::{
         BodyEvent, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, MonotonicNs, Now, RequestHead, RequestId,
     },
-    runtime::{self, Entry},
+    runtime::Entry,
+    spares::Spare,
     state::{BodyIn, Reply, Request, State},
 };
-
-/// CPU time for the runtime's own files at a start, ns; they take a hundredth of it.
-const RUNTIME_START_NS: u64 = 5 * S_NS;
 
 /// What a Worker is started from.
 #[derive(Clone, Debug)]
@@ -134,24 +130,29 @@ pub struct Worker {
 impl Worker {
     /// Starts a Worker: compiles and evaluates its module.
     pub fn start(engine: &Engine, spec: WorkerSpec) -> Result<Worker, StartError> {
-        Worker::start_within(engine, spec, CPU_STARTUP_NS)
+        Worker::start_within(engine, spec, None, CPU_STARTUP_NS)
     }
 
-    pub(crate) fn start_within(engine: &Engine, spec: WorkerSpec, startup_ns: u64) -> Result<Worker, StartError> {
+    /// The same in a spare isolate, if there is one and it has the limits of `spec`.
+    pub fn start_in(spare: Option<Spare>, engine: &Engine, spec: WorkerSpec) -> Result<Worker, StartError> {
+        Worker::start_within(engine, spec, spare, CPU_STARTUP_NS)
+    }
+
+    pub(crate) fn start_within(
+        engine: &Engine,
+        spec: WorkerSpec,
+        spare: Option<Spare>,
+        startup_ns: u64,
+    ) -> Result<Worker, StartError> {
         if spec.module.len() > MODULE_BYTES_MAX {
             return Err(StartError::TooLarge);
         }
         let source = std::str::from_utf8(&spec.module).map_err(|_| StartError::NotUtf8)?;
-        let limits = IsolateLimits { heap_bytes: spec.heap_bytes };
-        let blank = Blank::new(Some(engine.snapshot), limits).ok_or(StartError::MemoryLimit)?;
-        let isolate = blank.into_isolate(&engine.isolates, State::new(spec.now));
-        let mut isolate = isolate.ok_or(StartError::MemoryLimit)?;
-        let loaded = isolate.turn(RUNTIME_START_NS, runtime::complete);
-        let entry = match loaded.value {
-            Some(Ok(entry)) => entry,
-            Some(Err(error)) => return Err(own_fault(error.message)),
-            None => return Err(StartError::MemoryLimit),
+        let spare = match spare.filter(|spare| spare.fits(spec.heap_bytes)) {
+            Some(spare) => spare,
+            None => Spare::make(engine, spec.heap_bytes)?,
         };
+        let (mut isolate, entry) = spare.claim(spec.now);
         let started = isolate.turn(startup_ns, |scope| evaluate(scope, &entry, &spec, source));
         let (module, handlers) = match started.ended {
             None => started.value.unwrap_or(Err(StartError::MemoryLimit))?,
@@ -646,7 +647,7 @@ fn threw<'s>(scope: &mut Scope<'s, '_>, entry: &Entry, reason: Value<'s>) -> Sta
 }
 
 /// A defect of this program that shows when it starts any Worker.
-fn own_fault(text: String) -> StartError {
+pub(crate) fn own_fault(text: String) -> StartError {
     tracing::error!(error = text, "the runtime does not start");
     StartError::Startup { message: "the runtime does not start".to_owned(), stack: text, place: None }
 }

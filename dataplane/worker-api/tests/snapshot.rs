@@ -6,7 +6,7 @@
 mod support;
 
 use support::{at_ms, effects, engine, get, spec};
-use worker_api::{Effect, Engine, OutgoingBody, Worker};
+use worker_api::{Effect, Engine, OutgoingBody, Spares, StartError, Worker, WorkerSpec};
 
 fn answer(worker: &mut Worker) -> String {
     worker.handle(at_ms(1), get(1));
@@ -74,6 +74,43 @@ fn what_v8_adds_after_the_snapshot_is_as_without_one() {
          } };",
     );
     assert_eq!(answer(&mut worker), r#"["undefined","Float16Array",1.5,"Float16Array"]"#);
+}
+
+#[test]
+fn spares_are_made_in_steps_and_claimed_once() {
+    let mut spares = Spares::new(&engine(), 2);
+    assert!(spares.claim().is_none());
+    let mut steps = 1;
+    while spares.refill_step() {
+        steps += 1;
+    }
+    assert_eq!((spares.ready(), steps), (2, 4), "a group with its isolate, then a context, for each");
+    let source = "globalThis.n = (globalThis.n ?? 0) + 1;
+        const t = Date.now(); export default { fetch() { return new Response([n, Date.now() - t, performance.now()].join()) } };";
+    for left in [1, 0] {
+        let mut worker = Worker::start_in(spares.claim(), &engine(), spec(source)).expect("starts");
+        assert_eq!(spares.ready(), left);
+        assert_eq!(answer(&mut worker), "1,1,1", "nothing is left of another, and time begins with the tenant");
+    }
+}
+
+#[test]
+fn a_claimed_spare_has_its_tenants_limits() {
+    let hog = "const a = []; for (;;) a.push(new Array(1000).fill(1.5));";
+    let mut spares = Spares::new(&engine(), 1);
+    for heap_bytes in [16 << 20, base::limits::ISOLATE_HEAP_BYTES_MAX] {
+        while spares.refill_step() {}
+        let small = WorkerSpec { heap_bytes, ..spec(hog) };
+        let ended = Worker::start_in(spares.claim(), &engine(), small).err();
+        assert_eq!(ended, Some(StartError::MemoryLimit), "{heap_bytes}");
+        let fits = format!(
+            "const b = new ArrayBuffer({}); export default {{ fetch() {{ return new Response('fits') }} }};",
+            64 << 20
+        );
+        while spares.refill_step() {}
+        let started = Worker::start_in(spares.claim(), &engine(), WorkerSpec { heap_bytes, ..spec(&fits) });
+        assert_eq!(started.is_ok(), heap_bytes > 64 << 20, "{heap_bytes}");
+    }
 }
 
 /// The checksum is compared over processes: this one, and one that runs only the test below.

@@ -1,0 +1,97 @@
+//! [`Spares`]: isolates with the Web API in them and no tenant, made while their shard has nothing better to do.
+//!
+//! *Owns:* a shard's spares, and what is still missing of the next one. *Does not:* decide when there is time for a step.
+//! *Invariants:* no code of a tenant has run in a spare; a claimed one belongs to its tenant until it is dropped.
+//! *Bounds:* as many as [`Spares::new`] was told. *Fails:* a spare that cannot be made is left out; starts then make their own.
+//! *Thread:* its shard's.
+
+use base::limits::{ISOLATE_HEAP_BYTES_MAX, S_NS};
+use isolate::{Blank, Isolate, IsolateLimits};
+
+use crate::{
+    Engine,
+    event::Now,
+    runtime::{self, Entry},
+    state::State,
+    worker::{StartError, own_fault},
+};
+
+/// CPU time for the runtime's part of a start, ns; it takes a thousandth of it.
+const COMPLETE_NS: u64 = 5 * S_NS;
+
+/// An isolate with the Web API and no tenant.
+pub struct Spare {
+    isolate: Isolate<State>,
+    entry: Entry,
+    heap_bytes: usize,
+}
+
+impl Spare {
+    pub(crate) fn make(engine: &Engine, heap_bytes: usize) -> Result<Spare, StartError> {
+        let blank = Blank::new(Some(engine.snapshot), IsolateLimits { heap_bytes });
+        Spare::complete(engine, blank.ok_or(StartError::MemoryLimit)?, heap_bytes)
+    }
+
+    fn complete(engine: &Engine, blank: Blank, heap_bytes: usize) -> Result<Spare, StartError> {
+        let nobody = State::new(Now { monotonic_ns: 0, unix_ms: 0 });
+        let isolate = blank.into_isolate(&engine.isolates, nobody);
+        let mut isolate = isolate.ok_or(StartError::MemoryLimit)?;
+        match isolate.turn(COMPLETE_NS, runtime::complete).value {
+            Some(Ok(entry)) => Ok(Spare { isolate, entry, heap_bytes }),
+            Some(Err(error)) => Err(own_fault(error.message)),
+            None => Err(StartError::MemoryLimit),
+        }
+    }
+
+    /// Whether it has this limit: V8 fixes a heap's limits when it makes it.
+    pub(crate) fn fits(&self, heap_bytes: usize) -> bool {
+        self.heap_bytes == heap_bytes
+    }
+
+    /// Makes it a tenant's. The cage gets its tenant's protection key here.
+    pub(crate) fn claim(self, now: Now) -> (Isolate<State>, Entry) {
+        let Spare { mut isolate, entry, heap_bytes: _ } = self;
+        *isolate.state_mut() = State::new(now);
+        (isolate, entry)
+    }
+}
+
+/// A shard's spares.
+pub struct Spares {
+    engine: Engine,
+    count: usize,
+    ready: Vec<Spare>,
+    begun: Option<Blank>,
+}
+
+impl Spares {
+    /// None yet; [`Spares::refill_step`] makes up to `count`.
+    pub fn new(engine: &Engine, count: usize) -> Spares {
+        Spares { engine: engine.clone(), count, ready: Vec::with_capacity(count), begun: None }
+    }
+
+    /// Does one slice of work, about a millisecond: an isolate in its group, or its context. Whether more is left to do.
+    pub fn refill_step(&mut self) -> bool {
+        if self.ready.len() >= self.count {
+            return false;
+        }
+        match self.begun.take() {
+            None => {
+                self.begun =
+                    Blank::new(Some(self.engine.snapshot), IsolateLimits { heap_bytes: ISOLATE_HEAP_BYTES_MAX })
+            }
+            Some(blank) => self.ready.extend(Spare::complete(&self.engine, blank, ISOLATE_HEAP_BYTES_MAX)),
+        }
+        self.ready.len() < self.count
+    }
+
+    /// How many are ready.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Takes one, for [`Worker::start_in`](crate::Worker::start_in).
+    pub fn claim(&mut self) -> Option<Spare> {
+        self.ready.pop()
+    }
+}
