@@ -121,6 +121,15 @@ impl<T: 'static> Suspendable<T> {
         self.go_on(fiber, Start { call: (&raw mut call).cast(), run: run::<T, F> })
     }
 
+    /// Calls `job` with the value on the stack of the caller: it is not suspended.
+    #[inline]
+    pub fn call(&mut self, job: impl FnOnce(&mut T)) -> Progress {
+        assert!(self.suspended.is_none(), "one call at a time");
+        // SAFETY: as in `get_mut`.
+        job(unsafe { &mut *self.value });
+        Progress::Done
+    }
+
     /// Goes on with the suspended call, if there is one.
     pub fn resume(&mut self) -> Progress {
         let Some(fiber) = self.suspended.take() else { return Progress::Done };

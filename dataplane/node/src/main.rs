@@ -56,6 +56,9 @@ struct ServeArgs {
     /// Let Workers reach loopback, private and link-local addresses with `fetch`.
     #[arg(long)]
     allow_private_fetch: bool,
+    /// Never suspend a Worker that computes: it holds its shard until it is done. To measure what suspension costs.
+    #[arg(long)]
+    no_preemption: bool,
     /// A PEM file of certificate authorities that Workers' `fetch` trusts besides the system's.
     #[arg(long, value_name = "FILE", env = "SELVAGE_EXTRA_CA")]
     extra_ca: Option<PathBuf>,

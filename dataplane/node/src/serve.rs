@@ -89,6 +89,7 @@ fn node_config(args: &ServeArgs) -> NodeConfig {
         },
         allow_private_fetch: args.allow_private_fetch,
         extra_ca: args.extra_ca.clone(),
+        preemption: !args.no_preemption,
         ..NodeConfig::default()
     }
 }

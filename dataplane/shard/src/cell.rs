@@ -161,7 +161,7 @@ impl WorkerCell {
         code_rejected: impl FnOnce() + 'static,
     ) -> Rc<WorkerCell> {
         let tenant = shard.turns.tenant(identity.account);
-        if tenant.held.quarantined(spec.now.monotonic_ns) {
+        if shard.config().preemption && tenant.held.quarantined(spec.now.monotonic_ns) {
             let cell = WorkerCell::new(number, identity, &tenant, spec.now.monotonic_ns, forecast, true);
             if shard.apart.start(shard, &cell, &spec) {
                 cell.loading(shard);
@@ -264,13 +264,13 @@ impl WorkerCell {
 
     #[inline]
     fn handle(self: &Rc<Self>, shard: &Rc<Shard>, now: Now, event: Event) {
-        self.call(shard, |seat| {
-            seat.start(move |seat| {
-                if let Some(worker) = &mut seat.worker {
-                    worker.handle(now, event);
-                }
-            })
-        });
+        let handle = move |seat: &mut Seat| {
+            if let Some(worker) = &mut seat.worker {
+                worker.handle(now, event);
+            }
+        };
+        let preemption = shard.config().preemption;
+        self.call(shard, |seat| if preemption { seat.start(handle) } else { seat.call(handle) });
     }
 
     /// A turn: goes on with a suspended call, or takes the next event.
@@ -335,7 +335,7 @@ impl WorkerCell {
         }
         self.timeout_ns.set(worker.poll_timeout().unwrap_or(MonotonicNs::MAX));
         let longest_ns = worker.take_longest_ns();
-        if self.tenant.held.held(longest_ns, shard.clock.recent_ns()) {
+        if shard.config().preemption && self.tenant.held.held(longest_ns, shard.clock.recent_ns()) {
             self.quarantine(shard, longest_ns);
         }
     }

@@ -72,6 +72,9 @@ pub struct NodeConfig {
     pub shards: usize,
     /// Whether each shard is pinned to a core, while there are enough cores.
     pub pin: bool,
+    /// Whether Workers that compute are suspended to let others run. Off, each holds its shard until it is done: to measure what it
+    /// costs.
+    pub preemption: bool,
     /// Time limits of connections.
     pub timeouts: Timeouts,
     /// Open connections of one shard.
@@ -112,6 +115,7 @@ impl Default for NodeConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             shards: 0,
             pin: true,
+            preemption: true,
             timeouts: Timeouts::default(),
             connections_per_shard_max: limits::CONNECTIONS_PER_SHARD_MAX,
             allow_private_fetch: false,
