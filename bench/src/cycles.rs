@@ -59,6 +59,7 @@ fn cycle(engine: &Engine, begin: &Instant, number: u64) -> anyhow::Result<()> {
         env: Vec::new(),
         cpu_ns: limits::CPU_PER_REQUEST_NS,
         heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
+        limits: worker_api::RequestLimits::default(),
         now,
         account: AccountId(u128::from(number)),
         code_cache: None,
@@ -71,7 +72,7 @@ fn cycle(engine: &Engine, begin: &Instant, number: u64) -> anyhow::Result<()> {
         headers,
         body: IncomingBody::Empty,
     };
-    worker.handle(now, Event::Request { id: RequestId(0), head });
+    worker.handle(now, Event::Request { id: RequestId(0), head: head.into() });
     let mut answered = false;
     while let Some(effect) = worker.poll_effect() {
         match effect {

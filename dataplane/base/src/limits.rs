@@ -44,20 +44,33 @@ pub const MODULE_BYTES_MAX: usize = 10 * MIB;
 pub const CODE_CACHE_BYTES_MAX: usize = 16 * MIB;
 /// CPU time of one request, ns (seed 000, `create_isolate`).
 pub const CPU_PER_REQUEST_NS: u64 = 50 * MS_NS;
-/// CPU time of a module's top level, ns.
+/// CPU time of a module's top level, ns (Cloudflare Workers' limit of startup time).
 pub const CPU_STARTUP_NS: u64 = 400 * MS_NS;
+/// A request's head to the head of its response, ns: Cloudflare's proxy gives an origin 120 s (its error 524).
+pub const WALL_HEAD_NS: u64 = 120 * S_NS;
+/// A request's head to the end of its response, ns: what Cloudflare gives its longest invocations (cron, queues, alarms).
+pub const WALL_NS: u64 = 900 * S_NS;
+/// A response's body, bytes: the largest file that Cloudflare's CDN takes on all plans but the largest.
+pub const RESPONSE_BYTES_MAX: u64 = 512 * MIB as u64;
 /// JavaScript heap and array buffers of one isolate, bytes (seed 000, `create_isolate`).
 pub const ISOLATE_HEAP_BYTES_MAX: usize = 128 * MIB;
 /// Requests in one isolate at a time; more are shed with 503.
 pub const REQUESTS_PER_ISOLATE_MAX: usize = 4_096;
-/// Outbound requests of one request (design §5; Workers' paid plan has the same).
-pub const SUBREQUESTS_MAX: u32 = 1_000;
+/// Outbound requests of one request: what Cloudflare's plans with [`CPU_PER_REQUEST_NS`] have (Bundled).
+pub const SUBREQUESTS_MAX: u32 = 50;
+/// The same for a deployment whose plan has more CPU time (Cloudflare's Standard).
+pub const SUBREQUESTS_LARGE_MAX: u32 = 1_000;
+/// Outbound requests of one request that wait for the head of their response at a time; the next ones queue (Workers' six
+/// simultaneous connections).
+pub const CONNECTIONS_PER_REQUEST_MAX: u32 = 6;
 /// `waitUntil` after the reply's end, ns (design §5).
 pub const WAIT_UNTIL_NS: u64 = 30 * S_NS;
 /// Timers armed in one isolate at a time.
 pub const TIMERS_MAX: usize = 10_000;
 /// A log record's text, bytes; longer is cut.
 pub const LOG_BYTES_MAX: usize = 16 * KIB;
+/// Log records of one request, bytes; the rest is dropped, and one record says so (Workers: 256 KB an invocation).
+pub const LOG_BYTES_PER_REQUEST_MAX: usize = 256 * KIB;
 
 // Configuration.
 
@@ -74,5 +87,9 @@ const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX, "a target that is too l
 const _: () = assert!(BODY_WINDOW_BYTES >= CHUNK_LINE_BYTES_MAX);
 const _: () = assert!(CODE_CACHE_BYTES_MAX > MODULE_BYTES_MAX, "code is larger than its source");
 const _: () = assert!(CPU_PER_REQUEST_NS < CPU_STARTUP_NS, "a start may do more than a request");
+const _: () = assert!(CPU_PER_REQUEST_NS < WALL_HEAD_NS && WALL_HEAD_NS < WALL_NS);
+const _: () = assert!(STALL_TIMEOUT_NS < WALL_HEAD_NS, "a stalled upload is told of as one");
+const _: () = assert!(SUBREQUESTS_MAX < SUBREQUESTS_LARGE_MAX && CONNECTIONS_PER_REQUEST_MAX < SUBREQUESTS_MAX);
+const _: () = assert!(LOG_BYTES_MAX <= LOG_BYTES_PER_REQUEST_MAX);
 const _: () = assert!(WAIT_UNTIL_NS <= DRAIN_TIMEOUT_NS, "a drain must let waitUntil end");
 const _: () = assert!(FRAME_BYTES_MAX <= SNAPSHOT_BYTES_MAX);

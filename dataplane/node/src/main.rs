@@ -71,6 +71,18 @@ struct ServeArgs {
     /// Milliseconds that a read of a body or a write may make no progress.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     stall_timeout_ms: Option<u64>,
+    /// Milliseconds from a request's head to the head of its Worker's response.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    wall_head_ms: Option<u64>,
+    /// Milliseconds from a request's head to the end of its Worker's response.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    wall_ms: Option<u64>,
+    /// Outbound requests that one request of a Worker may make.
+    #[arg(long, value_name = "N")]
+    subrequests: Option<u32>,
+    /// Bytes of the body of a Worker's response.
+    #[arg(long, value_name = "N")]
+    response_bytes: Option<u64>,
     /// Milliseconds from SIGTERM to the end of the last connection.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     drain_timeout_ms: Option<u64>,

@@ -15,7 +15,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use worker_api::Engine;
+use worker_api::{Engine, RequestLimits};
 
 /// Serves until SIGTERM or SIGINT; a second signal ends the process at once.
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
@@ -77,6 +77,7 @@ fn announce(node: &Node, handle: &AgentHandle) -> anyhow::Result<()> {
 
 fn node_config(args: &ServeArgs) -> NodeConfig {
     let defaults = Timeouts::default();
+    let limits = RequestLimits::default();
     let ns = |ms: Option<u64>, default_ns: u64| ms.map_or(default_ns, |ms| ms.saturating_mul(MS_NS));
     NodeConfig {
         listen: args.listen,
@@ -86,6 +87,12 @@ fn node_config(args: &ServeArgs) -> NodeConfig {
             idle_ns: ns(args.idle_timeout_ms, defaults.idle_ns),
             stall_ns: ns(args.stall_timeout_ms, defaults.stall_ns),
             drain_ns: ns(args.drain_timeout_ms, defaults.drain_ns),
+        },
+        request_limits: RequestLimits {
+            wall_head_ns: ns(args.wall_head_ms, limits.wall_head_ns),
+            wall_ns: ns(args.wall_ms, limits.wall_ns),
+            subrequests: args.subrequests.unwrap_or(limits.subrequests),
+            response_bytes: args.response_bytes.unwrap_or(limits.response_bytes),
         },
         allow_private_fetch: args.allow_private_fetch,
         extra_ca: args.extra_ca.clone(),

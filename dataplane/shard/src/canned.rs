@@ -38,7 +38,9 @@ impl Canned {
             Failure::NotAResponse => "500: the Worker gave no response\n",
             Failure::CpuLimit => "503: the Worker exceeded its CPU time limit\n",
             Failure::MemoryLimit => "503: the Worker exceeded its memory limit\n",
-            Failure::Condemned => "503: the Worker was stopped\n",
+            Failure::WallLimit => "503: the Worker exceeded its time limit\n",
+            Failure::ResponseLimit => "503: the Worker's response exceeded its size limit\n",
+            Failure::NotBegun | Failure::Interrupted | Failure::Condemned => "503: the Worker was stopped\n",
             Failure::Overloaded => "503: the Worker has too many requests\n",
         };
         Canned { status: why.status(), label: why.label(), text }

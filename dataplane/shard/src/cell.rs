@@ -58,6 +58,8 @@ pub(crate) struct Delivery {
     pub(crate) failure: Option<Failure>,
     /// The Worker did not start.
     pub(crate) refused: Option<Canned>,
+    /// It failed so, and its origin is to answer.
+    pub(crate) pass_through: Option<Failure>,
 }
 
 impl Delivery {
@@ -66,6 +68,7 @@ impl Delivery {
             && self.body.is_none()
             && self.failure.is_none()
             && self.refused.is_none()
+            && self.pass_through.is_none()
             && !self.wants_body
             && !self.cancels_body
     }
@@ -463,9 +466,12 @@ impl WorkerCell {
             Effect::PullRequestBody { id } => mail.deliver(id, |delivery| delivery.wants_body = true),
             Effect::CancelRequestBody { id } => mail.deliver(id, |delivery| delivery.cancels_body = true),
             Effect::Fail { id, why } => {
-                shard.metrics.failure(why.label());
                 mail.deliver(id, |delivery| delivery.failure = Some(why));
             }
+            Effect::PassThrough { id, why } => {
+                mail.deliver(id, |delivery| delivery.pass_through = Some(why));
+            }
+            Effect::Held(held) => shard.metrics.held(held),
             Effect::Finished { id, cpu_ns, failure } => {
                 shard.metrics.worker_cpu_ns.add(cpu_ns);
                 if failure.is_some() {
@@ -635,13 +641,13 @@ impl Mail {
     }
 }
 
-fn wake(waker: &mut Option<Waker>) {
+pub(crate) fn wake(waker: &mut Option<Waker>) {
     if let Some(waker) = waker.take() {
         waker.wake();
     }
 }
 
-fn keep_waker(kept: &mut Option<Waker>, cx: &Context<'_>) {
+pub(crate) fn keep_waker(kept: &mut Option<Waker>, cx: &Context<'_>) {
     if !kept.as_ref().is_some_and(|old| old.will_wake(cx.waker())) {
         *kept = Some(cx.waker().clone());
     }

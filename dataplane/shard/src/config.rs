@@ -4,6 +4,7 @@ use base::limits;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+use worker_api::RequestLimits;
 
 /// Workers in one shard; the least recently used idle one makes room for the next.
 pub const WORKERS_PER_SHARD_MAX: usize = 1_024;
@@ -81,8 +82,20 @@ pub struct NodeConfig {
     pub connections_per_shard_max: usize,
     /// Whether a Worker's `fetch` may reach loopback, private and link-local addresses.
     pub allow_private_fetch: bool,
+    /// Limits of a Worker's requests, for a plan with the usual CPU time.
+    pub request_limits: RequestLimits,
     /// A PEM file with certificate authorities trusted for outbound TLS besides the system's.
     pub extra_ca: Option<PathBuf>,
+}
+
+impl NodeConfig {
+    /// Limits of the requests of a deployment whose plan gives them so much CPU time: with more than the usual come more
+    /// outbound requests.
+    pub(crate) fn limits_of(&self, cpu_ns: u64) -> RequestLimits {
+        let large = cpu_ns > limits::CPU_PER_REQUEST_NS;
+        let least = if large { limits::SUBREQUESTS_LARGE_MAX } else { 0 };
+        RequestLimits { subrequests: self.request_limits.subrequests.max(least), ..self.request_limits }
+    }
 }
 
 /// Time limits of connections, ns.
@@ -119,6 +132,7 @@ impl Default for NodeConfig {
             timeouts: Timeouts::default(),
             connections_per_shard_max: limits::CONNECTIONS_PER_SHARD_MAX,
             allow_private_fetch: false,
+            request_limits: RequestLimits::default(),
             extra_ca: None,
         }
     }

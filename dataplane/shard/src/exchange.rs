@@ -6,12 +6,24 @@
 //! Back-pressure: a chunk of the response is asked of the Worker only while there is room in the output; bytes of the
 //! request's body are read only when the Worker asked for a chunk, besides a small read-ahead that shows whether the
 //! client is still there.
+//!
+//! **Another try.** A request whose isolate was condemned by another request's doing is given once to a new isolate, by
+//! `Shard::route` as any other, where nothing of its response has begun and one of these holds:
+//! 1. its handler had not begun (`Failure::NotBegun`), whatever its method: it was queued, or not handed over yet;
+//! 2. the handler had begun, nothing of it had left the isolate (no outbound request was made for it), its body was not read
+//!    (`Failure::Interrupted`), and the method is safe: GET, HEAD or OPTIONS.
+//!
+//! A request that itself passed a limit is never tried again.
+//!
+//! **The origin in the Worker's place.** Where the handler asked for it (`passThroughOnException`) and fails before a response
+//! began, the rest of the exchange is with the request's origin, see [`crate::origin`].
 
 use crate::canned::Canned;
 use crate::canonical::canonical;
 use crate::cell::{Delivery, Response, WorkerCell};
 use crate::config::{DISCARD_BYTES_MAX, READ_AHEAD_BYTES_MAX};
 use crate::connection::Connection;
+use crate::origin::{self, Passage};
 use crate::shard::Shard;
 use crate::socket::Socket;
 use base::limits::BODY_BYTES_MAX;
@@ -22,8 +34,9 @@ use h1::response::{self, Body, Context as ResponseContext, SendFraming};
 use h1::{Framing, Reject};
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use worker_api::event::{BodyEvent, Event, IncomingBody, MonotonicNs, OutgoingBody, RequestId};
+use worker_api::event::{BodyEvent, Event, Failure, IncomingBody, MonotonicNs, OutgoingBody, RequestId};
 
 /// What becomes of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +59,21 @@ enum Reply {
     Complete,
 }
 
+/// Whether the request is given to another isolate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retry {
+    NotYet,
+    Now,
+    Done,
+}
+
 struct Exchange {
     cell: Rc<WorkerCell>,
     id: RequestId,
+    head: Arc<worker_api::RequestHead>,
+    retry: Retry,
+    /// The origin answers in the Worker's place.
+    passage: Option<Rc<Passage>>,
     context: ResponseContext,
     started_ns: MonotonicNs,
     /// The rest of the request's body; none once it is complete.
@@ -88,28 +113,46 @@ pub(crate) async fn run<S: Socket>(shard: &Rc<Shard>, connection: &mut Connectio
     };
     let (body, incoming) = request_body(connection, head.framing);
     let id = cell.admit(shard, now.monotonic_ns);
+    let owes_continue = head.expects_continue;
+    let head = Arc::new(worker_api::RequestHead {
+        method: head.method,
+        url: url.unwrap_or(head.url),
+        headers: head.headers,
+        body: incoming,
+    });
     let mut exchange = Exchange {
         cell,
         id,
+        head: head.clone(),
+        retry: Retry::NotYet,
+        passage: None,
         context,
         started_ns: now.monotonic_ns,
         body,
         asked: false,
-        owes_continue: head.expects_continue,
+        owes_continue,
         reply: Reply::Waiting,
         status: 0,
         keep_alive: false,
         discarded: 0,
         moved: 0,
     };
-    let head = worker_api::event::RequestHead {
-        method: head.method,
-        url: url.unwrap_or(head.url),
-        headers: head.headers,
-        body: incoming,
-    };
     exchange.cell.send_at(shard, now, Event::Request { id, head });
-    poll_fn(|cx| exchange.poll(shard, connection, cx)).await
+    loop {
+        let after = poll_fn(|cx| exchange.poll(shard, connection, cx)).await;
+        if exchange.retry != Retry::Now {
+            return after;
+        }
+        exchange.begin_again(shard, connection);
+    }
+}
+
+/// The head that a request is routed by, from its URL.
+fn route_head(url: &str) -> Option<RequestHead> {
+    let rest = url.strip_prefix("http://")?;
+    let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let path = target.split('?').next().filter(|path| !path.is_empty()).unwrap_or("/");
+    h1::request::parse(format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes()).ok()
 }
 
 /// Answers without a Worker. A body that comes with the request costs the connection.
@@ -151,6 +194,7 @@ impl Exchange {
     ) -> Poll<After> {
         match self.advance(shard, connection, cx) {
             Ok(()) => Poll::Pending,
+            Err(after) if self.retry == Retry::Now => Poll::Ready(after),
             Err(after) => {
                 self.end(shard, after);
                 if after == After::Abort && !connection.io.flushed() {
@@ -166,7 +210,7 @@ impl Exchange {
             return Err(self.on_timeout(shard, connection));
         }
         loop {
-            let delivery = self.cell.take(self.id);
+            let delivery = self.take();
             let mut progress = !delivery.is_empty();
             if progress {
                 self.deliver(shard, connection, delivery)?;
@@ -205,7 +249,22 @@ impl Exchange {
         if let Some(step) = delivery.body {
             self.response_body(shard, connection, step)?;
         }
+        if let Some(why) = delivery.pass_through {
+            shard.metrics.failure(why.label());
+            self.passage = origin::pass(shard, &self.head, why);
+            if self.passage.is_none() {
+                self.answer(shard, connection, Canned::of_failure(why));
+            }
+        }
         if let Some(why) = delivery.failure {
+            if self.may_retry(why) {
+                self.retry = Retry::Now;
+                return Err(After::Next);
+            }
+            // A failure that passed to the origin was counted then.
+            if self.passage.is_none() {
+                shard.metrics.failure(why.label());
+            }
             match self.reply {
                 Reply::Waiting => self.answer(shard, connection, Canned::of_failure(why)),
                 Reply::Streaming { .. } => return Err(self.broken(shard, connection)),
@@ -231,6 +290,50 @@ impl Exchange {
         Ok(())
     }
 
+    /// Whether a request that ended so is given to another isolate; the rule is above.
+    fn may_retry(&self, why: Failure) -> bool {
+        let safe = match why {
+            Failure::NotBegun => true,
+            Failure::Interrupted => self.head.is_safe(),
+            _ => false,
+        };
+        safe && self.retry == Retry::NotYet && self.reply == Reply::Waiting && self.passage.is_none()
+    }
+
+    /// Gives the request to another isolate.
+    #[cold]
+    fn begin_again<S: Socket>(&mut self, shard: &Rc<Shard>, connection: &mut Connection<S>) {
+        self.retry = Retry::Done;
+        self.asked = false;
+        self.cell.detach(self.id);
+        let routed = route_head(&self.head.url).ok_or(Canned::NOT_FOUND).and_then(|head| shard.route(&head));
+        match routed {
+            Ok(cell) => {
+                shard.metrics.request_retries.add(1);
+                let now = shard.clock.now();
+                self.id = cell.admit(shard, now.monotonic_ns);
+                self.cell = cell;
+                self.cell.send_at(shard, now, Event::Request { id: self.id, head: self.head.clone() });
+            }
+            Err(canned) => {
+                shard.metrics.failure(canned.label);
+                self.answer(shard, connection, canned);
+            }
+        }
+    }
+
+    /// What the Worker, or the origin in its place, has said.
+    fn take(&self) -> Delivery {
+        self.passage.as_ref().map_or_else(|| self.cell.take(self.id), |passage| passage.take())
+    }
+
+    fn send(&self, shard: &Rc<Shard>, event: Event) {
+        match &self.passage {
+            Some(passage) => passage.send(event),
+            None => self.cell.send(shard, event),
+        }
+    }
+
     fn respond<S: Socket>(&mut self, shard: &Rc<Shard>, connection: &mut Connection<S>, response: Response) -> Step {
         if self.reply != Reply::Waiting {
             return Ok(());
@@ -246,11 +349,12 @@ impl Exchange {
         self.context.keep_alive &= !shard.draining() && !self.owes_continue;
         let version = [("X-Deployment-Version", &*self.cell.version_header)];
         let output = connection.io.output();
-        let encoded = response::encode(output, response.status, &response.headers, &version, body, &self.context);
+        let version = if self.passage.is_none() { &version[..] } else { &[] };
+        let encoded = response::encode(output, response.status, &response.headers, version, body, &self.context);
         let Ok(sent) = encoded else {
             shard.metrics.failure(Canned::INVALID_RESPONSE.label);
             self.answer(shard, connection, Canned::INVALID_RESPONSE);
-            self.cell.send(shard, Event::ClientGone { id: self.id });
+            self.send(shard, Event::ClientGone { id: self.id });
             return Ok(());
         };
         self.status = response.status;
@@ -258,7 +362,7 @@ impl Exchange {
         self.reply = match (response.body, sent.framing) {
             (OutgoingBody::Stream { .. }, SendFraming::NoBody) => {
                 // Nobody will read it: the Worker is told as if the client had left.
-                self.cell.send(shard, Event::ClientGone { id: self.id });
+                self.send(shard, Event::ClientGone { id: self.id });
                 Reply::Complete
             }
             (OutgoingBody::Stream { .. }, framing) => {
@@ -306,7 +410,7 @@ impl Exchange {
     /// The response cannot be completed: the peer must see that it is not complete.
     fn broken<S: Socket>(&mut self, shard: &Rc<Shard>, connection: &mut Connection<S>) -> After {
         shard.metrics.failure("broken_body");
-        self.cell.send(shard, Event::ClientGone { id: self.id });
+        self.send(shard, Event::ClientGone { id: self.id });
         if matches!(self.reply, Reply::Streaming { framing: SendFraming::UntilClose, .. }) {
             connection.io.socket.reset_on_close();
             return After::Abort;
@@ -378,7 +482,7 @@ impl Exchange {
     }
 
     fn body_event(&self, shard: &Rc<Shard>, body: BodyEvent) {
-        self.cell.send(shard, Event::RequestBody { id: self.id, body });
+        self.send(shard, Event::RequestBody { id: self.id, body });
     }
 
     /// The request's body is not what its head said: the request ends, with an answer if there is none yet.
@@ -400,7 +504,7 @@ impl Exchange {
         }
         self.asked = false;
         self.body_event(shard, BodyEvent::Failed(reject.text().to_owned()));
-        self.cell.send(shard, Event::ClientGone { id: self.id });
+        self.send(shard, Event::ClientGone { id: self.id });
         if unanswered { After::Linger } else { After::Abort }
     }
 
@@ -409,7 +513,7 @@ impl Exchange {
         match &mut self.reply {
             Reply::Streaming { asked, .. } if !*asked && connection.io.may_append() => {
                 *asked = true;
-                self.cell.send(shard, Event::PullResponse { id: self.id });
+                self.send(shard, Event::PullResponse { id: self.id });
                 true
             }
             _ => false,
@@ -439,7 +543,7 @@ impl Exchange {
         if self.body.is_some() {
             self.body_event(shard, BodyEvent::Failed("the client has gone".to_owned()));
         }
-        self.cell.send(shard, Event::ClientGone { id: self.id });
+        self.send(shard, Event::ClientGone { id: self.id });
         After::Abort
     }
 
@@ -495,7 +599,10 @@ impl Exchange {
             connection.watch.set(shard.clock.recent_ns() + shard.config().timeouts.stall_ns);
         }
         connection.watch.remember(cx.waker());
-        self.cell.wait(self.id, cx);
+        match &self.passage {
+            Some(passage) => passage.wait(cx),
+            None => self.cell.wait(self.id, cx),
+        }
     }
 
     fn end(&mut self, shard: &Rc<Shard>, after: After) {
@@ -506,6 +613,26 @@ impl Exchange {
         if self.body.take().is_some() && after != After::Abort {
             self.body_event(shard, BodyEvent::Failed("the request is over".to_owned()));
         }
+        if let Some(passage) = &self.passage {
+            passage.send(Event::ClientGone { id: self.id });
+        }
         self.cell.detach(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_routed_again_by_its_url() {
+        let check = |url: &str, authority: &str, path: &str| {
+            let head = route_head(url).expect("a head");
+            assert_eq!((head.authority(), head.path()), (authority, path), "{url}");
+        };
+        check("http://a.example/x/y?z=/", "a.example", "/x/y");
+        check("http://a.example:8080/", "a.example:8080", "/");
+        check("http://[::1]:80/%20", "[::1]:80", "/%20");
+        assert!(route_head("https://a/").is_none() && route_head("http:///x").is_none());
     }
 }

@@ -7,6 +7,7 @@ use crate::lifecycle::Transitions;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use worker_api::Held;
 
 /// A number with one writer.
 #[derive(Default)]
@@ -39,12 +40,14 @@ const LATENCY_BUCKETS: usize = 22;
 const LATENCY_UNIT_NS: u64 = 16_000;
 
 /// Ways a request can end without the Worker's own complete answer; the labels of `selvage_failures_total`.
-const FAILURE_LABELS: [&str; 18] = [
+const FAILURE_LABELS: [&str; 20] = [
     "exception",
     "hung",
     "not_a_response",
     "cpu_limit",
     "memory_limit",
+    "wall_limit",
+    "response_limit",
     "condemned",
     "overloaded",
     "no_route",
@@ -60,12 +63,18 @@ const FAILURE_LABELS: [&str; 18] = [
     "other",
 ];
 
+/// Limits that end nothing by themselves; the labels of `selvage_limits_held_total`.
+const HELD: [Held; 3] = [Held::Subrequests, Held::Connections, Held::Log];
+
 /// The numbers of one shard.
 #[derive(Default)]
 #[allow(missing_docs, reason = "each is named and explained where it is rendered")]
 pub struct ShardMetrics {
     pub requests: [Number; 5],
     failures: [Number; FAILURE_LABELS.len()],
+    held: [Number; HELD.len()],
+    pub request_retries: Number,
+    pub passed_through: Number,
     pub connections: Number,
     pub connections_accepted: Number,
     pub connections_refused: Number,
@@ -110,6 +119,13 @@ impl ShardMetrics {
         self.failures[at].add(1);
     }
 
+    /// A request met a limit that does not end it.
+    pub(crate) fn held(&self, held: Held) {
+        if let Some(at) = HELD.iter().position(|known| *known == held) {
+            self.held[at].add(1);
+        }
+    }
+
     /// Failures of that label so far.
     pub fn failures(&self, label: &str) -> u64 {
         FAILURE_LABELS.iter().position(|known| *known == label).map_or(0, |at| self.failures[at].get())
@@ -123,7 +139,7 @@ pub struct Metrics(Arc<[Arc<ShardMetrics>]>);
 /// Reads one number of a shard.
 type Reader = fn(&ShardMetrics) -> u64;
 
-const COUNTERS: [(&str, &str, &str, Reader); 23] = [
+const COUNTERS: [(&str, &str, &str, Reader); 25] = [
     ("connections", "gauge", "Open client connections.", |m| m.connections.get()),
     ("connections_accepted_total", "counter", "Client connections accepted.", |m| m.connections_accepted.get()),
     ("connections_refused_total", "counter", "Client connections closed at accept, over the limit.", |m| {
@@ -145,6 +161,10 @@ const COUNTERS: [(&str, &str, &str, Reader); 23] = [
     ("workers_waiting", "gauge", "Workers that wait for CPU time, as of the last second.", |m| m.workers_waiting.get()),
     ("quarantines_total", "counter", "Times a tenant was moved to the apart thread.", |m| m.quarantines.get()),
     ("suspensions_total", "counter", "Times a Worker was suspended to let others run.", |m| m.suspensions.get()),
+    ("request_retries_total", "counter", "Requests given to another isolate after theirs was condemned.", |m| {
+        m.request_retries.get()
+    }),
+    ("passed_through_total", "counter", "Failed requests that went to their origin.", |m| m.passed_through.get()),
     ("fetches_total", "counter", "Outbound requests.", |m| m.fetches.get()),
     ("fetch_received_bytes_total", "counter", "Bytes read from origins.", |m| m.fetch_bytes_received.get()),
     ("fetch_sent_bytes_total", "counter", "Bytes written to origins.", |m| m.fetch_bytes_sent.get()),
@@ -196,6 +216,13 @@ impl Metrics {
                     out,
                     "selvage_isolate_transitions_total{{shard=\"{shard}\",from=\"{from}\",to=\"{to}\"}} {count}"
                 );
+            }
+        }
+        header(&mut out, "limits_held_total", "counter", "Requests that met a limit which ends nothing, by limit.");
+        for (shard, metrics) in self.0.iter().enumerate() {
+            for (held, number) in HELD.iter().zip(&metrics.held) {
+                let (label, count) = (held.label(), number.get());
+                let _ = writeln!(out, "selvage_limits_held_total{{shard=\"{shard}\",limit=\"{label}\"}} {count}");
             }
         }
         self.render_latency(&mut out);

@@ -79,6 +79,7 @@ impl Node {
         let tls = outbound::client_config(config.extra_ca.as_deref()).map_err(StartError::Authorities)?;
         let origin = Instant::now();
         let draining = AtomicBool::new(false);
+        let config = NodeConfig { listen: address, ..config };
         let common = Arc::new(Common { config, engine, plane, log, tls, origin, draining });
         let metrics = Metrics::new(shards);
         let (up, ups) = mpsc::channel();

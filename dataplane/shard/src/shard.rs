@@ -106,6 +106,15 @@ impl Shard {
         workers.get(self, published, place, &deployment)
     }
 
+    /// Whether a URL's host is one of the platform's own names, which have no origin.
+    pub(crate) fn is_platform_host(&self, url: &str) -> bool {
+        let host = url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_ascii_lowercase));
+        let mut plane = self.plane.borrow_mut();
+        let (Some(host), Some(published)) = (host, plane.current()) else { return true };
+        let above = host.strip_suffix(published.snapshot().platform_domain());
+        above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+    }
+
     /// After a panic was caught on this shard: counts it, and gives up the Worker it passed through, if any.
     pub(crate) fn after_panic(&self, payload: &(dyn std::any::Any + Send)) {
         self.metrics.panics.add(1);

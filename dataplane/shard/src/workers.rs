@@ -221,6 +221,7 @@ impl Workers {
             cpu_ns,
             heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
             now: shard.clock.now(),
+            limits: shard.config().limits_of(cpu_ns),
             account: identity.account,
         };
         self.cells_total += 1;

@@ -66,6 +66,7 @@ fn start(engine: &Engine, module: &Bytes, code_cache: Option<Bytes>) -> Worker {
         env: Vec::new(),
         cpu_ns: limits::CPU_PER_REQUEST_NS,
         heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
+        limits: worker_api::RequestLimits::default(),
         now: NOW,
         account: AccountId(1),
     };
@@ -80,7 +81,7 @@ fn request(worker: &mut Worker) {
         headers,
         body: IncomingBody::Empty,
     };
-    worker.handle(NOW, Event::Request { id: RequestId(1), head });
+    worker.handle(NOW, Event::Request { id: RequestId(1), head: head.into() });
     let effects: Vec<Effect> = std::iter::from_fn(|| worker.poll_effect()).collect();
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Respond { .. })), "{effects:?}");
 }

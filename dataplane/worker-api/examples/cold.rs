@@ -31,6 +31,7 @@ fn main() {
             env: Vec::new(),
             cpu_ns: limits::CPU_PER_REQUEST_NS,
             heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
+            limits: worker_api::RequestLimits::default(),
             now,
             account: AccountId(1),
         };
@@ -46,7 +47,7 @@ fn main() {
             headers,
             body: IncomingBody::Empty,
         };
-        worker.handle(now, Event::Request { id: RequestId(1), head });
+        worker.handle(now, Event::Request { id: RequestId(1), head: head.into() });
         while let Some(effect) = worker.poll_effect() {
             if let Effect::Fail { why, .. } = effect {
                 panic!("{why:?}");

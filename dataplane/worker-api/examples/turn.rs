@@ -31,6 +31,7 @@ fn main() {
         env: Vec::new(),
         cpu_ns: limits::CPU_PER_REQUEST_NS,
         heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
+        limits: worker_api::RequestLimits::default(),
         now,
         account: AccountId(1),
     };
@@ -54,7 +55,7 @@ fn main() {
                 headers: headers.clone(),
                 body: IncomingBody::Empty,
             };
-            worker.handle(now, Event::Request { id, head });
+            worker.handle(now, Event::Request { id, head: head.into() });
             while let Some(effect) = worker.poll_effect() {
                 match effect {
                     Effect::Respond { body: worker_api::OutgoingBody::Full(body), .. } => bytes += body.len(),

@@ -47,9 +47,8 @@
         settled();
       });
     }
-    // Accepted: there is no origin behind a Worker to pass a failed request to.
     passThroughOnException() {
-      this.#rid;
+      ops.passThrough(this.#rid);
     }
   }
 
@@ -146,7 +145,7 @@
         this.steps.end(this.id);
       } else if (lib.isUint8Array(value)) {
         if (TypedArrayPrototypeGetByteLength(value) === 0) this.pull();
-        else this.steps.chunk(this.id, value);
+        else if (this.steps.chunk(this.id, value) === false) cancelQuietly(this.reader, new TypeError("The response is too large"));
       } else {
         const error = new TypeError("A body's stream gave a chunk that is not a Uint8Array");
         cancelQuietly(this.reader, error);
@@ -157,7 +156,11 @@
 
   const replySteps = {
     __proto__: null,
-    chunk: (rid, chunk) => ops.responseChunk(rid, chunk),
+    chunk(rid, chunk) {
+      const taken = ops.responseChunk(rid, chunk);
+      if (!taken) closeReply(rid);
+      return taken;
+    },
     end(rid) {
       closeReply(rid);
       ops.responseEnd(rid);

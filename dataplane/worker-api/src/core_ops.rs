@@ -5,14 +5,16 @@
 
 use base::{
     header::HeaderBlock,
-    limits::{HEAD_BYTES_MAX, KIB, MS_NS, SUBREQUESTS_MAX, TARGET_BYTES_MAX},
+    limits::{HEAD_BYTES_MAX, KIB, MS_NS, TARGET_BYTES_MAX},
 };
 use bytes::Bytes;
 use isolate::{Args, OpError, OpResult, OpTable, Scope, Value};
 
+use std::sync::Arc;
+
 use crate::{
-    event::{BodyEvent, Effect, Failure, FetchId, LogLevel, OutgoingBody, RequestId},
-    state::{BodyIn, Fetch, Reply, State},
+    event::{BodyEvent, Effect, Failure, FetchId, Held, LogLevel, OutgoingBody, RequestId},
+    state::{BodyIn, Reply, State},
 };
 
 /// Header fields of a response, bytes. More than we take from a client: a Worker may set many cookies.
@@ -37,6 +39,7 @@ pub(crate) fn register(ops: &mut OpTable) {
     ops.add("notAResponse", not_a_response);
     ops.add("waitUntilStarted", wait_until_started);
     ops.add("waitUntilSettled", wait_until_settled);
+    ops.add("passThrough", pass_through);
     ops.add("fetchStart", fetch_start);
     ops.add("fetchUploadChunk", fetch_upload_chunk);
     ops.add("fetchUploadEnd", fetch_upload_end);
@@ -81,16 +84,20 @@ pub(crate) fn header_array<'s>(cx: &mut Scope<'s, '_>, headers: &HeaderBlock) ->
 
 fn request_headers<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let id = request_id(args)?;
-    // Taken: JavaScript keeps the list, and asks once.
-    let headers = cx.state::<State>().requests.get_mut(&id).map(|request| std::mem::take(&mut request.headers));
-    Ok(header_array(cx, &headers.unwrap_or_default()))
+    match cx.state::<State>().requests.get(&id).map(|request| Arc::clone(&request.head)) {
+        Some(head) => Ok(header_array(cx, &head.headers)),
+        None => Ok(cx.array(&[])),
+    }
 }
 
 fn request_body<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let id = request_id(args)?;
     let Some(request) = cx.state::<State>().requests.get_mut(&id) else { return Ok(cx.null()) };
     match std::mem::replace(&mut request.body, BodyIn::Done) {
-        BodyIn::Full(bytes) => cx.uint8_array(Vec::from(bytes)).ok_or_else(OpError::out_of_memory),
+        BodyIn::Full(bytes) => {
+            request.body_read = true;
+            cx.uint8_array(Vec::from(bytes)).ok_or_else(OpError::out_of_memory)
+        }
         other => {
             request.body = other;
             Ok(cx.null())
@@ -105,6 +112,7 @@ fn request_body_pull<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s
     let open = idle.is_some();
     if let Some(request) = idle {
         request.body = BodyIn::Pulled;
+        request.body_read = true;
         state.effects.push_back(Effect::PullRequestBody { id });
     }
     Ok(cx.boolean(open))
@@ -173,7 +181,7 @@ fn respond<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let Some(request) = cx.state::<State>().requests.get(&id).filter(|request| request.reply == Reply::Waiting) else {
         return Ok(cx.boolean(false));
     };
-    let is_head = request.is_head;
+    let is_head = request.head.method == "HEAD";
     let mut headers = match response_headers(cx, args) {
         Ok(headers) => headers,
         Err(_) => return Ok(refuse_response(cx, id)),
@@ -193,6 +201,15 @@ fn respond<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     };
     let status = args.number(1)? as u16;
     let state = cx.state::<State>();
+    let bytes = match &body {
+        OutgoingBody::Empty => 0,
+        OutgoingBody::Full(bytes) => bytes.len() as u64,
+        OutgoingBody::Stream { length } => length.unwrap_or(0),
+    };
+    if bytes > state.limits.response_bytes {
+        response_limit(state, id);
+        return Ok(cx.boolean(false));
+    }
     if let Some(request) = state.requests.get_mut(&id) {
         request.reply = reply;
     }
@@ -234,11 +251,25 @@ fn response_chunk<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let id = request_id(args)?;
     let bytes = full_body(cx, args.get(1))?;
     let state = cx.state::<State>();
+    let mut over = false;
     if let Some(request) = state.requests.get_mut(&id).filter(|r| r.reply == (Reply::Streaming { pulled: true })) {
-        request.reply = Reply::Streaming { pulled: false };
-        state.effects.push_back(Effect::ResponseBody { id, body: BodyEvent::Chunk(bytes) });
+        request.response_bytes += bytes.len() as u64;
+        over = request.response_bytes > state.limits.response_bytes;
+        if over {
+            response_limit(state, id);
+        } else {
+            request.reply = Reply::Streaming { pulled: false };
+            state.effects.push_back(Effect::ResponseBody { id, body: BodyEvent::Chunk(bytes) });
+        }
     }
-    Ok(cx.undefined())
+    Ok(cx.boolean(!over))
+}
+
+#[cold]
+fn response_limit(state: &mut State, id: RequestId) {
+    let text = format!("response size limit of {} bytes exceeded", state.limits.response_bytes);
+    state.say(Some(id), LogLevel::Error, text);
+    state.fail(id, Failure::ResponseLimit);
 }
 
 fn response_end<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
@@ -305,6 +336,14 @@ fn wait_until_settled<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'
     Ok(cx.undefined())
 }
 
+fn pass_through<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
+    let id = request_id(args)?;
+    if let Some(request) = cx.state::<State>().requests.get_mut(&id) {
+        request.pass_through = true;
+    }
+    Ok(cx.undefined())
+}
+
 /// `fetchStart(method, url, headerList, bodyKind, body, length)` → `fid`.
 fn fetch_start<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let request_id = flow_request(cx).ok_or_else(outside_request)?;
@@ -322,13 +361,14 @@ fn fetch_start<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     };
     let state = cx.state::<State>();
     let request = state.requests.get_mut(&request_id).ok_or_else(request_over)?;
-    if request.subrequests >= SUBREQUESTS_MAX {
-        return Err(OpError::error(format!("more than {SUBREQUESTS_MAX} outbound requests for one request")));
+    if request.subrequests >= state.limits.subrequests {
+        state.hold(Some(request_id), Held::Subrequests);
+        return Err(OpError::error("Too many subrequests by single Worker invocation."));
     }
     request.subrequests += 1;
     let fetch = state.next_fetch();
-    state.fetches.insert(fetch, Fetch { request: Some(request_id), awaited: true });
-    state.effects.push_back(Effect::Fetch { fetch, request: Some(request_id), method, url, headers, body });
+    let effect = Effect::Fetch { fetch, request: Some(request_id), method, url, headers, body };
+    state.send_fetch(request_id, fetch, effect);
     Ok(cx.id(fetch.0))
 }
 
@@ -380,10 +420,7 @@ fn fetch_body_pull<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> 
 
 fn fetch_cancel<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let fetch = fetch_id(args)?;
-    let state = cx.state::<State>();
-    if state.fetches.remove(&fetch).is_some() {
-        state.effects.push_back(Effect::CancelFetch { fetch });
-    }
+    cx.state::<State>().cancel_fetch(fetch);
     Ok(cx.undefined())
 }
 

@@ -6,8 +6,8 @@
 //!
 //! Grammar, per request id, in the order the Worker gives them:
 //! `Respond (ResponseBody(Chunk)* ResponseBody(End | Failed))? Finished`, or `Fail Finished`, or
-//! `Respond ResponseBody(Chunk)* Fail Finished` (a limit hit while streaming). `ResponseBody` follows only a
-//! `Respond` whose body is `Stream`. `Finished` is last: the reply is complete and every `waitUntil` has settled.
+//! `Respond ResponseBody(Chunk)* Fail Finished` (a limit hit while streaming), or `PassThrough Finished`. `ResponseBody`
+//! follows only a `Respond` whose body is `Stream`. `Finished` is last: the reply is complete and every `waitUntil` has settled.
 //!
 //! Back-pressure: a consumer asks for each chunk. The Worker sends `PullRequestBody` for one `RequestBody` event and
 //! `PullFetchBody` for one `FetchBody` event; the shard sends `PullResponse` for one `ResponseBody` effect and
@@ -16,6 +16,7 @@
 
 use base::header::HeaderBlock;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Monotonic nanoseconds, from the shard's clock.
 pub type MonotonicNs = u64;
@@ -50,6 +51,13 @@ pub struct RequestHead {
     pub body: IncomingBody,
 }
 
+impl RequestHead {
+    /// Whether a request of this method may be carried out twice (RFC 9110 §9.2.1).
+    pub fn is_safe(&self) -> bool {
+        matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS")
+    }
+}
+
 /// The body of a message that comes to the Worker.
 #[derive(Clone, Debug)]
 pub enum IncomingBody {
@@ -79,8 +87,8 @@ pub enum Event {
     Request {
         /// Its id.
         id: RequestId,
-        /// What came.
-        head: RequestHead,
+        /// What came. Shared: the shard may have to send it elsewhere.
+        head: Arc<RequestHead>,
     },
     /// Answer to `PullRequestBody`.
     RequestBody {
@@ -164,6 +172,15 @@ pub enum Failure {
     CpuLimit,
     /// Heap or array buffers: 503.
     MemoryLimit,
+    /// Time until the response's head, or its end: 503.
+    WallLimit,
+    /// Bytes of the response: 503.
+    ResponseLimit,
+    /// The isolate was condemned by another request's doing, before the handler began: 503, unless it is tried again.
+    NotBegun,
+    /// The isolate was condemned by another request's doing, while nothing of this one had left it and its body was
+    /// unread: 503, unless the method allows it to be tried again.
+    Interrupted,
     /// The isolate was condemned by another request's doing: 503.
     Condemned,
     /// Too many requests in the isolate: 503.
@@ -175,7 +192,14 @@ impl Failure {
     pub fn status(self) -> u16 {
         match self {
             Failure::Exception | Failure::Hung | Failure::NotAResponse => 500,
-            Failure::CpuLimit | Failure::MemoryLimit | Failure::Condemned | Failure::Overloaded => 503,
+            Failure::CpuLimit
+            | Failure::MemoryLimit
+            | Failure::WallLimit
+            | Failure::ResponseLimit
+            | Failure::NotBegun
+            | Failure::Interrupted
+            | Failure::Condemned
+            | Failure::Overloaded => 503,
         }
     }
 
@@ -187,8 +211,32 @@ impl Failure {
             Failure::NotAResponse => "not_a_response",
             Failure::CpuLimit => "cpu_limit",
             Failure::MemoryLimit => "memory_limit",
-            Failure::Condemned => "condemned",
+            Failure::WallLimit => "wall_limit",
+            Failure::ResponseLimit => "response_limit",
+            Failure::NotBegun | Failure::Interrupted | Failure::Condemned => "condemned",
             Failure::Overloaded => "overloaded",
+        }
+    }
+}
+
+/// A limit that ends nothing by itself: what is past it fails, waits or is dropped. Told once for each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Held {
+    /// An outbound request too many: its `fetch` rejects.
+    Subrequests,
+    /// An outbound request waits until another one has its response's head.
+    Connections,
+    /// Log text is dropped.
+    Log,
+}
+
+impl Held {
+    /// Label in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Held::Subrequests => "subrequests",
+            Held::Connections => "connections",
+            Held::Log => "log",
         }
     }
 }
@@ -288,6 +336,16 @@ pub enum Effect {
         /// Why.
         why: Failure,
     },
+    /// The request ends without a response, and its handler has asked that the origin answer in its place
+    /// (`passThroughOnException`). Nothing of the request's body was read.
+    PassThrough {
+        /// Which request.
+        id: RequestId,
+        /// Why.
+        why: Failure,
+    },
+    /// A request has met a limit that does not end it.
+    Held(Held),
     /// A log record.
     Log(LogRecord),
     /// The request is over, `waitUntil` included.

@@ -12,6 +12,7 @@
 
 mod core_ops;
 pub mod event;
+mod limits;
 mod ops;
 mod runtime;
 mod spares;
@@ -21,10 +22,11 @@ mod validate;
 mod worker;
 
 pub use event::{
-    BodyEvent, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody,
-    RequestHead, RequestId,
+    BodyEvent, Effect, Event, Failure, FetchId, Held, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now,
+    OutgoingBody, RequestHead, RequestId,
 };
 pub use isolate::{EngineError, Progress, Suspendable, Ticks, ticks, ticks_to_ns};
+pub use limits::RequestLimits;
 pub use spares::{Spare, Spares};
 pub use validate::{Verdict, compile_ahead, validate, validate_within};
 pub use worker::{CodeOrigin, StartError, Worker, WorkerSpec};

@@ -11,6 +11,7 @@ use isolate::{Blank, Isolate, IsolateLimits};
 use crate::{
     Engine,
     event::Now,
+    limits::RequestLimits,
     runtime::{self, Entry},
     state::State,
     worker::{StartError, own_fault},
@@ -33,7 +34,7 @@ impl Spare {
     }
 
     fn complete(engine: &Engine, blank: Blank, heap_bytes: usize) -> Result<Spare, StartError> {
-        let nobody = State::new(Now { monotonic_ns: 0, unix_ms: 0 });
+        let nobody = State::new(Now { monotonic_ns: 0, unix_ms: 0 }, RequestLimits::default());
         let isolate = blank.into_isolate(&engine.isolates, nobody);
         let mut isolate = isolate.ok_or(StartError::MemoryLimit)?;
         match isolate.turn(COMPLETE_NS, runtime::complete).value {
@@ -49,9 +50,9 @@ impl Spare {
     }
 
     /// Makes it a tenant's. The cage gets its tenant's protection key here.
-    pub(crate) fn claim(self, now: Now) -> (Isolate<State>, Entry) {
+    pub(crate) fn claim(self, now: Now, limits: RequestLimits) -> (Isolate<State>, Entry) {
         let Spare { mut isolate, entry, heap_bytes: _ } = self;
-        *isolate.state_mut() = State::new(now);
+        *isolate.state_mut() = State::new(now, limits);
         (isolate, entry)
     }
 }

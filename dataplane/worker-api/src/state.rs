@@ -2,21 +2,21 @@
 //!
 //! *Invariants:* effects keep the grammar of `event`: a request's reply goes `Waiting → Streaming → Done`, never back.
 //! *Bounds:* effects of a turn are bounded by what their senders may hold: one reply per request, one chunk per pull, outbound
-//! requests by `SUBREQUESTS_MAX`, log text by [`LOG_BYTES_PER_TURN_MAX`].
+//! requests by the plan's number, those that are out at a time by `CONNECTIONS_PER_REQUEST_MAX`, log text by
+//! `LOG_BYTES_PER_REQUEST_MAX` and [`LOG_BYTES_PER_TURN_MAX`].
 
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasherDefault, Hasher},
+    sync::Arc,
 };
 
-use base::{
-    header::HeaderBlock,
-    limits::{KIB, LOG_BYTES_MAX},
-};
+use base::limits::{CONNECTIONS_PER_REQUEST_MAX, KIB, LOG_BYTES_MAX, LOG_BYTES_PER_REQUEST_MAX};
 use bytes::Bytes;
 
 use crate::{
-    event::{Effect, Failure, FetchId, LogLevel, LogRecord, MonotonicNs, Now, RequestId},
+    event::{Effect, Failure, FetchId, Held, LogLevel, LogRecord, MonotonicNs, Now, RequestHead, RequestId},
+    limits::RequestLimits,
     timers::Timers,
 };
 
@@ -78,15 +78,55 @@ pub(crate) enum BodyIn {
 
 /// A request that is not finished.
 pub(crate) struct Request {
-    pub(crate) headers: HeaderBlock,
+    pub(crate) head: Arc<RequestHead>,
     pub(crate) body: BodyIn,
-    pub(crate) is_head: bool,
+    /// JavaScript has had some of the body: nobody else can have all of it.
+    pub(crate) body_read: bool,
+    /// The origin is to answer where the handler fails.
+    pub(crate) pass_through: bool,
+    pub(crate) started_ns: MonotonicNs,
     pub(crate) reply: Reply,
+    pub(crate) response_bytes: u64,
     /// `waitUntil` promises that have not settled.
     pub(crate) waiting: u32,
     pub(crate) cpu_ns: u64,
     pub(crate) subrequests: u32,
+    /// Outbound requests that wait for the head of their response.
+    connections: u32,
+    /// Outbound requests that wait for one of those to have it.
+    queued: VecDeque<(FetchId, Effect)>,
+    log_bytes_left: usize,
+    /// Which limits were told of, as bits.
+    held: u8,
     pub(crate) failure: Option<Failure>,
+}
+
+impl Request {
+    pub(crate) fn new(head: Arc<RequestHead>, body: BodyIn, started_ns: MonotonicNs) -> Request {
+        Request {
+            head,
+            body,
+            body_read: false,
+            pass_through: false,
+            started_ns,
+            reply: Reply::Waiting,
+            response_bytes: 0,
+            waiting: 0,
+            cpu_ns: 0,
+            subrequests: 0,
+            connections: 0,
+            queued: VecDeque::new(),
+            log_bytes_left: LOG_BYTES_PER_REQUEST_MAX,
+            held: 0,
+            failure: None,
+        }
+    }
+
+    /// Whether the origin answers in the handler's place when it fails so. A request that can be tried again is.
+    fn passes(&self, why: Failure) -> bool {
+        let again = why == Failure::Interrupted && self.head.is_safe();
+        self.pass_through && self.reply == Reply::Waiting && !self.body_read && !again
+    }
 }
 
 /// An outbound request that is not over.
@@ -94,17 +134,22 @@ pub(crate) struct Fetch {
     pub(crate) request: Option<RequestId>,
     /// The shard owes an event: the head, or a chunk.
     pub(crate) awaited: bool,
+    /// The head of its response has not come.
+    pub(crate) connecting: bool,
 }
 
 /// State of one Worker.
 pub(crate) struct State {
     pub(crate) now: Now,
+    pub(crate) limits: RequestLimits,
     /// When the isolate started: `performance.now()` counts from here.
     pub(crate) origin_ns: MonotonicNs,
     pub(crate) effects: VecDeque<Effect>,
     pub(crate) requests: IdMap<RequestId, Request>,
     pub(crate) fetches: IdMap<FetchId, Fetch>,
     pub(crate) timers: Timers,
+    /// When the time of a request may be up.
+    pub(crate) wall_at_ns: Option<MonotonicNs>,
     /// Requests whose reply or `waitUntil` ended in this turn.
     pub(crate) ended: Vec<RequestId>,
     last_fetch: u64,
@@ -112,14 +157,16 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(now: Now) -> State {
+    pub(crate) fn new(now: Now, limits: RequestLimits) -> State {
         State {
             now,
+            limits,
             origin_ns: now.monotonic_ns,
             effects: VecDeque::new(),
             requests: IdMap::default(),
             fetches: IdMap::default(),
             timers: Timers::default(),
+            wall_at_ns: None,
             ended: Vec::new(),
             last_fetch: 0,
             log_bytes_left: LOG_BYTES_PER_TURN_MAX,
@@ -138,8 +185,29 @@ impl State {
         FetchId(self.last_fetch)
     }
 
-    /// A log record, cut and counted.
+    /// A log record of the tenant's, cut and counted.
     pub(crate) fn log(&mut self, request: Option<RequestId>, level: LogLevel, mut text: String) {
+        let Some(row) = request.and_then(|id| self.requests.get_mut(&id)) else {
+            return self.log_of_turn(request, level, text);
+        };
+        if row.log_bytes_left == 0 {
+            return;
+        }
+        truncate(&mut text, LOG_BYTES_MAX);
+        match row.log_bytes_left.checked_sub(text.len() + size_of::<Effect>()) {
+            Some(left) => {
+                row.log_bytes_left = left;
+                self.log_of_turn(request, level, text);
+            }
+            None => {
+                row.log_bytes_left = 0;
+                self.say(request, level, "log limit of this request reached; the rest is dropped".to_owned());
+                self.hold(request, Held::Log);
+            }
+        }
+    }
+
+    fn log_of_turn(&mut self, request: Option<RequestId>, level: LogLevel, mut text: String) {
         if self.log_bytes_left == 0 {
             return;
         }
@@ -152,7 +220,75 @@ impl State {
                 text = "log limit of this turn reached; the rest is dropped".to_owned();
             }
         }
+        self.say(request, level, text);
+    }
+
+    /// A log record of the runtime's own, of which a request has a few at most: no limit of the tenant's hides it.
+    pub(crate) fn say(&mut self, request: Option<RequestId>, level: LogLevel, text: String) {
         self.effects.push_back(Effect::Log(LogRecord { request, level, text }));
+    }
+
+    /// Tells that a request has met a limit which does not end it, once.
+    pub(crate) fn hold(&mut self, request: Option<RequestId>, held: Held) {
+        if let Some(row) = request.and_then(|id| self.requests.get_mut(&id)) {
+            let bit = 1 << held as u8;
+            if row.held & bit != 0 {
+                return;
+            }
+            row.held |= bit;
+        }
+        self.effects.push_back(Effect::Held(held));
+    }
+
+    /// Sends an outbound request of an open request, or puts it behind those that are out.
+    pub(crate) fn send_fetch(&mut self, id: RequestId, fetch: FetchId, effect: Effect) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        let connecting = request.connections < CONNECTIONS_PER_REQUEST_MAX;
+        self.fetches.insert(fetch, Fetch { request: Some(id), awaited: true, connecting });
+        if connecting {
+            request.connections += 1;
+            self.effects.push_back(effect);
+        } else {
+            request.queued.push_back((fetch, effect));
+            self.hold(Some(id), Held::Connections);
+        }
+    }
+
+    /// The head of an outbound request's response has come, or never will: the next one may go.
+    pub(crate) fn connected(&mut self, fetch: FetchId) {
+        let Some(row) = self.fetches.get_mut(&fetch).filter(|row| row.connecting) else { return };
+        row.connecting = false;
+        let Some(request) = row.request.and_then(|id| self.requests.get_mut(&id)) else { return };
+        match request.queued.pop_front() {
+            Some((next, effect)) => {
+                if let Some(row) = self.fetches.get_mut(&next) {
+                    row.connecting = true;
+                }
+                self.effects.push_back(effect);
+            }
+            None => request.connections -= 1,
+        }
+    }
+
+    /// Drops an outbound request that nobody wants any more.
+    pub(crate) fn cancel_fetch(&mut self, fetch: FetchId) {
+        self.connected(fetch);
+        let Some(row) = self.fetches.remove(&fetch) else { return };
+        if let Some(request) = row.request.and_then(|id| self.requests.get_mut(&id)) {
+            let before = request.queued.len();
+            request.queued.retain(|(queued, _)| *queued != fetch);
+            if request.queued.len() < before {
+                return;
+            }
+        }
+        self.effects.push_back(Effect::CancelFetch { fetch });
+    }
+
+    /// Why a request ends whose isolate another request has condemned.
+    pub(crate) fn displaced(&self, id: RequestId) -> Failure {
+        let untouched =
+            |request: &&Request| request.reply == Reply::Waiting && request.subrequests == 0 && !request.body_read;
+        self.requests.get(&id).filter(untouched).map_or(Failure::Condemned, |_| Failure::Interrupted)
     }
 
     /// Ends a request's reply without (the rest of) a response. No effect on one that is complete.
@@ -161,9 +297,10 @@ impl State {
         if request.reply == Reply::Done {
             return;
         }
+        let passes = request.passes(why);
         request.reply = Reply::Done;
         request.failure = Some(why);
-        self.effects.push_back(Effect::Fail { id, why });
+        self.effects.push_back(if passes { Effect::PassThrough { id, why } } else { Effect::Fail { id, why } });
         self.ended.push(id);
     }
 
@@ -200,7 +337,7 @@ mod tests {
     use super::*;
 
     fn state() -> State {
-        State::new(Now { monotonic_ns: 0, unix_ms: 0 })
+        State::new(Now { monotonic_ns: 0, unix_ms: 0 }, RequestLimits::default())
     }
 
     #[test]

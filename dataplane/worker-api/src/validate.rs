@@ -10,6 +10,7 @@ use isolate::{Blank, IsolateLimits, ModuleCode};
 use crate::{
     Engine,
     event::Now,
+    limits::RequestLimits,
     worker::{StartError, Worker, WorkerSpec},
 };
 
@@ -41,6 +42,7 @@ pub fn validate_within(engine: &Engine, module: Bytes, startup_ns: u64) -> Resul
         env: Vec::new(),
         cpu_ns: CPU_PER_REQUEST_NS,
         heap_bytes: ISOLATE_HEAP_BYTES_MAX,
+        limits: RequestLimits::default(),
         now: Now { monotonic_ns: 0, unix_ms: 0 },
         account: AccountId::default(),
     };

@@ -6,7 +6,7 @@
 //! *Invariants:* every request gets exactly one `Finished`, last. *Bounds:* `REQUESTS_PER_ISOLATE_MAX` requests at a time.
 //! *Fails:* per request, see [`Failure`].
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use base::{
     id::AccountId,
@@ -21,6 +21,7 @@ use crate::{
     event::{
         BodyEvent, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, MonotonicNs, Now, RequestHead, RequestId,
     },
+    limits::RequestLimits,
     runtime::Entry,
     spares::Spare,
     state::{BodyIn, Reply, Request, State},
@@ -42,6 +43,8 @@ pub struct WorkerSpec {
     pub cpu_ns: u64,
     /// Heap and array buffers, bytes.
     pub heap_bytes: usize,
+    /// Limits of one request besides its CPU time.
+    pub limits: RequestLimits,
     /// When it starts.
     pub now: Now,
     /// Whose it is.
@@ -152,7 +155,7 @@ impl Worker {
             Some(spare) => spare,
             None => Spare::make(engine, spec.heap_bytes)?,
         };
-        let (mut isolate, entry) = spare.claim(spec.now);
+        let (mut isolate, entry) = spare.claim(spec.now, spec.limits);
         let started = isolate.turn(startup_ns, |scope| evaluate(scope, &entry, &spec, source));
         let (module, handlers) = match started.ended {
             None => started.value.unwrap_or(Err(StartError::MemoryLimit))?,
@@ -236,10 +239,11 @@ impl Worker {
     pub fn poll_timeout(&self) -> Option<MonotonicNs> {
         let timer = self.isolate.state().timers.next();
         let waiting = self.waiting.front().map(|(at, _)| *at);
-        match (timer, waiting) {
-            (Some(timer), Some(waiting)) => Some(timer.min(waiting)),
-            (timer, waiting) => timer.or(waiting),
-        }
+        [timer, waiting, self.isolate.state().wall_at_ns].into_iter().flatten().min()
+    }
+
+    pub(crate) fn state_mut(&mut self) -> &mut State {
+        self.isolate.state_mut()
     }
 
     /// Takes an event. Stale ones (for a request that is finished) have no effect.
@@ -304,39 +308,34 @@ impl Worker {
         self.settle();
     }
 
-    fn request(&mut self, id: RequestId, head: RequestHead) {
+    fn request(&mut self, id: RequestId, head: Arc<RequestHead>) {
         let cpu_ns = self.cpu_ns;
         let state = self.isolate.state_mut();
         debug_assert!(id.0 < 1 << 53, "an id is exact as a number of JavaScript");
         if self.condemned || state.requests.len() >= REQUESTS_PER_ISOLATE_MAX {
-            let why = if self.condemned { Failure::Condemned } else { Failure::Overloaded };
+            let why = if self.condemned { Failure::NotBegun } else { Failure::Overloaded };
             state.effects.push_back(Effect::Fail { id, why });
             state.effects.push_back(Effect::Finished { id, cpu_ns: 0, failure: Some(why) });
             return;
         }
-        let RequestHead { method, url, headers, body } = head;
-        let (body, kind) = match body {
+        let (body, kind) = match &head.body {
             IncomingBody::Empty => (BodyIn::Done, 0),
-            IncomingBody::Full(bytes) => (BodyIn::Full(bytes), 1),
+            IncomingBody::Full(bytes) => (BodyIn::Full(bytes.clone()), 1),
             IncomingBody::Stream => (BodyIn::Idle, 2),
         };
-        let request = Request {
-            headers,
-            body,
-            is_head: method == "HEAD",
-            reply: Reply::Waiting,
-            waiting: 0,
-            cpu_ns: 0,
-            subrequests: 0,
-            failure: None,
-        };
+        let request = Request::new(Arc::clone(&head), body, state.now.monotonic_ns);
         state.requests.insert(id, request);
         self.turn_within(Some(id), cpu_ns, |scope, entry| {
-            let args =
-                [scope.id(id.0), entry.method(scope, &method), scope.latin1(url.as_bytes()), scope.integer(kind)];
+            let args = [
+                scope.id(id.0),
+                entry.method(scope, &head.method),
+                scope.latin1(head.url.as_bytes()),
+                scope.integer(kind),
+            ];
             let function = scope.open(&entry.request);
             scope.call(function, &args)
         });
+        self.watch_wall(id);
     }
 
     fn request_body(&mut self, id: RequestId, body: BodyEvent) {
@@ -385,7 +384,9 @@ impl Worker {
 
     /// The shard has answered for an outbound request; `more` may follow. For which request it is; `None` if it is over.
     fn fetch_answered(&mut self, fetch: FetchId, more: bool) -> Option<Option<RequestId>> {
-        let fetches = &mut self.isolate.state_mut().fetches;
+        let state = self.isolate.state_mut();
+        state.connected(fetch);
+        let fetches = &mut state.fetches;
         let open = fetches.get_mut(&fetch)?;
         let request = open.request;
         open.awaited = false;
@@ -409,10 +410,11 @@ impl Worker {
             let state = self.isolate.state_mut();
             if state.requests.contains_key(&id) {
                 let seconds = WAIT_UNTIL_NS / S_NS;
-                state.log(Some(id), LogLevel::Warn, format!("waitUntil work was dropped {seconds} s after the reply"));
+                state.say(Some(id), LogLevel::Warn, format!("waitUntil work was dropped {seconds} s after the reply"));
                 self.finish(id);
             }
         }
+        self.wall_limit(now);
     }
 
     /// A turn for a request (or none) with what is left of its CPU time.
@@ -474,7 +476,7 @@ impl Worker {
         self.condemned |= stopped;
         let limit_ms = self.cpu_ns / base::limits::MS_NS;
         let state = self.isolate.state_mut();
-        state.log(request, LogLevel::Error, format!("CPU time limit of {limit_ms} ms exceeded"));
+        state.say(request, LogLevel::Error, format!("CPU time limit of {limit_ms} ms exceeded"));
         if let Some(id) = request {
             state.fail(id, Failure::CpuLimit);
             // Nothing more is done for it, what it has with waitUntil included.
@@ -491,12 +493,13 @@ impl Worker {
         self.condemned = true;
         let state = self.isolate.state_mut();
         if why == Failure::MemoryLimit {
-            state.log(request, LogLevel::Error, "memory limit exceeded".to_owned());
+            state.say(request, LogLevel::Error, "memory limit exceeded".to_owned());
         }
         let mut ids: Vec<RequestId> = state.requests.keys().copied().collect();
         ids.sort_unstable();
         for id in ids {
-            state.fail(id, if request == Some(id) { why } else { Failure::Condemned });
+            let why = if request == Some(id) { why } else { state.displaced(id) };
+            state.fail(id, why);
             if let Some(open) = state.requests.get_mut(&id) {
                 open.waiting = 0;
                 state.ended.push(id);
@@ -539,19 +542,23 @@ impl Worker {
         let replied = request.reply == Reply::Done;
         request.waiting = 0;
         if replied {
-            state.log(Some(id), LogLevel::Warn, "a waitUntil promise can never settle".to_owned());
+            state.say(Some(id), LogLevel::Warn, "a waitUntil promise can never settle".to_owned());
             state.ended.push(id);
         } else {
             let text =
                 "the request can never be answered: its promise is pending and nothing is left that could settle it";
-            state.log(Some(id), LogLevel::Error, text.to_owned());
-            state.fail(id, if condemned { Failure::Condemned } else { Failure::Hung });
+            state.say(Some(id), LogLevel::Error, text.to_owned());
+            let why = if condemned { state.displaced(id) } else { Failure::Hung };
+            state.fail(id, why);
         }
     }
 
     fn finish(&mut self, id: RequestId) {
         let state = self.isolate.state_mut();
         let Some(request) = state.requests.remove(&id) else { return };
+        if state.requests.is_empty() {
+            state.wall_at_ns = None;
+        }
         let mut fetches: Vec<FetchId> = Vec::new();
         if !state.fetches.is_empty() {
             fetches

@@ -63,7 +63,7 @@ fn cpu_time_ends_one_request_and_the_others_of_the_isolate_finish() {
     let seen_spin = seen(&step(&mut worker, 0, spin));
     assert_eq!((seen_spin.fail, seen_spin.finished), (Some(Failure::CpuLimit), true));
     assert!(worker.condemned());
-    assert_eq!(ask(&mut worker, 3).fail, Some(Failure::Condemned), "no new requests");
+    assert_eq!(ask(&mut worker, 3).fail, Some(Failure::NotBegun), "no new requests");
     let late = seen(&step(&mut worker, 10, Event::Timeout));
     assert_eq!((late.status, text(&late), late.finished), (Some(200), "late", true));
     assert_eq!(worker.in_flight(), 0);
@@ -106,7 +106,7 @@ fn memory_ends_all_requests_of_the_isolate() {
             _ => None,
         })
     };
-    assert_eq!((of(2), of(1)), (Some(Failure::MemoryLimit), Some(Failure::Condemned)), "{effects:?}");
+    assert_eq!((of(2), of(1)), (Some(Failure::MemoryLimit), Some(Failure::Interrupted)), "{effects:?}");
     assert!(worker.condemned() && worker.in_flight() == 0);
 }
 

@@ -1,8 +1,8 @@
 //! One outbound request and its response, both streamed, both with back-pressure.
 
 use super::stream::{self, Origin, OriginStream};
-use super::{FetchError, FetchRequest};
-use crate::cell::{FetchDelivery, WorkerCell};
+use super::{Asker, FetchError, FetchRequest};
+use crate::cell::FetchDelivery;
 use crate::config::FETCH_HEAD_TIMEOUT_NS;
 use crate::io::{Io, Side};
 use crate::shard::Shard;
@@ -50,7 +50,7 @@ enum Download {
 
 struct Exchange<'a> {
     shard: &'a Rc<Shard>,
-    cell: &'a Rc<WorkerCell>,
+    asker: &'a Asker,
     fetch: FetchId,
     method: &'a str,
     watch: Watched,
@@ -62,7 +62,7 @@ struct Exchange<'a> {
 }
 
 /// Carries out a request to its end. An error is told to the Worker by the caller; everything else is told here.
-pub(crate) async fn run(shard: &Rc<Shard>, cell: &Rc<WorkerCell>, request: FetchRequest) -> Result<(), FetchError> {
+pub(crate) async fn run(shard: &Rc<Shard>, asker: &Asker, request: FetchRequest) -> Result<(), FetchError> {
     let target = Target::parse(&request.url)?;
     let (upload, framing) = match &request.body {
         OutgoingBody::Empty => (Upload::Done, Framing::None),
@@ -79,7 +79,7 @@ pub(crate) async fn run(shard: &Rc<Shard>, cell: &Rc<WorkerCell>, request: Fetch
         .map_err(|error| FetchError(error.to_string()))?;
     let mut exchange = Exchange {
         shard,
-        cell,
+        asker,
         fetch: request.fetch,
         method: &request.method,
         watch: shard.watches.add(),
@@ -94,7 +94,7 @@ pub(crate) async fn run(shard: &Rc<Shard>, cell: &Rc<WorkerCell>, request: Fetch
         let (mut io, reused) = match shard.outbound.pool.take(&target.origin) {
             Some(io) => (io, true),
             None => {
-                let stream = stream::connect(shard, &target.origin).await?;
+                let stream = stream::connect(shard, &target.origin, asker.may_come_back()).await?;
                 (Io::new(stream, Side::Origin, shard.scratch.clone(), shard.metrics.clone()), false)
             }
         };
@@ -119,7 +119,7 @@ pub(crate) async fn run(shard: &Rc<Shard>, cell: &Rc<WorkerCell>, request: Fetch
 impl Exchange<'_> {
     fn poll(&mut self, io: &mut Io<OriginStream>, cx: &mut Context<'_>) -> Poll<Ended> {
         loop {
-            let delivery = self.cell.take_fetch(self.fetch);
+            let delivery = self.asker.take();
             if delivery.cancelled {
                 return Poll::Ready(Ended::Cancelled);
             }
@@ -187,7 +187,7 @@ impl Exchange<'_> {
             Upload::Streaming { asked, .. } if !*asked && io.may_append() => {
                 *asked = true;
                 self.body_touched = true;
-                self.cell.send(self.shard, Event::PullFetchUpload { fetch: self.fetch });
+                self.asker.tell(self.shard, Event::PullFetchUpload { fetch: self.fetch });
                 true
             }
             _ => false,
@@ -270,7 +270,7 @@ impl Exchange<'_> {
         let decoder = Decoder::new(framing, u64::MAX);
         self.download = Download::Body { decoder, keep_alive: head.keep_alive, asked: false };
         self.watch.clear();
-        self.cell.send(
+        self.asker.tell(
             self.shard,
             Event::FetchResponse {
                 fetch: self.fetch,
@@ -325,7 +325,7 @@ impl Exchange<'_> {
     }
 
     fn body_event(&self, body: BodyEvent) {
-        self.cell.send(self.shard, Event::FetchBody { fetch: self.fetch, body });
+        self.asker.tell(self.shard, Event::FetchBody { fetch: self.fetch, body });
     }
 
     fn wait(&mut self, io: &Io<OriginStream>, cx: &Context<'_>) {
@@ -346,7 +346,7 @@ impl Exchange<'_> {
             Some(_) => {}
         }
         self.watch.remember(cx.waker());
-        self.cell.wait_fetch(self.fetch, cx);
+        self.asker.wait(cx);
     }
 }
 

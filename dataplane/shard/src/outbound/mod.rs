@@ -15,7 +15,8 @@ mod tls;
 
 pub(crate) use tls::client_config;
 
-use crate::cell::WorkerCell;
+use crate::cell::{FetchDelivery, WorkerCell};
+use crate::origin::Passage;
 use crate::shard::{Common, Shard};
 use base::header::HeaderBlock;
 use dns::Names;
@@ -23,6 +24,7 @@ use futures_lite::FutureExt;
 use pool::Pool;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::task::Context;
 use worker_api::event::{Event, FetchId, OutgoingBody};
 
 /// An outbound request as the Worker asked for it.
@@ -71,24 +73,71 @@ impl From<&str> for FetchError {
     }
 }
 
-/// Carries out an outbound request in a task of its own.
+/// Who asked for an outbound request.
+pub(crate) enum Asker {
+    /// A Worker, with `fetch`.
+    Worker(Rc<WorkerCell>, FetchId),
+    /// A client whose Worker failed.
+    Client(Rc<Passage>),
+}
+
+impl Asker {
+    fn take(&self) -> FetchDelivery {
+        match self {
+            Asker::Worker(cell, fetch) => cell.take_fetch(*fetch),
+            Asker::Client(passage) => passage.take_fetch(),
+        }
+    }
+
+    fn tell(&self, shard: &Rc<Shard>, event: Event) {
+        match self {
+            Asker::Worker(cell, _) => cell.send(shard, event),
+            Asker::Client(passage) => passage.answer(event),
+        }
+    }
+
+    fn wait(&self, cx: &Context<'_>) {
+        match self {
+            Asker::Worker(cell, fetch) => cell.wait_fetch(*fetch, cx),
+            Asker::Client(passage) => passage.wait_fetch(cx),
+        }
+    }
+
+    /// Whether it may be answered by this very node.
+    fn may_come_back(&self) -> bool {
+        matches!(self, Asker::Worker(..))
+    }
+}
+
+/// Carries out an outbound request of a Worker in a task of its own.
 pub(crate) fn start(shard: &Rc<Shard>, cell: &Rc<WorkerCell>, request: FetchRequest) {
+    spawn(shard, Asker::Worker(cell.clone(), request.fetch), request);
+}
+
+/// Carries out a client's own request in its Worker's place.
+pub(crate) fn pass(shard: &Rc<Shard>, passage: &Rc<Passage>, request: FetchRequest) {
+    spawn(shard, Asker::Client(passage.clone()), request);
+}
+
+fn spawn(shard: &Rc<Shard>, asker: Asker, request: FetchRequest) {
     shard.metrics.fetches.add(1);
-    let (shard, cell) = (shard.clone(), cell.clone());
+    let shard = shard.clone();
     glommio::spawn_local(async move {
         // The Worker is told of nothing before this task has waited once: a task runs as soon as it is spawned.
         futures_lite::future::yield_now().await;
         let fetch = request.fetch;
-        let run = AssertUnwindSafe(exchange::run(&shard, &cell, request)).catch_unwind();
+        let run = AssertUnwindSafe(exchange::run(&shard, &asker, request)).catch_unwind();
         match run.await {
             Ok(Ok(())) => {}
             Ok(Err(FetchError(message))) => {
                 shard.metrics.fetch_failures.add(1);
-                cell.send(&shard, Event::FetchFailed { fetch, message });
+                asker.tell(&shard, Event::FetchFailed { fetch, message });
             }
             Err(panic) => shard.after_panic(panic.as_ref()),
         }
-        cell.detach_fetch(fetch);
+        if let Asker::Worker(cell, fetch) = asker {
+            cell.detach_fetch(fetch);
+        }
     })
     .detach();
 }

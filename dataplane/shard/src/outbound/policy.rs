@@ -3,7 +3,14 @@
 //! A tenant must not reach the node's own neighbours (its admin listener, its cloud's metadata service, its rack). The
 //! check is made on addresses, after resolution, so that a name which points inwards does not help.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+/// Whether an address is where this node listens. One system call; for rare use.
+pub(crate) fn is_own(address: SocketAddr, listens: SocketAddr) -> bool {
+    // Only an address of this machine can be bound; connections to the unspecified one come here too.
+    let here = || address.ip().is_unspecified() || UdpSocket::bind((address.ip(), 0)).is_ok();
+    address.port() == listens.port() && (address.ip() == listens.ip() || (listens.ip().is_unspecified() && here()))
+}
 
 /// Whether an address is one of the public internet (IANA special-purpose registries).
 pub(crate) fn is_public(address: IpAddr) -> bool {
@@ -50,6 +57,16 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_knows_its_own_addresses() {
+        let check = |address: &str, listens: &str| {
+            is_own(address.parse().expect("an address"), listens.parse().expect("an address"))
+        };
+        assert!(check("127.0.0.1:80", "127.0.0.1:80") && check("127.0.0.1:80", "0.0.0.0:80"));
+        assert!(check("0.0.0.0:80", "0.0.0.0:80") && check("127.0.0.7:80", "0.0.0.0:80"));
+        assert!(!check("127.0.0.1:81", "127.0.0.1:80") && !check("192.0.2.1:80", "0.0.0.0:80"));
+    }
 
     #[test]
     fn only_public_addresses_are_public() {

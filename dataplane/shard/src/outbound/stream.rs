@@ -74,23 +74,27 @@ impl Socket for OriginStream {
     }
 }
 
-/// Opens a connection, within [`CONNECT_TIMEOUT_NS`].
-pub(crate) async fn connect(shard: &Shard, origin: &Origin) -> Result<OriginStream, FetchError> {
+/// Opens a connection, within [`CONNECT_TIMEOUT_NS`]; to this very node only where that is `own_too`.
+pub(crate) async fn connect(shard: &Shard, origin: &Origin, own_too: bool) -> Result<OriginStream, FetchError> {
     let late = async {
         Timer::new(Duration::from_nanos(CONNECT_TIMEOUT_NS)).await;
         Err(FetchError(format!("connecting to {} took too long", origin.host)))
     };
-    let stream = open(shard, origin).or(late).await?;
+    let stream = open(shard, origin, own_too).or(late).await?;
     shard.metrics.fetch_connections_opened.add(1);
     Ok(stream)
 }
 
-async fn open(shard: &Shard, origin: &Origin) -> Result<OriginStream, FetchError> {
+async fn open(shard: &Shard, origin: &Origin, own_too: bool) -> Result<OriginStream, FetchError> {
     let literal = origin.host.parse::<IpAddr>().ok();
     let addresses = match literal {
         Some(address) => [address].into(),
         None => dns::resolve(shard, &origin.host).await?,
     };
+    let listens = shard.config().listen;
+    if !own_too && addresses.iter().any(|address| policy::is_own(SocketAddr::new(*address, origin.port), listens)) {
+        return Err(FetchError(format!("{} is this node", origin.host)));
+    }
     let allowed = addresses.iter().filter(|address| shard.outbound.allow_private || policy::is_public(**address));
     let mut failure = FetchError(format!("{} is not a public address, and this node allows no other", origin.host));
     for address in allowed.take(ADDRESSES_TRIED_MAX) {

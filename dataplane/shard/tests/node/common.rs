@@ -2,7 +2,7 @@
 
 use base::id::{AccountId, DeploymentId};
 use plane_abi::plane::{Plane, Published, artifact_hash, artifact_path};
-use plane_abi::{Lineage, NewDeployment, Snapshot, SnapshotWriter, Status};
+use plane_abi::{HostKind, Lineage, NewDeployment, NewRoute, PathKind, Snapshot, SnapshotWriter, Status};
 use shard::metrics::Metrics;
 use shard::{LogSink, Node, NodeConfig, WorkerLog};
 use std::io::{Read, Write};
@@ -103,6 +103,14 @@ impl TestNode {
                 updated_unix_s: 0,
                 sealed_env: Vec::new(),
                 bindings: Vec::new(),
+            });
+            // Each is at http://localhost/<subdomain>/ too, with whatever port: a host that has an origin.
+            writer.route(NewRoute {
+                host_kind: HostKind::Exact,
+                host: "localhost".to_owned(),
+                path_kind: PathKind::Prefix,
+                path: format!("/{}/", deployed.subdomain),
+                deployment: DeploymentId(index as u128 + 1),
             });
         }
         let snapshot = Snapshot::from_vec(writer.finish().expect("a valid snapshot")).expect("it opens");

@@ -26,8 +26,8 @@ export default {
 }"#;
 
 /// An origin: answers each request on each connection by `answer(connection, request, head, body)`; `None` closes.
-struct Origin {
-    address: SocketAddr,
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
 }
 
@@ -73,7 +73,7 @@ fn serve(stream: &mut (impl Read + Write), connection: usize, answer: &Answer) {
     }
 }
 
-fn origin(answer: impl Fn(usize, usize, &str, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static) -> Origin {
+pub(crate) fn origin(answer: impl Fn(usize, usize, &str, &[u8]) -> Option<Vec<u8>> + Send + Sync + 'static) -> Origin {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("an address");
     let connections = Arc::new(AtomicUsize::new(0));
@@ -90,7 +90,7 @@ fn origin(answer: impl Fn(usize, usize, &str, &[u8]) -> Option<Vec<u8>> + Send +
     Origin { address, connections }
 }
 
-fn ok(body: &str) -> Option<Vec<u8>> {
+pub(crate) fn ok(body: &str) -> Option<Vec<u8>> {
     Some(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes())
 }
 

@@ -4,6 +4,7 @@ mod common;
 mod drain;
 mod fetching;
 mod hostile;
+mod limits;
 mod neighbours;
 mod panics;
 mod protocol;

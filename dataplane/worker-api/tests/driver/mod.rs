@@ -109,7 +109,7 @@ pub(crate) fn run(
         Sent::Whole(bytes) => (IncomingBody::Full(Bytes::copy_from_slice(bytes)), &[][..]),
         Sent::Chunks(bytes) => (IncomingBody::Stream, bytes),
     };
-    let head = RequestHead { method: method.into(), url: url.into(), headers, body: incoming };
+    let head = RequestHead { method: method.into(), url: url.into(), headers, body: incoming }.into();
     let id = RequestId(u64::try_from(worker.in_flight()).expect("few") + next_id());
     let mut drive = Drive {
         worker,
@@ -231,6 +231,7 @@ impl<O: FnMut(&Outbound) -> Origin> Drive<'_, O> {
                 self.downloads.remove(&fetch);
                 self.answer.cancelled.push(fetch);
             }
+            Effect::Held(_) => {}
             other => panic!("unexpected {other:?}"),
         }
     }

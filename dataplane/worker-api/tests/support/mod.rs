@@ -4,9 +4,10 @@
 
 use base::{header::HeaderBlock, id::AccountId, limits};
 use bytes::Bytes;
+use std::sync::Arc;
 use worker_api::{
-    BodyEvent, Effect, Engine, Event, Failure, IncomingBody, Now, OutgoingBody, RequestHead, RequestId, StartError,
-    Worker, WorkerSpec,
+    BodyEvent, Effect, Engine, Event, Failure, Held, IncomingBody, Now, OutgoingBody, RequestHead, RequestId,
+    StartError, Worker, WorkerSpec,
 };
 
 pub(crate) fn engine() -> Engine {
@@ -26,6 +27,7 @@ pub(crate) fn spec(source: &str) -> WorkerSpec {
         env: vec![("GREETING".into(), "hello".into())],
         cpu_ns: limits::CPU_PER_REQUEST_NS,
         heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
+        limits: worker_api::RequestLimits::default(),
         now: at_ms(0),
         account: AccountId(1),
     }
@@ -47,9 +49,9 @@ pub(crate) fn handler(body: &str) -> Worker {
     start(&format!("export default {{ async fetch(request, env, ctx) {{ {body} }} }};"))
 }
 
-pub(crate) fn head(method: &str, url: &str, headers: &[(&str, &str)], body: IncomingBody) -> RequestHead {
+pub(crate) fn head(method: &str, url: &str, headers: &[(&str, &str)], body: IncomingBody) -> Arc<RequestHead> {
     let headers = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect::<HeaderBlock>();
-    RequestHead { method: method.into(), url: url.into(), headers, body }
+    Arc::new(RequestHead { method: method.into(), url: url.into(), headers, body })
 }
 
 pub(crate) fn get(id: u64) -> Event {
@@ -73,6 +75,8 @@ pub(crate) struct Seen {
     pub(crate) body: Vec<u8>,
     pub(crate) streams: bool,
     pub(crate) fail: Option<Failure>,
+    pub(crate) passed: Option<Failure>,
+    pub(crate) held: Vec<Held>,
     pub(crate) finished: bool,
     pub(crate) logs: Vec<String>,
 }
@@ -92,6 +96,8 @@ pub(crate) fn seen(effects: &[Effect]) -> Seen {
             }
             Effect::ResponseBody { body: BodyEvent::Chunk(bytes), .. } => seen.body.extend_from_slice(bytes),
             Effect::Fail { why, .. } => seen.fail = Some(*why),
+            Effect::PassThrough { why, .. } => (seen.fail, seen.passed) = (Some(*why), Some(*why)),
+            Effect::Held(held) => seen.held.push(*held),
             Effect::Finished { failure, .. } => {
                 seen.finished = true;
                 if let Some(why) = failure {

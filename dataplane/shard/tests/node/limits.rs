@@ -1,0 +1,155 @@
+//! Limits as a client sees them; requests that are tried again; requests that pass to their origin.
+
+use crate::common::{Client, Deployed, TestNode, active, get};
+use crate::fetching::{ok, origin};
+use base::limits::MS_NS;
+use std::time::Duration;
+
+const LIMITED: &str = r#"
+export default { async fetch(request, env, ctx) {
+  const { pathname } = new URL(request.url);
+  const endless = (ms, size) => new Response(new ReadableStream({ async pull(c) {
+    await new Promise((r) => setTimeout(r, ms)); c.enqueue(new Uint8Array(size)); } }));
+  if (pathname === "/waits") for (;;) await new Promise((r) => setTimeout(r, 20));
+  if (pathname === "/trickles") return endless(50, 10);
+  if (pathname === "/large") return new Response("x".repeat(100001));
+  if (pathname === "/grows") return endless(1, 10000);
+  return new Response("fine");
+} }"#;
+
+fn failures(node: &TestNode, label: &str) -> u64 {
+    node.metrics.shards()[0].failures(label)
+}
+
+#[test]
+fn time_and_size_end_a_request_and_nothing_else() {
+    let node = TestNode::start(&[active("l", LIMITED)], |config| {
+        config.request_limits.wall_head_ns = 300 * MS_NS;
+        config.request_limits.wall_ns = 600 * MS_NS;
+        config.request_limits.response_bytes = 100_000;
+    });
+    let mut client = node.connect();
+    let late = client.get("l", "/waits");
+    assert_eq!((late.status, late.text()), (503, "503: the Worker exceeded its time limit\n"));
+    let large = client.get("l", "/large");
+    assert_eq!((large.status, large.text()), (503, "503: the Worker's response exceeded its size limit\n"));
+    assert_eq!(client.get("l", "/").text(), "fine", "on the same connection and isolate");
+    for (path, bytes_min) in [("/trickles", 20), ("/grows", 90_000)] {
+        let mut client = node.connect();
+        client.send(get("l", path).as_bytes());
+        assert_eq!(client.head().status, 200);
+        let cut = client.rest();
+        assert!(cut.len() > bytes_min && cut.len() < 110_000 && !cut.ends_with(b"0\r\n\r\n"), "{path}: {}", cut.len());
+    }
+    assert_eq!((failures(&node, "wall_limit"), failures(&node, "response_limit")), (2, 2));
+    let text = node.logs.texts().join("\n");
+    assert!(text.contains("wall time limit") && text.contains("response size limit"), "{text}");
+    assert_eq!(node.metrics.shards()[0].worker_starts.get(), 1);
+}
+
+/// `/eat` fills the heap; anything else waits and says which run of its isolate it was.
+const SHARED: &str = r#"
+const kept = []; let runs = 0;
+export default { async fetch(request) {
+  if (request.url.endsWith("/eat")) for (;;) kept.push(new Array(10000).fill(kept.length));
+  if (request.url.endsWith("/read")) await request.text();
+  const run = ++runs;
+  await new Promise((r) => setTimeout(r, 400));
+  return new Response(`${request.method} ${run} ${request.headers.get("x-mark")}`);
+} }"#;
+
+#[test]
+fn a_request_whose_isolate_another_one_took_is_tried_again_where_that_is_safe() {
+    let node = TestNode::start(&[Deployed { cpu_ms: 20_000, ..active("s", SHARED) }], |_| {});
+    let waiting = |request: &str| {
+        let mut client = node.connect();
+        client.send(request.as_bytes());
+        client
+    };
+    let mut safe = waiting("GET /a HTTP/1.1\r\nHost: s.workers.localhost\r\nX-Mark: kept\r\n\r\n");
+    let mut unsafe_one = waiting("POST /b HTTP/1.1\r\nHost: s.workers.localhost\r\nContent-Length: 1\r\n\r\nx");
+    let mut unread = waiting("OPTIONS /c HTTP/1.1\r\nHost: s.workers.localhost\r\nContent-Length: 1\r\n\r\nx");
+    let mut read = waiting("OPTIONS /read HTTP/1.1\r\nHost: s.workers.localhost\r\nContent-Length: 1\r\n\r\nx");
+    std::thread::sleep(Duration::from_millis(150));
+    let eaten = node.connect().get("s", "/eat");
+    assert_eq!((eaten.status, eaten.text()), (503, "503: the Worker exceeded its memory limit\n"));
+    let texts = |client: &mut Client| {
+        let response = client.response();
+        (response.status, response.text().split(' ').next_back().unwrap_or_default().to_owned())
+    };
+    assert_eq!(texts(&mut safe), (200, "kept".to_owned()));
+    assert_eq!(texts(&mut unread), (200, "null".to_owned()));
+    let stopped = "503: the Worker was stopped\n";
+    for client in [&mut unsafe_one, &mut read] {
+        let response = client.response();
+        assert_eq!((response.status, response.text()), (503, stopped));
+    }
+    let metrics = &node.metrics.shards()[0];
+    assert_eq!((metrics.request_retries.get(), metrics.worker_starts.get()), (2, 2));
+    assert_eq!((failures(&node, "condemned"), failures(&node, "memory_limit")), (2, 1));
+}
+
+const FAILS: &str = r#"
+export default { async fetch(request, env, ctx) {
+  if (!request.url.endsWith("/strict")) ctx.passThroughOnException();
+  if (request.url.endsWith("/read")) await request.text();
+  if (request.url.endsWith("/spin")) for (;;);
+  if (request.url.endsWith("/begun")) return new Response(new ReadableStream({ pull() { throw new Error("late"); } }));
+  throw new Error("broken");
+} }"#;
+
+fn ask(node: &TestNode, method: &str, port: u16, path: &str, more: &str, body: &[u8]) -> crate::common::Response {
+    let mut client = node.connect();
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Length: {length}\r\n{more}\r\n");
+    client.send(head.as_bytes());
+    client.send(body);
+    client.response()
+}
+
+#[test]
+fn a_failed_request_goes_to_its_origin_as_if_there_were_no_worker() {
+    let node = TestNode::start(&[active("p", FAILS)], |_| {});
+    let origin = origin(|_, _, head, body| {
+        let line = head.lines().next().unwrap_or_default();
+        let mark = head.lines().find(|line| line.starts_with("X-Mark")).unwrap_or("none");
+        let host = head.lines().find(|line| line.starts_with("Host")).unwrap_or("none");
+        ok(&format!("{line}|{mark}|{host}|{}", body.len()))
+    });
+    let port = origin.address.port();
+    let passed = ask(&node, "PUT", port, "/p/x?q=1", "X-Mark: kept\r\n", b"12345");
+    let expect = format!("PUT /p/x?q=1 HTTP/1.1|X-Mark: kept|Host: localhost:{port}|5");
+    assert_eq!((passed.status, passed.text()), (200, &*expect));
+    assert_eq!(passed.header("x-deployment-version"), None);
+    let spun = ask(&node, "GET", port, "/p/spin", "", b"");
+    assert_eq!((spun.status, spun.text().starts_with("GET /p/spin")), (200, true), "{spun:?}");
+    let large = ask(&node, "POST", port, "/p/large", "", &vec![b'x'; 3_000_000]);
+    assert!(large.text().ends_with("|3000000"), "{large:?}");
+    assert_eq!(ask(&node, "POST", port, "/p/read", "", b"123").status, 500, "its body was read");
+    assert_eq!(ask(&node, "GET", port, "/p/strict", "", b"").status, 500, "it did not ask for it");
+    let mut begun = node.connect();
+    begun.send(format!("GET /p/begun HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n").as_bytes());
+    assert_eq!(begun.head().status, 200);
+    assert!(begun.rest().is_empty(), "a response that had begun is cut");
+    let metrics = &node.metrics.shards()[0];
+    assert_eq!((metrics.passed_through.get(), failures(&node, "cpu_limit")), (3, 1));
+    assert_eq!(failures(&node, "exception"), 4);
+}
+
+#[test]
+fn nothing_passes_to_where_it_would_come_back() {
+    let node = TestNode::start(&[active("p", FAILS)], |_| {});
+    let failed = |response: crate::common::Response| {
+        assert_eq!((response.status, response.text()), (500, "500: the Worker threw an exception\n"));
+    };
+    failed(ask(&node, "GET", node.address.port(), "/p/", "", b""));
+    failed(node.connect().get("p", "/"));
+    let origin = origin(|_, _, head, _| ok(head.lines().find(|line| line.starts_with("cdn-loop")).unwrap_or("none")));
+    let port = origin.address.port();
+    failed(ask(&node, "GET", port, "/p/", "CDN-Loop: selvage\r\n", b""));
+    assert_eq!(ask(&node, "GET", port, "/p/", "", b"").text(), "cdn-loop: selvage");
+    // Nobody listens there any more.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("bound");
+    failed(ask(&node, "GET", closed.port(), "/p/", "", b""));
+    assert_eq!(node.metrics.shards()[0].requests[4].get(), 4, "each was answered once");
+}
