@@ -6,6 +6,8 @@
 
 use std::{mem::ManuallyDrop, ptr, sync::Arc};
 
+use pkey::Domain;
+
 use crate::{
     engine::Engine,
     group::Group,
@@ -37,6 +39,7 @@ impl Blank {
 
     fn make(snapshot: Option<&'static Snapshot>, limits: IsolateLimits, info: StackInfo) -> Blank {
         let memory = Memory::new(limits.heap_bytes);
+        let rights = memory.domain.enter();
         let young = YOUNG_BYTES_MAX.min(limits.heap_bytes / 2);
         let params = v8::CreateParams::default()
             .set_max_young_generation_size_in_bytes(young)
@@ -56,6 +59,7 @@ impl Blank {
         v8.set_promise_reject_callback(promise_rejected);
         // SAFETY: `v8::Isolate::new` entered it on this thread.
         unsafe { v8.exit() };
+        Domain::leave(rights);
         Blank(ManuallyDrop::new(Parts { v8, memory, group }))
     }
 
@@ -78,9 +82,11 @@ impl Drop for Blank {
             // SAFETY: taken once, here. Dropping `OwnedIsolate` wants it entered and leaves it; the group goes last.
             unsafe {
                 let Parts { v8, memory, group } = ManuallyDrop::take(&mut self.0);
+                let rights = memory.domain.enter();
                 v8.enter();
                 drop(v8);
-                drop((memory, group));
+                drop(group);
+                Domain::leave(rights);
             }
         });
         if disposed.is_err() {

@@ -34,6 +34,8 @@ pub enum EngineError {
     Icu(i32),
     /// V8 was linked without isolate groups: not the multi-cage build.
     NoIsolateGroups,
+    /// V8's page allocator is not the one that protection keys were written for.
+    PageAllocator,
     /// The watchdog thread cannot be started.
     Watchdog(std::io::Error),
     /// The runtime's own JavaScript does not start.
@@ -46,6 +48,9 @@ impl std::fmt::Display for EngineError {
             EngineError::Icu(code) => write!(f, "ICU data refused (code {code})"),
             EngineError::NoIsolateGroups => write!(f, "this V8 is not the multi-cage build; run `cargo xtask v8`"),
             EngineError::Runtime(text) => write!(f, "the runtime does not start: {text}"),
+            EngineError::PageAllocator => {
+                write!(f, "this V8 cannot be used with protection keys ({}=off turns them off)", pkey::VARIABLE)
+            }
             EngineError::Watchdog(error) => write!(f, "watchdog thread: {error}"),
         }
     }
@@ -62,6 +67,7 @@ impl Engine {
             Err(EngineError::Icu(code)) => Err(EngineError::Icu(*code)),
             Err(EngineError::NoIsolateGroups) => Err(EngineError::NoIsolateGroups),
             Err(EngineError::Runtime(text)) => Err(EngineError::Runtime(text.clone())),
+            Err(EngineError::PageAllocator) => Err(EngineError::PageAllocator),
             Err(EngineError::Watchdog(error)) => Err(EngineError::Watchdog(error.kind().into())),
         }
     }
@@ -76,6 +82,11 @@ impl Engine {
         v8::script_compiler::cached_data_version_tag()
     }
 
+    /// Whether memory protection keys are in use, or why not.
+    pub fn protection_keys(&self) -> pkey::Status {
+        pkey::status()
+    }
+
     /// Isolates whose heap was given up since the process started, because V8 could not go on with it. Their
     /// memory is returned to the system, their address space is not.
     pub fn isolates_abandoned(&self) -> u64 {
@@ -88,8 +99,13 @@ fn start() -> Result<Shared, EngineError> {
     v8::icu::set_common_data_77(deno_core_icudata::ICU_DATA).map_err(EngineError::Icu)?;
     crate::entropy::install();
     v8::V8::set_flags_from_string(&FLAGS.join(" "));
-    v8::V8::initialize_platform(v8::new_single_threaded_default_platform(false).make_shared());
+    // The protected platform: it takes a protection key for V8's code, where there are keys.
+    pkey::init(|| v8::V8::initialize_platform(v8::new_single_threaded_default_platform(false).make_shared()));
     v8::V8::initialize();
+    // SAFETY: the platform exists; `Engine::init` runs this once, before there is an isolate.
+    if pkey::is_on() && !unsafe { crate::pages::watch() } {
+        return Err(EngineError::PageAllocator);
+    }
     if !crate::group::can_create() {
         return Err(EngineError::NoIsolateGroups);
     }

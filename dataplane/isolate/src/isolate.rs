@@ -17,6 +17,8 @@ use std::{
     sync::Arc,
 };
 
+use pkey::Domain;
+
 use crate::{
     blank::{Blank, Parts},
     engine::Engine,
@@ -143,6 +145,7 @@ impl<S: 'static> Isolate<S> {
     /// Gives an isolate its context and its state. The snapshot's context, if it was made from one; else an empty one.
     pub(crate) fn of_blank(blank: Blank, state: S, thread: Rc<ThreadClock>, info: StackInfo) -> Isolate<S> {
         let Parts { mut v8, memory, group } = blank.into_parts();
+        let rights = memory.domain.enter();
         let state = Box::into_raw(Box::new(state));
         let inner = Box::into_raw(Box::new(Inner::new(TypeId::of::<S>(), state.cast(), &memory)));
         v8.set_data(0, inner.cast());
@@ -163,6 +166,7 @@ impl<S: 'static> Isolate<S> {
         let handle = Box::new(v8.thread_safe_handle());
         // SAFETY: entered above.
         unsafe { v8.exit() };
+        Domain::leave(rights);
         Isolate {
             v8: ManuallyDrop::new(v8),
             context: ManuallyDrop::new(context),
@@ -214,6 +218,7 @@ impl<S: 'static> Isolate<S> {
         frame: &TurnFrame<'_>,
         job: impl FnOnce(&mut Scope<'_, '_>) -> R,
     ) -> (Result<R, Box<dyn Any + Send>>, Option<Ended>) {
+        let rights = self.memory.domain.enter();
         // SAFETY: left below, by `abandon_current` or by `on_interrupt`, which enters it again; turns do not nest, so no
         // other isolate is entered in between.
         unsafe { self.v8.enter() };
@@ -233,6 +238,7 @@ impl<S: 'static> Isolate<S> {
         let ended = self.how_it_ended(told);
         // SAFETY: entered above, on this thread.
         unsafe { self.v8.exit() };
+        Domain::leave(rights);
         (value, ended)
     }
 
@@ -263,6 +269,7 @@ impl<S: 'static> Isolate<S> {
         // SAFETY: the cage is reserved for this isolate's group alone, which is never released (see `drop`) and in
         // which nothing runs again.
         unsafe { libc::madvise(ptr::without_provenance_mut(self.cage), CAGE_BYTES, libc::MADV_DONTNEED) };
+        self.memory.discard();
         self.cage = 0;
     }
 
@@ -302,12 +309,26 @@ impl<S: 'static> Isolate<S> {
         if !self.usable {
             return HeapUse::default();
         }
-        let statistics = self.v8.get_heap_statistics();
+        let v8 = &mut self.v8;
+        let statistics = self.memory.domain.within(|| v8.get_heap_statistics());
         HeapUse {
             heap: statistics.used_heap_size(),
             committed: statistics.total_physical_size(),
             buffers: self.memory.buffer_bytes(),
         }
+    }
+
+    /// Makes it a tenant's: its memory gets the tenant's protection key on this thread, where there are keys. Before the
+    /// tenant's first turn, and never for another tenant after. An error: its pages cannot be tagged, and it never runs.
+    pub fn assign_key(&mut self, account: u128) -> std::io::Result<()> {
+        let done = self.memory.domain.claim(account);
+        self.usable &= done.is_ok();
+        done
+    }
+
+    /// The protection key of its memory; key 0 where there are no keys.
+    pub fn key(&self) -> pkey::Key {
+        self.memory.domain.key()
     }
 
     /// First address of the 4 GiB cage that the isolate's heap lies in; 0 once it was given up.
@@ -320,7 +341,9 @@ impl<S: 'static> Drop for Isolate<S> {
     fn drop(&mut self) {
         let given_up = self.cage == 0;
         if !given_up {
+            let memory = Arc::clone(&self.memory);
             let disposed = stack::run(|_| {
+                let rights = memory.domain.enter();
                 // SAFETY: dropping `OwnedIsolate` wants it entered and leaves it. Its handles go first; each is
                 // dropped once, here.
                 unsafe {
@@ -331,6 +354,7 @@ impl<S: 'static> Drop for Isolate<S> {
                     ManuallyDrop::drop(&mut self.v8);
                     ManuallyDrop::drop(&mut self.group);
                 }
+                Domain::leave(rights);
             });
             if disposed.is_err() {
                 tracing::error!("V8 ran out of memory while an isolate was disposed of");

@@ -10,6 +10,7 @@
 //! *Fails:* with [`Ended`] for a turn that hit a limit; the isolate says through [`Isolate::usable`] whether it can run again.
 //! *Thread:* an isolate stays on the thread that made it.
 
+mod arena;
 mod blank;
 mod clock;
 mod engine;
@@ -21,6 +22,7 @@ mod kind;
 mod memory;
 mod module;
 mod op;
+mod pages;
 mod scope;
 mod script;
 mod snapshot;

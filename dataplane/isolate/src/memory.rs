@@ -1,4 +1,5 @@
-//! What an isolate's memory costs: array buffers through an allocator that counts, the heap through V8's near-limit and
+//! What an isolate's memory costs: array buffers through an allocator that counts (and, where protection keys are on, takes them
+//! from an arena of the isolate's domain), the heap through V8's near-limit and
 //! garbage collection callbacks.
 //!
 //! *Invariants:* buffers and heap together stay below the limit, as of the last garbage collection; an allocation past it
@@ -16,7 +17,9 @@ use std::{
     },
 };
 
-use crate::turn;
+use pkey::Domain;
+
+use crate::{arena::Arena, turn};
 
 /// What a heap may grow past its limit until its turn has ended, bytes. One native function of V8 may allocate this much
 /// before it looks whether it should stop; the cage (4 GiB) has room for it.
@@ -26,6 +29,10 @@ const STEP_BYTES: usize = 64 << 20;
 
 /// Memory of one isolate. Shared with V8's allocator, which may outlive the isolate by a buffer.
 pub(crate) struct Memory {
+    /// Its protection key, and what carries it.
+    pub(crate) domain: Arc<Domain>,
+    /// Where buffers lie while protection keys are on; else malloc has them.
+    arena: Option<Arena>,
     /// Limit for heap and buffers together.
     limit: usize,
     /// Bytes of live array buffers.
@@ -38,7 +45,11 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn new(limit: usize) -> Arc<Memory> {
+        let domain = Arc::new(Domain::new());
+        let arena = pkey::is_on().then(|| Arena::new(Arc::clone(&domain)));
         Arc::new(Memory {
+            domain,
+            arena,
             limit,
             buffers: AtomicUsize::new(0),
             heap: AtomicUsize::new(0),
@@ -78,6 +89,13 @@ impl Memory {
             .is_ok()
     }
 
+    /// Gives the buffers' memory back to the system, for an isolate that never runs again.
+    pub(crate) fn discard(&self) {
+        if let Some(arena) = &self.arena {
+            arena.discard();
+        }
+    }
+
     pub(crate) fn release(&self, len: usize) {
         self.buffers.fetch_sub(len, Relaxed);
     }
@@ -100,25 +118,25 @@ fn layout(len: usize) -> Option<Layout> {
 }
 
 unsafe extern "C" fn zeroed(memory: &Memory, len: usize) -> *mut c_void {
-    allocate(memory, len, |layout| {
-        // SAFETY: `layout` has at least one byte.
-        unsafe { std::alloc::alloc_zeroed(layout) }
-    })
+    allocate(memory, len, true)
 }
 
 unsafe extern "C" fn uninitialized(memory: &Memory, len: usize) -> *mut c_void {
-    allocate(memory, len, |layout| {
-        // SAFETY: `layout` has at least one byte.
-        unsafe { std::alloc::alloc(layout) }
-    })
+    allocate(memory, len, false)
 }
 
-fn allocate(memory: &Memory, len: usize, from: impl FnOnce(Layout) -> *mut u8) -> *mut c_void {
+fn allocate(memory: &Memory, len: usize, zeroed: bool) -> *mut c_void {
     let Some(layout) = layout(len) else { return ptr::null_mut() };
     if !memory.reserve(len) {
         return ptr::null_mut();
     }
-    let data = from(layout);
+    let data = match &memory.arena {
+        Some(arena) => arena.allocate(len, zeroed),
+        // SAFETY: `layout` has at least one byte.
+        None if zeroed => unsafe { std::alloc::alloc_zeroed(layout) },
+        // SAFETY: as above.
+        None => unsafe { std::alloc::alloc(layout) },
+    };
     if data.is_null() {
         memory.release(len);
     }
@@ -128,7 +146,12 @@ fn allocate(memory: &Memory, len: usize, from: impl FnOnce(Layout) -> *mut u8) -
 unsafe extern "C" fn free(memory: &Memory, data: *mut c_void, len: usize) {
     if let Some(layout) = layout(len).filter(|_| !data.is_null()) {
         // SAFETY: V8 gives back what `allocate` gave, with the same length, once.
-        unsafe { std::alloc::dealloc(data.cast(), layout) };
+        unsafe {
+            match &memory.arena {
+                Some(arena) => arena.free(data.cast(), len),
+                None => std::alloc::dealloc(data.cast(), layout),
+            }
+        }
         memory.release(len);
     }
 }
@@ -147,9 +170,17 @@ pub(crate) fn adopt(memory: &Arc<Memory>, bytes: Vec<u8>) -> Option<v8::UniqueRe
         return None;
     }
     let len = bytes.len();
-    let data = Box::into_raw(bytes.into_boxed_slice()).cast::<c_void>();
+    let data = match &memory.arena {
+        Some(arena) => arena.copy(&bytes),
+        None => Box::into_raw(bytes.into_boxed_slice()).cast::<u8>(),
+    };
+    if data.is_null() {
+        memory.release(len);
+        return None;
+    }
+    let data = data.cast::<c_void>();
     let owner = Arc::into_raw(Arc::clone(memory)).cast_mut().cast::<c_void>();
-    // SAFETY: `data` is a boxed slice of `len` bytes that nobody else has; `drop_adopted` takes both back, once.
+    // SAFETY: `data` is a boxed slice or a block of `len` bytes that nobody else has; `drop_adopted` takes both back, once.
     Some(unsafe { v8::ArrayBuffer::new_backing_store_from_ptr(data, len, drop_adopted, owner) })
 }
 
@@ -179,10 +210,14 @@ impl Drop for CountedBytes {
 }
 
 unsafe extern "C" fn drop_adopted(data: *mut c_void, len: usize, owner: *mut c_void) {
-    // SAFETY: what `adopt` made with `Arc::into_raw` and `Box::into_raw`, with the same length.
+    // SAFETY: what `adopt` made with `Arc::into_raw` and, by the same test, `Arena::copy` or `Box::into_raw`, with this length.
     unsafe {
-        Arc::from_raw(owner.cast::<Memory>().cast_const()).release(len);
-        drop(Box::from_raw(ptr::slice_from_raw_parts_mut(data.cast::<u8>(), len)));
+        let memory = Arc::from_raw(owner.cast::<Memory>().cast_const());
+        match &memory.arena {
+            Some(arena) => arena.free(data.cast(), len),
+            None => drop(Box::from_raw(ptr::slice_from_raw_parts_mut(data.cast::<u8>(), len))),
+        }
+        memory.release(len);
     }
 }
 

@@ -180,6 +180,7 @@ pub(crate) fn run<R>(job: impl FnOnce(StackInfo) -> R) -> Result<R, Cause> {
             CoroutineResult::Yield(Left::Suspended) => crate::suspend::pause(),
             CoroutineResult::Yield(Left::Abandoned(cause)) => {
                 ABANDONED.fetch_add(1, Ordering::Relaxed);
+                pkey::abandoned();
                 IN_V8.set(false);
                 IN_COLLECTION.set(false);
                 // Dropping the coroutine would unwind its frames, V8's among them. Its memory stays as it is.

@@ -106,7 +106,9 @@ impl<'t> TurnFrame<'t> {
             let isolate = unsafe { v8::Isolate::from_raw_ptr(self.isolate.cast()) };
             // SAFETY: as above.
             unsafe { isolate.exit() };
+            let rights = pkey::suspend();
             stack::suspend();
+            pkey::resume(rights);
             // SAFETY: on the same thread; nobody else enters an isolate whose turn is suspended.
             unsafe { isolate.enter() };
         }
@@ -165,6 +167,8 @@ pub(crate) fn abandon_current(cause: Cause) {
     if isolate.is_null() {
         return;
     }
+    // In a signal handler the thread has the kernel's default rights.
+    pkey::renew();
     // SAFETY: the isolate whose turn runs here, entered once by `Isolate::turn`.
     unsafe { v8::Isolate::from_raw_ptr(isolate.cast()).exit() };
     stack::abandon(cause);

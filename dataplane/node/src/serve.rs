@@ -22,6 +22,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     let _log = logging::start(args.log_format);
     // First of all: what V8 sets up per thread must be there before there are threads.
     let engine = Engine::init().context("cannot start the JavaScript engine")?;
+    protect(&args);
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
     match shard::raise_descriptor_limit() {
         Ok(limit) => tracing::info!(limit, v8 = engine.version(), "starting"),
@@ -67,6 +68,22 @@ fn code_config(engine: &Engine) -> CodeConfig {
     CodeConfig { engine: this, compile: Arc::new(move |module| worker_api::compile_ahead(&engine, module)) }
 }
 
+/// What stands between tenants, and around the process, beside V8 itself: says what this machine has of it.
+fn protect(args: &ServeArgs) {
+    pkey::crash::install(Some(&args.data));
+    match pkey::status() {
+        status @ pkey::Status::On { .. } => tracing::info!(%status, "memory protection keys"),
+        status @ pkey::Status::Off(_) => tracing::warn!(%status, "memory protection keys"),
+    }
+    let raised = pkey::fence::raise();
+    if let Err(error) = raised.calls {
+        tracing::warn!(%error, "seccomp is not available: process_vm_readv and its like stay open");
+    }
+    if let Err(error) = raised.files {
+        tracing::warn!(%error, "Landlock is not available: /proc/self/mem stays open");
+    }
+}
+
 /// The one line on standard output, for whoever started the node.
 fn announce(node: &Node, handle: &AgentHandle) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
@@ -110,9 +127,18 @@ fn hooks(node: &Node, engine: Engine, draining: Arc<AtomicBool>) -> Hooks {
             true => Err("draining".to_owned()),
             false => Ok(()),
         }),
-        metrics: Arc::new(move || metrics.render(engine.isolates_abandoned())),
+        metrics: Arc::new(move || metrics.render(engine.isolates_abandoned()) + &keys_metric()),
         load: Arc::new(move || load(&for_load, shards)),
     }
+}
+
+fn keys_metric() -> String {
+    let keys = match pkey::status() {
+        pkey::Status::On { tenants } => tenants,
+        pkey::Status::Off(_) => 0,
+    };
+    let help = "# HELP selvage_protection_keys Memory protection keys that tenants share; 0 while keys are off.";
+    format!("{help}\n# TYPE selvage_protection_keys gauge\nselvage_protection_keys {keys}\n")
 }
 
 fn load(metrics: &Metrics, shards: u32) -> Load {

@@ -100,9 +100,12 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
         }
     }
     if code <= 0 {
-        // Sent, not caused by an instruction that will fault again.
-        // SAFETY: a signal to ourselves, delivered when this handler returns.
-        unsafe { libc::syscall(libc::SYS_tgkill, process(), thread(), signal) };
+        // Sent, not caused by an instruction that will fault again; an older handler might return from it.
+        // SAFETY: the default action, and a signal to ourselves, delivered when this handler returns.
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::syscall(libc::SYS_tgkill, process(), thread(), signal)
+        };
     }
 }
 

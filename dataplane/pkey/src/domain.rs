@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use crate::{Key, is_on, maps, tenant_key, twin};
+use crate::{Key, Regions, is_on, maps, tenant_key, twin};
 
 /// Most regions of one domain: a bound on what is remembered. A region past it is tagged and keeps its key for ever.
 pub const REGIONS_MAX: usize = 65_536;
@@ -23,7 +23,7 @@ pub struct Domain {
     key: AtomicU8,
     /// Whose it is, in two halves; 0 until it is claimed.
     account: [AtomicU64; 2],
-    regions: Mutex<Vec<Range<usize>>>,
+    regions: Mutex<Regions>,
 }
 
 thread_local! {
@@ -53,7 +53,7 @@ impl Domain {
         Domain {
             key: AtomicU8::new(twin::spare_key().0),
             account: [const { AtomicU64::new(0) }; 2],
-            regions: Mutex::new(Vec::new()),
+            regions: Mutex::new(Regions::new()),
         }
     }
 
@@ -109,7 +109,7 @@ impl Domain {
             return Ok(());
         }
         self.key.store(key.0, Relaxed);
-        for region in self.lock().iter() {
+        for region in self.lock().as_slice() {
             retag(region.clone(), key)?;
         }
         if ptr::eq(CURRENT.get(), self) {
@@ -129,8 +129,8 @@ impl Domain {
         // SAFETY: the caller's promise.
         unsafe { twin::set_key(region.clone(), protection, self.key()) }?;
         let mut regions = self.lock();
-        if regions.len() < REGIONS_MAX {
-            regions.push(region);
+        if regions.as_slice().len() < REGIONS_MAX {
+            regions.add(region);
         }
         Ok(())
     }
@@ -140,37 +140,15 @@ impl Domain {
         if !is_on() {
             return;
         }
-        let mut regions = self.lock();
-        let mut at = 0;
-        while at < regions.len() {
-            let region = regions[at].clone();
-            if region.end <= gone.start || region.start >= gone.end {
-                at += 1;
-                continue;
-            }
-            let (left, right) = (region.start..gone.start.max(region.start), gone.end.min(region.end)..region.end);
-            match (left.is_empty(), right.is_empty()) {
-                (true, true) => {
-                    regions.swap_remove(at);
-                    continue;
-                }
-                (false, true) => regions[at] = left,
-                (true, false) => regions[at] = right,
-                (false, false) => {
-                    regions[at] = left;
-                    regions.push(right);
-                }
-            }
-            at += 1;
-        }
+        self.lock().remove(gone);
     }
 
     /// The pages it knows to be its own.
     pub fn regions(&self) -> Vec<Range<usize>> {
-        self.lock().clone()
+        self.lock().as_slice().to_vec()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Range<usize>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Regions> {
         self.regions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -24,10 +24,12 @@ pub mod crash;
 mod domain;
 pub mod fence;
 pub mod maps;
+mod regions;
 mod secret;
 
 pub use assign::tenant_key;
 pub use domain::{Domain, Previous, REGIONS_MAX, Suspended, abandoned, current, renew, resume, suspend};
+pub use regions::Regions;
 pub use secret::Secret;
 
 /// Most keys that tenants share.

@@ -156,6 +156,7 @@ impl Worker {
             None => Spare::make(engine, spec.heap_bytes)?,
         };
         let (mut isolate, entry) = spare.claim(spec.now, spec.limits);
+        isolate.assign_key(spec.account.0).map_err(|_| StartError::MemoryLimit)?;
         let started = isolate.turn(startup_ns, |scope| evaluate(scope, &entry, &spec, source));
         let (module, handlers) = match started.ended {
             None => started.value.unwrap_or(Err(StartError::MemoryLimit))?,
