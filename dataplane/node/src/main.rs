@@ -50,6 +50,9 @@ struct ServeArgs {
     /// Number of shards; one per core unless given. More than there are cores are not pinned.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     shards: usize,
+    /// Isolates that each shard keeps ready for Workers to come; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = shard::config::SPARES_PER_SHARD)]
+    spares: usize,
     /// Form of the log on standard error.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,

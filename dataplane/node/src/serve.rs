@@ -111,6 +111,7 @@ fn node_config(args: &ServeArgs) -> NodeConfig {
             subrequests: args.subrequests.unwrap_or(limits.subrequests),
             response_bytes: args.response_bytes.unwrap_or(limits.response_bytes),
         },
+        spares: args.spares,
         allow_private_fetch: args.allow_private_fetch,
         extra_ca: args.extra_ca.clone(),
         preemption: !args.no_preemption,

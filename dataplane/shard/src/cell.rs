@@ -175,8 +175,9 @@ impl WorkerCell {
         let cell = WorkerCell::new(number, identity, &tenant, spec.now.monotonic_ns, forecast, false);
         cell.loading(shard);
         let engine = shard.engine.clone();
+        let spare = shard.spares.claim(shard);
         cell.call(shard, |seat| {
-            seat.start(move |seat| match Worker::start(&engine, spec) {
+            seat.start(move |seat| match Worker::start_in(spare, &engine, spec) {
                 Ok(worker) => {
                     if worker.code_origin() == CodeOrigin::Rejected {
                         code_rejected();

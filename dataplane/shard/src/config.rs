@@ -64,6 +64,9 @@ const _: () = assert!(READ_AHEAD_BYTES_MAX < READ_BYTES_MAX);
 const _: () = assert!(BODY_COPY_BYTES_MAX <= WRITE_BEHIND_BYTES);
 const _: () = assert!(POOL_IDLE_PER_ORIGIN_MAX <= POOL_IDLE_MAX);
 
+/// Spare isolates of a shard unless the operator says otherwise.
+pub const SPARES_PER_SHARD: usize = 4;
+
 /// Settings of a node's shards.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -80,6 +83,8 @@ pub struct NodeConfig {
     pub timeouts: Timeouts,
     /// Open connections of one shard.
     pub connections_per_shard_max: usize,
+    /// Isolates that each shard keeps ready for Workers to come, about 1.5 MB each.
+    pub spares: usize,
     /// Whether a Worker's `fetch` may reach loopback, private and link-local addresses.
     pub allow_private_fetch: bool,
     /// Limits of a Worker's requests, for a plan with the usual CPU time.
@@ -131,6 +136,7 @@ impl Default for NodeConfig {
             preemption: true,
             timeouts: Timeouts::default(),
             connections_per_shard_max: limits::CONNECTIONS_PER_SHARD_MAX,
+            spares: SPARES_PER_SHARD,
             allow_private_fetch: false,
             request_limits: RequestLimits::default(),
             extra_ca: None,

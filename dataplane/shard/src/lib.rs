@@ -36,6 +36,7 @@ mod origin;
 mod outbound;
 mod shard;
 mod socket;
+mod spares;
 mod turns;
 mod watch;
 mod worker_timers;

@@ -97,6 +97,9 @@ pub struct ShardMetrics {
     pub fetch_failures: Number,
     pub fetch_connections_opened: Number,
     pub fetch_connections_idle: Number,
+    pub spares_ready: Number,
+    pub spares_claimed: Number,
+    pub starts_without_spare: Number,
     pub panics: Number,
     pub restarts: Number,
     latency: [Number; LATENCY_BUCKETS],
@@ -139,7 +142,7 @@ pub struct Metrics(Arc<[Arc<ShardMetrics>]>);
 /// Reads one number of a shard.
 type Reader = fn(&ShardMetrics) -> u64;
 
-const COUNTERS: [(&str, &str, &str, Reader); 25] = [
+const COUNTERS: [(&str, &str, &str, Reader); 28] = [
     ("connections", "gauge", "Open client connections.", |m| m.connections.get()),
     ("connections_accepted_total", "counter", "Client connections accepted.", |m| m.connections_accepted.get()),
     ("connections_refused_total", "counter", "Client connections closed at accept, over the limit.", |m| {
@@ -171,6 +174,11 @@ const COUNTERS: [(&str, &str, &str, Reader); 25] = [
     ("fetch_failures_total", "counter", "Outbound requests that failed before a response.", |m| m.fetch_failures.get()),
     ("fetch_connections_opened_total", "counter", "Outbound connections opened.", |m| m.fetch_connections_opened.get()),
     ("fetch_connections_idle", "gauge", "Outbound connections waiting for use.", |m| m.fetch_connections_idle.get()),
+    ("spares_ready", "gauge", "Isolates that wait for a Worker to start.", |m| m.spares_ready.get()),
+    ("spares_claimed_total", "counter", "Workers started in a spare isolate.", |m| m.spares_claimed.get()),
+    ("starts_without_spare_total", "counter", "Workers started while no spare isolate was ready.", |m| {
+        m.starts_without_spare.get()
+    }),
     ("panics_total", "counter", "Panics caught in one connection or Worker.", |m| m.panics.get()),
     ("shard_restarts_total", "counter", "Restarts of a shard after a panic of its executor.", |m| m.restarts.get()),
 ];

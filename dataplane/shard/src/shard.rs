@@ -9,6 +9,7 @@ use crate::io::Scratch;
 use crate::log::LogSink;
 use crate::metrics::ShardMetrics;
 use crate::outbound::Outbound;
+use crate::spares::{self, Spares};
 use crate::turns::{self, Turns};
 use crate::watch::Watches;
 use crate::worker_timers::{self, WorkerTimers};
@@ -57,6 +58,7 @@ pub(crate) struct Shard {
     pub(crate) connections: Cell<usize>,
     plane: RefCell<PlaneReader>,
     workers: RefCell<Workers>,
+    pub(crate) spares: Spares,
 }
 
 impl Shard {
@@ -76,6 +78,7 @@ impl Shard {
             connections: Cell::new(0),
             plane: RefCell::new(common.plane.reader()),
             workers: RefCell::new(Workers::new()),
+            spares: Spares::new(&common.engine, common.config.spares),
             common,
         })
     }
@@ -140,6 +143,11 @@ impl Shard {
         }
     }
 
+    /// Requests in all Workers.
+    pub(crate) fn requests_open(&self) -> usize {
+        self.workers.try_borrow().map_or(1, |workers| workers.in_flight())
+    }
+
     /// Connections and requests that a drain waits for.
     fn busy(&self) -> bool {
         self.connections.get() > 0 || self.workers.borrow().in_flight() > 0
@@ -165,6 +173,9 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: &StdListener) {
     glommio::spawn_local(listener::accept(shard.clone(), accepting)).detach();
     glommio::spawn_local(worker_timers::run(shard.clone())).detach();
     glommio::spawn_local(turns::run(shard.clone())).detach();
+    if shard.config().spares > 0 {
+        glommio::spawn_local(spares::run(shard.clone())).detach();
+    }
     let mut ticks = 0u64;
     let mut drain_until_ns = None;
     loop {

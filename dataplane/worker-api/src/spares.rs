@@ -76,12 +76,23 @@ impl Spares {
         if self.ready.len() >= self.count {
             return false;
         }
-        match self.begun.take() {
+        let limits = IsolateLimits { heap_bytes: ISOLATE_HEAP_BYTES_MAX };
+        let done = match self.begun.take() {
             None => {
-                self.begun =
-                    Blank::new(Some(self.engine.snapshot), IsolateLimits { heap_bytes: ISOLATE_HEAP_BYTES_MAX })
+                self.begun = Blank::new(Some(self.engine.snapshot), limits);
+                self.begun.is_some()
             }
-            Some(blank) => self.ready.extend(Spare::complete(&self.engine, blank, ISOLATE_HEAP_BYTES_MAX)),
+            Some(blank) => match Spare::complete(&self.engine, blank, ISOLATE_HEAP_BYTES_MAX) {
+                Ok(spare) => {
+                    self.ready.push(spare);
+                    true
+                }
+                Err(_) => false,
+            },
+        };
+        if !done {
+            // Not tried for ever.
+            self.count -= 1;
         }
         self.ready.len() < self.count
     }

@@ -1,0 +1,89 @@
+//! A shard's spare isolates: given to Workers that start, made anew while the shard has nothing better to do.
+//!
+//! *Owns:* when a step towards the next spare is taken: while no request is open and no Worker waits for a turn. Where requests
+//! are open at every one of [`PATIENCE`] looks, a step is taken all the same, so that a shard that is never idle has spares
+//! too; but never while a Worker waits for a turn.
+//! *Bounds:* one step, about a millisecond, between two looks of the executor at its rings. *Thread:* its shard's.
+
+use crate::shard::Shard;
+use glommio::timer::Timer;
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+use worker_api::{Engine, Spare};
+
+/// Between two looks while spares are missing.
+const LOOK_GAP: Duration = Duration::from_millis(2);
+/// Looks that find open requests before a step is taken beside them.
+const PATIENCE: u32 = 50;
+
+pub(crate) struct Spares {
+    spares: RefCell<worker_api::Spares>,
+    /// Wakes [`run`] when one was claimed.
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Spares {
+    pub(crate) fn new(engine: &Engine, count: usize) -> Spares {
+        Spares { spares: RefCell::new(worker_api::Spares::new(engine, count)), waker: RefCell::new(None) }
+    }
+
+    /// One for a Worker that starts, if any is left.
+    pub(crate) fn claim(&self, shard: &Shard) -> Option<Spare> {
+        let mut spares = self.spares.borrow_mut();
+        let claimed = spares.claim();
+        let metrics = &shard.metrics;
+        (if claimed.is_some() { &metrics.spares_claimed } else { &metrics.starts_without_spare }).add(1);
+        metrics.spares_ready.set(spares.ready() as u64);
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+        claimed
+    }
+
+    /// Does a step. Whether more is left to do.
+    fn refill_step(&self, shard: &Shard) -> bool {
+        let mut spares = self.spares.borrow_mut();
+        let more = spares.refill_step();
+        shard.metrics.spares_ready.set(spares.ready() as u64);
+        more
+    }
+
+    /// Waits until one is claimed.
+    async fn claimed(&self) {
+        let mut waited = false;
+        poll_fn(|cx| {
+            if waited {
+                return Poll::Ready(());
+            }
+            waited = true;
+            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Refills until the shard drains.
+pub(crate) async fn run(shard: Rc<Shard>) {
+    let mut in_vain = 0;
+    loop {
+        Timer::new(LOOK_GAP).await;
+        if shard.draining() {
+            return;
+        }
+        if shard.turns.waiting() > 0 {
+            continue;
+        }
+        if shard.requests_open() > 0 && in_vain < PATIENCE {
+            in_vain += 1;
+            continue;
+        }
+        in_vain = 0;
+        if !shard.spares.refill_step(&shard) {
+            shard.spares.claimed().await;
+        }
+    }
+}
