@@ -198,7 +198,7 @@ mod tests {
             let len = if random(50) == 0 { random(400 << 10) } else { random(3000) };
             let zeroed = random(2) == 0;
             let block = arena.allocate(len, zeroed);
-            assert!(!block.is_null() && block.addr() % ALIGN == 0);
+            assert!(!block.is_null() && block.addr().is_multiple_of(ALIGN));
             // SAFETY: a new block of `len` bytes, in the domain.
             arena.domain.within(|| unsafe {
                 assert!(!zeroed || std::slice::from_raw_parts(block, len).iter().all(|byte| *byte == 0));

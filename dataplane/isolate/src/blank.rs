@@ -11,7 +11,7 @@ use pkey::Domain;
 use crate::{
     engine::Engine,
     group::Group,
-    isolate::{Isolate, IsolateLimits, promise_rejected},
+    isolate::{Isolate, IsolateLimits, promise_rejected, thrown_by_task},
     memory::{self, Memory},
     snapshot::Snapshot,
     stack::{self, StackInfo},
@@ -57,6 +57,7 @@ impl Blank {
         memory::install(&mut v8, &memory);
         v8.set_microtasks_policy(v8::MicrotasksPolicy::Explicit);
         v8.set_promise_reject_callback(promise_rejected);
+        v8.add_message_listener(thrown_by_task);
         // SAFETY: `v8::Isolate::new` entered it on this thread.
         unsafe { v8.exit() };
         Domain::leave(rights);

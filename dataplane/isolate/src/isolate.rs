@@ -8,7 +8,7 @@
 
 use std::{
     any::{Any, TypeId},
-    cell::RefCell,
+    cell::{Cell, RefCell},
     marker::PhantomData,
     mem::ManuallyDrop,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -23,7 +23,7 @@ use crate::{
     blank::{Blank, Parts},
     engine::Engine,
     group::Group,
-    memory::Memory,
+    memory::{Memory, MemoryGauge},
     scope::Scope,
     stack::{self, Cause, StackInfo},
     turn::{self, ThreadClock, TurnFrame},
@@ -110,6 +110,10 @@ pub(crate) struct Inner {
     pub(crate) memory: Arc<Memory>,
     pub(crate) dom_exception: RefCell<Option<v8::Global<v8::Function>>>,
     pub(crate) rejections: RefCell<Vec<v8::Global<v8::Promise>>>,
+    /// Rejections that there was no room for.
+    pub(crate) rejections_dropped: Cell<u64>,
+    /// What tasks of V8's threw.
+    pub(crate) thrown: RefCell<Vec<v8::Global<v8::Value>>>,
     pub(crate) handle_template: RefCell<Option<v8::Global<v8::ObjectTemplate>>>,
     panic: RefCell<Option<String>>,
 }
@@ -122,6 +126,8 @@ impl Inner {
             memory: Arc::clone(memory),
             dom_exception: RefCell::new(None),
             rejections: RefCell::new(Vec::new()),
+            rejections_dropped: Cell::new(0),
+            thrown: RefCell::new(Vec::new()),
             handle_template: RefCell::new(None),
             panic: RefCell::new(None),
         }
@@ -311,11 +317,14 @@ impl<S: 'static> Isolate<S> {
         }
         let v8 = &mut self.v8;
         let statistics = self.memory.domain.within(|| v8.get_heap_statistics());
-        HeapUse {
-            heap: statistics.used_heap_size(),
-            committed: statistics.total_physical_size(),
-            buffers: self.memory.buffer_bytes(),
-        }
+        let committed = statistics.total_physical_size();
+        self.memory.set_pages(committed);
+        HeapUse { heap: statistics.used_heap_size(), committed, buffers: self.memory.buffer_bytes() }
+    }
+
+    /// A look at its memory for other threads, and for while a turn of it is suspended.
+    pub fn memory_gauge(&self) -> MemoryGauge {
+        MemoryGauge::new(&self.memory, (*self.handle).clone())
     }
 
     /// Makes it a tenant's: its memory gets the tenant's protection key on this thread, where there are keys. Before the
@@ -351,6 +360,7 @@ impl<S: 'static> Drop for Isolate<S> {
                     ManuallyDrop::drop(&mut self.context);
                     let inner = Box::from_raw(self.inner);
                     drop((inner.dom_exception.take(), inner.rejections.take(), inner.handle_template.take()));
+                    drop(inner.thrown.take());
                     ManuallyDrop::drop(&mut self.v8);
                     ManuallyDrop::drop(&mut self.group);
                 }
@@ -373,6 +383,8 @@ fn raw_of(v8: &v8::Isolate) -> *mut std::ffi::c_void {
 
 /// At most this many rejections are looked at after a turn.
 const REJECTIONS_MAX: usize = 256;
+/// Tasks of V8's that run after one turn; the others after the next.
+pub(crate) const TASKS_MAX: usize = 16;
 
 pub(crate) unsafe extern "C" fn promise_rejected(message: v8::PromiseRejectMessage<'_>) {
     if message.get_event() != v8::PromiseRejectEvent::PromiseRejectWithNoHandler {
@@ -382,8 +394,22 @@ pub(crate) unsafe extern "C" fn promise_rejected(message: v8::PromiseRejectMessa
     let promise = message.get_promise();
     let scope: &mut v8::PinScope<'_, '_> = scope;
     let promise = v8::Global::new(scope, promise);
-    let mut rejections = Scope::wrap(scope).inner().rejections.borrow_mut();
+    let inner = Scope::wrap(scope).inner();
+    let mut rejections = inner.rejections.borrow_mut();
     if rejections.len() < REJECTIONS_MAX {
         rejections.push(promise);
+    } else {
+        inner.rejections_dropped.set(inner.rejections_dropped.get() + 1);
+    }
+}
+
+/// What was thrown where nobody could catch it: by a task that V8 runs by itself.
+pub(crate) unsafe extern "C" fn thrown_by_task(message: v8::Local<'_, v8::Message>, error: v8::Local<'_, v8::Value>) {
+    v8::callback_scope!(unsafe scope, message);
+    let scope: &mut v8::PinScope<'_, '_> = scope;
+    let error = v8::Global::new(scope, error);
+    let mut thrown = Scope::wrap(scope).inner().thrown.borrow_mut();
+    if thrown.len() < TASKS_MAX {
+        thrown.push(error);
     }
 }

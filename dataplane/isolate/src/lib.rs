@@ -39,7 +39,7 @@ pub use clock::{Ticks, ticks, ticks_to_ns};
 pub use engine::{Engine, EngineError};
 pub use isolate::{Ended, HeapUse, Isolate, IsolateLimits, Turn};
 pub use kind::Kind;
-pub use memory::CountedBytes;
+pub use memory::{CountedBytes, MemoryGauge};
 pub use module::{ModuleCode, ModuleError, ModuleState};
 pub use op::{Args, Op, OpError, OpResult, OpTable};
 pub use scope::{CallError, Scope};

@@ -27,6 +27,54 @@ const UNWIND_BYTES: usize = 256 << 20;
 /// By how much the near-limit callback raises V8's limit each time, bytes.
 const STEP_BYTES: usize = 64 << 20;
 
+/// What an isolate's memory holds; any thread may look.
+#[derive(Default)]
+struct Usage {
+    /// Bytes of live array buffers.
+    buffers: AtomicUsize,
+    /// Bytes of the heap after the last full collection.
+    heap: AtomicUsize,
+    /// Bytes of the heap's pages when they were last counted.
+    pages: AtomicUsize,
+}
+
+/// What an isolate holds, and how to make it hold less: for any thread, whatever the isolate does.
+#[derive(Clone)]
+pub struct MemoryGauge {
+    usage: Arc<Usage>,
+    handle: v8::IsolateHandle,
+}
+
+impl MemoryGauge {
+    pub(crate) fn new(memory: &Memory, handle: v8::IsolateHandle) -> MemoryGauge {
+        MemoryGauge { usage: Arc::clone(&memory.usage), handle }
+    }
+
+    /// Pages of the heap as of the last full collection or [`Isolate::heap_use`](crate::Isolate::heap_use), and array buffers now;
+    /// bytes.
+    pub fn bytes(&self) -> usize {
+        self.usage.pages.load(Relaxed) + self.usage.buffers.load(Relaxed)
+    }
+
+    /// Asks V8 to collect garbage, in the turn that runs or the next one and on its CPU account: bit by bit, or `now`.
+    pub fn relieve(&self, now: bool) {
+        let level = if now { v8::MemoryPressureLevel::Critical } else { v8::MemoryPressureLevel::Moderate };
+        self.handle.request_interrupt(collect, ptr::without_provenance_mut(level as usize));
+    }
+}
+
+/// V8 has come to an interrupt that [`MemoryGauge::relieve`] asked for.
+unsafe extern "C" fn collect(isolate: v8::UnsafeRawIsolatePtr, level: *mut c_void) {
+    // SAFETY: V8 passes the isolate that runs on this thread; it is used within the call only.
+    let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
+    let now = level.addr() == v8::MemoryPressureLevel::Critical as usize;
+    // V8 forgets the level when it has acted on it.
+    isolate.memory_pressure_notification(match now {
+        true => v8::MemoryPressureLevel::Critical,
+        false => v8::MemoryPressureLevel::Moderate,
+    });
+}
+
 /// Memory of one isolate. Shared with V8's allocator, which may outlive the isolate by a buffer.
 pub(crate) struct Memory {
     /// Its protection key, and what carries it.
@@ -35,12 +83,11 @@ pub(crate) struct Memory {
     arena: Option<Arena>,
     /// Limit for heap and buffers together.
     limit: usize,
-    /// Bytes of live array buffers.
-    buffers: AtomicUsize,
-    /// Bytes of the heap after the last full collection.
-    heap: AtomicUsize,
+    usage: Arc<Usage>,
     /// A limit was passed in this turn.
     exceeded: AtomicBool,
+    /// Garbage was collected since somebody asked.
+    collected: AtomicBool,
 }
 
 impl Memory {
@@ -51,9 +98,9 @@ impl Memory {
             domain,
             arena,
             limit,
-            buffers: AtomicUsize::new(0),
-            heap: AtomicUsize::new(0),
+            usage: Arc::default(),
             exceeded: AtomicBool::new(false),
+            collected: AtomicBool::new(false),
         })
     }
 
@@ -63,14 +110,34 @@ impl Memory {
         self.exceeded.load(Relaxed)
     }
 
+    /// As if garbage had been collected.
+    pub(crate) fn set_collected(&self) {
+        self.collected.store(true, Relaxed);
+    }
+
+    /// Whether garbage was collected since the last call of this.
+    #[inline]
+    pub(crate) fn take_collected(&self) -> bool {
+        let collected = self.collected.load(Relaxed);
+        if collected {
+            self.collected.store(false, Relaxed);
+        }
+        collected
+    }
+
     /// Live bytes, as of the last collection.
     pub(crate) fn bytes(&self) -> usize {
-        self.heap.load(Relaxed) + self.buffers.load(Relaxed)
+        self.usage.heap.load(Relaxed) + self.usage.buffers.load(Relaxed)
     }
 
     /// Live bytes of array buffers.
     pub(crate) fn buffer_bytes(&self) -> usize {
-        self.buffers.load(Relaxed)
+        self.usage.buffers.load(Relaxed)
+    }
+
+    /// The pages of its heap were counted.
+    pub(crate) fn set_pages(&self, bytes: usize) {
+        self.usage.pages.store(bytes, Relaxed);
     }
 
     /// Bytes until the limit, as of the last collection.
@@ -80,8 +147,9 @@ impl Memory {
 
     /// Counts `len` bytes if they fit.
     pub(crate) fn reserve(&self, len: usize) -> bool {
-        let heap = self.heap.load(Relaxed);
-        self.buffers
+        let heap = self.usage.heap.load(Relaxed);
+        self.usage
+            .buffers
             .fetch_update(Relaxed, Relaxed, |used| {
                 let next = used.checked_add(len)?;
                 (next.checked_add(heap)? <= self.limit).then_some(next)
@@ -97,7 +165,7 @@ impl Memory {
     }
 
     pub(crate) fn release(&self, len: usize) {
-        self.buffers.fetch_sub(len, Relaxed);
+        self.usage.buffers.fetch_sub(len, Relaxed);
     }
 
     /// Makes V8 ask this object for the memory of array buffers.
@@ -227,6 +295,7 @@ pub(crate) fn install(isolate: &mut v8::OwnedIsolate, memory: &Arc<Memory>) {
     isolate.add_near_heap_limit_callback(near_limit, data);
     isolate.add_gc_prologue_callback(before_collection, data, v8::GCType::kGCTypeMarkSweepCompact);
     isolate.add_gc_epilogue_callback(after_collection, data, v8::GCType::kGCTypeMarkSweepCompact);
+    isolate.add_gc_epilogue_callback(collected, data, v8::GCType::kGCTypeAll);
     isolate.set_oom_error_handler(out_of_memory);
 }
 
@@ -274,13 +343,25 @@ unsafe extern "C" fn after_collection(
     let mut isolate = unsafe { v8::Isolate::from_raw_isolate_ptr(isolate) };
     let statistics = isolate.get_heap_statistics();
     let heap = statistics.used_heap_size();
-    memory.heap.store(heap, Relaxed);
+    memory.usage.heap.store(heap, Relaxed);
+    memory.set_pages(statistics.total_physical_size());
     // V8 gets the memory of resizable buffers by itself; it is part of what V8 counts as external.
-    let outside = memory.buffers.load(Relaxed).max(statistics.external_memory());
+    let outside = memory.usage.buffers.load(Relaxed).max(statistics.external_memory());
     if heap + outside > memory.limit {
         memory.exceeded.store(true, Relaxed);
         turn::terminate_current();
     }
+}
+
+/// V8 has collected garbage, of the young generation or all.
+unsafe extern "C" fn collected(
+    _isolate: v8::UnsafeRawIsolatePtr,
+    _kind: v8::GCType,
+    _flags: v8::GCCallbackFlags,
+    data: *mut c_void,
+) {
+    // SAFETY: `install` passed a `Memory` that outlives the isolate.
+    unsafe { &*data.cast::<Memory>() }.set_collected();
 }
 
 /// V8 can go no further with this isolate.

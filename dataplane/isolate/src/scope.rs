@@ -5,9 +5,13 @@
 use std::any::TypeId;
 
 use crate::{
-    isolate::Inner,
+    clock,
+    isolate::{Inner, TASKS_MAX},
     value::{Global, Value},
 };
+
+/// CPU time after which no other task is begun in a turn, ns.
+const TASKS_NS: u64 = 1_000_000;
 
 /// The right to touch the heap of the isolate whose turn runs.
 #[repr(transparent)]
@@ -204,6 +208,46 @@ impl<'s, 'i> Scope<'s, 'i> {
     #[inline]
     pub fn run_microtasks(&mut self) {
         crate::stack::in_v8(|| self.0.perform_microtask_checkpoint());
+    }
+
+    /// Runs what V8 has put off for this isolate, each with the microtasks that it makes: callbacks of `FinalizationRegistry`, steps
+    /// of an incremental collection. Whether there was anything; only a collection makes such work.
+    #[inline]
+    pub fn run_tasks(&mut self) -> bool {
+        self.inner().memory.take_collected() && self.run_tasks_now()
+    }
+
+    #[cold]
+    fn run_tasks_now(&mut self) -> bool {
+        let platform = v8::V8::get_current_platform();
+        let begun = clock::ticks();
+        for ran in 0..TASKS_MAX {
+            if clock::ticks_to_ns(clock::ticks() - begun) > TASKS_NS {
+                break;
+            }
+            let isolate: &v8::Isolate = &self.0;
+            if !crate::stack::in_v8(|| v8::Platform::pump_message_loop(&platform, isolate, false)) {
+                return ran > 0;
+            }
+            if self.ending() {
+                return true;
+            }
+            self.run_microtasks();
+        }
+        // There may be more: as if there had been a collection.
+        self.inner().memory.set_collected();
+        true
+    }
+
+    /// What such work has thrown. Empties the list.
+    pub fn thrown_by_tasks(&mut self) -> Vec<Value<'s>> {
+        let thrown = self.inner().thrown.take();
+        thrown.iter().map(|error| Value(v8::Local::new(&self.0, error))).collect()
+    }
+
+    /// Rejections since the last call that [`Scope::unhandled_rejections`] had no room for.
+    pub fn dropped_rejections(&mut self) -> u64 {
+        self.inner().rejections_dropped.take()
     }
 
     /// The value that follows the flow of control: set for a call, it is there again in each continuation of it.

@@ -46,7 +46,7 @@ fn run(isolate: &mut Isolate<()>, source: &'static Source) {
 }
 
 /// Areas of an isolate's cage that can be read.
-fn heap<'a>(areas: &'a [KeyedArea], cage: usize) -> impl Iterator<Item = &'a KeyedArea> {
+fn heap(areas: &[KeyedArea], cage: usize) -> impl Iterator<Item = &KeyedArea> {
     let within = cage..cage + CAGE_BYTES;
     areas.iter().filter(move |it| within.contains(&it.area.range.start) && it.area.protection & libc::PROT_READ != 0)
 }

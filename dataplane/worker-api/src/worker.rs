@@ -13,7 +13,9 @@ use base::{
     limits::{CPU_STARTUP_NS, MODULE_BYTES_MAX, REQUESTS_PER_ISOLATE_MAX, S_NS, WAIT_UNTIL_NS},
 };
 use bytes::Bytes;
-use isolate::{CallError, Ended, Isolate, ModuleCode, ModuleError, ModuleState, PromiseState, Scope, Value};
+use isolate::{
+    CallError, Ended, Isolate, MemoryGauge, ModuleCode, ModuleError, ModuleState, PromiseState, Scope, Value,
+};
 
 use crate::{
     Engine,
@@ -227,6 +229,16 @@ impl Worker {
     /// Live bytes of heap and array buffers, as of the last full garbage collection.
     pub fn heap_bytes(&self) -> usize {
         self.isolate.memory_bytes()
+    }
+
+    /// A look at its memory for other threads, and for while a call into it is suspended.
+    pub fn memory_gauge(&self) -> MemoryGauge {
+        self.isolate.memory_gauge()
+    }
+
+    /// Counts the pages of its heap, for the gauge: microseconds.
+    pub fn count_memory(&mut self) {
+        self.isolate.heap_use();
     }
 
     /// The next effect; take all after each [`Worker::handle`].
@@ -444,9 +456,13 @@ impl Worker {
                 Err(CallError::Thrown(error)) => log_thrown(scope, entry, request, "Uncaught", error),
                 Err(CallError::Ended) => return,
             }
-            for reason in scope.unhandled_rejections() {
-                log_thrown(scope, entry, request, "Uncaught (in promise)", reason);
+            if scope.run_tasks() {
+                // Tasks are nobody's: what they throw is not the request's.
+                for error in scope.thrown_by_tasks() {
+                    log_thrown(scope, entry, None, "Uncaught", error);
+                }
             }
+            log_rejections(scope, entry, request);
         });
         self.longest_ns = self.longest_ns.max(turn.longest_ns);
         let used = match request.and_then(|id| self.isolate.state_mut().requests.get_mut(&id)) {
@@ -671,6 +687,18 @@ fn describe<'s>(scope: &mut Scope<'s, '_>, entry: &Entry, value: Value<'s>) -> S
 fn log_thrown<'s>(scope: &mut Scope<'s, '_>, entry: &Entry, request: Option<RequestId>, what: &str, value: Value<'s>) {
     let text = describe(scope, entry, value);
     scope.state::<State>().log(request, LogLevel::Error, format!("{what} {text}"));
+}
+
+#[inline]
+fn log_rejections(scope: &mut Scope<'_, '_>, entry: &Entry, request: Option<RequestId>) {
+    for reason in scope.unhandled_rejections() {
+        log_thrown(scope, entry, request, "Uncaught (in promise)", reason);
+    }
+    let dropped = scope.dropped_rejections();
+    if dropped > 0 {
+        let text = format!("{dropped} more promises were rejected in this turn, too many to look at");
+        scope.state::<State>().log(request, LogLevel::Error, text);
+    }
 }
 
 /// A step of a body, for `dispatch.js`: its kind and its data.

@@ -251,3 +251,67 @@ fn a_stream_that_breaks_is_a_broken_message() {
     let broken = all.iter().any(|effect| matches!(effect, Effect::ResponseBody { body: BodyEvent::Failed(_), .. }));
     assert!(broken && seen(&all).finished && text(&seen(&all)) == "part", "{all:?}");
 }
+
+#[test]
+fn finalization_callbacks_run_after_a_collection_as_part_of_a_turn() {
+    let mut worker = start(
+        "const told = []; const registry = new FinalizationRegistry((held) => {
+            told.push(held);
+            if (held === 3) throw new Error('from a finalizer');
+            if (held === 5) Promise.resolve().then(() => told.push('microtask'));
+        });
+        const make = () => { for (let i = 0; i < 8; i++) registry.register({ i }, i); };
+        make();
+        export default { fetch() {
+            const kept = []; for (let i = 0; i < 3e5; i++) kept[i % 100] = { i, more: [i] };
+            return new Response(JSON.stringify(told));
+        } };",
+    );
+    let mut logs = Vec::new();
+    let mut last = String::new();
+    for id in 1..60 {
+        let seen = ask(&mut worker, id);
+        assert_eq!((seen.status, seen.fail), (Some(200), None), "{:?}", seen.logs);
+        last = text(&seen).to_owned();
+        logs.extend(seen.logs);
+        if last.contains("microtask") && last.matches(',').count() == 8 {
+            break;
+        }
+    }
+    for held in 0..8 {
+        assert!(last.contains(&held.to_string()), "{last}");
+    }
+    assert!(last.contains("microtask"), "{last}");
+    let thrown: Vec<_> = logs.iter().filter(|text| text.contains("from a finalizer")).collect();
+    assert_eq!(thrown.len(), 1, "{logs:?}");
+}
+
+#[test]
+fn a_finalization_callback_that_never_ends_is_the_tenants_cpu_time() {
+    let mut worker = start(
+        "const registry = new FinalizationRegistry(() => { for (;;); });
+        (() => { for (let i = 0; i < 8; i++) registry.register({ i }, i); })();
+        export default { fetch() {
+            const kept = []; for (let i = 0; i < 3e5; i++) kept[i % 100] = { i, more: [i] };
+            return new Response('fine');
+        } };",
+    );
+    let failed = (1..60).any(|id| {
+        let effects = step(&mut worker, 0, get(id));
+        effects.iter().any(|effect| matches!(effect, Effect::Finished { failure: Some(Failure::CpuLimit), .. }))
+            || worker.condemned()
+    });
+    assert!(failed && worker.condemned());
+    assert_eq!(worker.in_flight(), 0);
+}
+
+#[test]
+fn rejections_past_what_is_looked_at_are_counted_once() {
+    let mut worker = handler("for (let i = 0; i < 1000; i++) Promise.reject(i); return new Response('fine');");
+    let seen = ask(&mut worker, 1);
+    assert_eq!(seen.status, Some(200));
+    let rejected = seen.logs.iter().filter(|text| text.contains("Uncaught (in promise)")).count();
+    let told: Vec<_> = seen.logs.iter().filter(|text| text.contains("more promises")).collect();
+    assert_eq!((rejected, told.len()), (256, 1), "{:?}", seen.logs.last());
+    assert!(told[0].starts_with("744 more promises were rejected"), "{told:?}");
+}
