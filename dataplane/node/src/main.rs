@@ -53,6 +53,9 @@ struct ServeArgs {
     /// Isolates that each shard keeps ready for Workers to come; 0 for none.
     #[arg(long, value_name = "N", default_value_t = shard::config::SPARES_PER_SHARD)]
     spares: usize,
+    /// Resident memory that the node may have, MiB; three quarters of the machine's or its control group's unless given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(64..))]
+    memory_mb: Option<u64>,
     /// Form of the log on standard error.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,

@@ -3,7 +3,7 @@
 use crate::{ServeArgs, logging};
 use agent::{Agent, AgentHandle, CodeConfig, Config, Control, Hooks};
 use anyhow::Context;
-use base::limits::MS_NS;
+use base::limits::{MIB, MS_NS};
 use plane_abi::code::CodeEngine;
 use plane_abi::wire::Load;
 use shard::config::Timeouts;
@@ -112,6 +112,7 @@ fn node_config(args: &ServeArgs) -> NodeConfig {
             response_bytes: args.response_bytes.unwrap_or(limits.response_bytes),
         },
         spares: args.spares,
+        memory_bytes: args.memory_mb.map(|mb| mb.saturating_mul(MIB as u64)),
         allow_private_fetch: args.allow_private_fetch,
         extra_ca: args.extra_ca.clone(),
         preemption: !args.no_preemption,

@@ -25,7 +25,7 @@ use std::task::{Poll, Waker};
 use std::thread::{self, Thread};
 use std::{io, mem};
 use worker_api::event::{Effect, Event, MonotonicNs, Now};
-use worker_api::{CodeOrigin, Engine, Progress, StartError, Suspendable, Worker, WorkerSpec};
+use worker_api::{CodeOrigin, Engine, MemoryGauge, Progress, StartError, Suspendable, Worker, WorkerSpec};
 
 /// Nice value of the apart thread: about a tenth of the shard's weight while both want the core.
 const NICE: i32 = 10;
@@ -47,6 +47,7 @@ pub(crate) struct Report {
     /// V8 refused its compiled code.
     pub(crate) code_rejected: bool,
     pub(crate) effects: Vec<Effect>,
+    pub(crate) gauge: Option<MemoryGauge>,
     pub(crate) timeout_ns: MonotonicNs,
     pub(crate) condemned: bool,
     /// A panic of ours passed through it; it is gone.
@@ -263,8 +264,10 @@ impl Guest {
             let none = Report { started, ..Report::broken(number) };
             return Some(Report { broken: false, ..none });
         };
+        worker.count_memory();
         Some(Report {
             number,
+            gauge: started.is_some().then(|| worker.memory_gauge()),
             started,
             code_rejected: worker.code_origin() == CodeOrigin::Rejected,
             effects: std::iter::from_fn(|| worker.poll_effect()).collect(),
@@ -283,6 +286,7 @@ impl Report {
             started: None,
             code_rejected: false,
             effects,
+            gauge: None,
             timeout_ns: MonotonicNs::MAX,
             condemned: true,
             broken: true,

@@ -10,25 +10,48 @@ pub(crate) struct Canned {
     /// Label in metrics.
     pub(crate) label: &'static str,
     pub(crate) text: &'static str,
+    /// When to come again, seconds; empty: not said.
+    pub(crate) retry_after: &'static str,
 }
 
 impl Canned {
-    pub(crate) const NOT_FOUND: Canned =
-        Canned { status: 404, label: "no_route", text: "404: no Worker is deployed at this address\n" };
-    pub(crate) const PAUSED: Canned = Canned { status: 503, label: "paused", text: "503: this deployment is paused\n" };
+    pub(crate) const NOT_FOUND: Canned = Canned {
+        status: 404,
+        label: "no_route",
+        text: "404: no Worker is deployed at this address\n",
+        retry_after: "",
+    };
+    pub(crate) const PAUSED: Canned =
+        Canned { status: 503, label: "paused", text: "503: this deployment is paused\n", retry_after: "" };
     pub(crate) const NO_CONFIGURATION: Canned =
-        Canned { status: 503, label: "no_configuration", text: "503: no configuration yet\n" };
+        Canned { status: 503, label: "no_configuration", text: "503: no configuration yet\n", retry_after: "" };
     pub(crate) const START_FAILED: Canned =
-        Canned { status: 500, label: "start_failed", text: "500: the Worker failed to start\n" };
-    pub(crate) const START_LIMITED: Canned =
-        Canned { status: 503, label: "start_limited", text: "503: the Worker exceeded a limit while starting\n" };
-    pub(crate) const UNAVAILABLE: Canned =
-        Canned { status: 503, label: "unavailable", text: "503: the Worker is not available on this node\n" };
-    pub(crate) const INVALID_RESPONSE: Canned =
-        Canned { status: 500, label: "invalid_response", text: "500: the Worker gave an invalid response\n" };
+        Canned { status: 500, label: "start_failed", text: "500: the Worker failed to start\n", retry_after: "" };
+    pub(crate) const START_LIMITED: Canned = Canned {
+        status: 503,
+        label: "start_limited",
+        text: "503: the Worker exceeded a limit while starting\n",
+        retry_after: "",
+    };
+    pub(crate) const UNAVAILABLE: Canned = Canned {
+        status: 503,
+        label: "unavailable",
+        text: "503: the Worker is not available on this node\n",
+        retry_after: "",
+    };
+    pub(crate) const INVALID_RESPONSE: Canned = Canned {
+        status: 500,
+        label: "invalid_response",
+        text: "500: the Worker gave an invalid response\n",
+        retry_after: "",
+    };
+
+    /// The node has no memory for another isolate.
+    pub(crate) const OVERLOADED: Canned =
+        Canned { status: 503, label: "overloaded", text: "503: overloaded, try again later\n", retry_after: "1" };
 
     /// The answer to `OPTIONS *`.
-    pub(crate) const OPTIONS: Canned = Canned { status: 200, label: "options", text: "" };
+    pub(crate) const OPTIONS: Canned = Canned { status: 200, label: "options", text: "", retry_after: "" };
 
     /// The answer to a request that the Worker failed.
     pub(crate) fn of_failure(why: Failure) -> Canned {
@@ -41,13 +64,13 @@ impl Canned {
             Failure::WallLimit => "503: the Worker exceeded its time limit\n",
             Failure::ResponseLimit => "503: the Worker's response exceeded its size limit\n",
             Failure::NotBegun | Failure::Interrupted | Failure::Condemned => "503: the Worker was stopped\n",
-            Failure::Overloaded => "503: the Worker has too many requests\n",
+            Failure::Overloaded => return Canned::OVERLOADED,
         };
-        Canned { status: why.status(), label: why.label(), text }
+        Canned { status: why.status(), label: why.label(), text, retry_after: "" }
     }
 
     /// The answer to a request that is refused.
     pub(crate) fn of_reject(reject: Reject) -> Canned {
-        Canned { status: reject.status(), label: "rejected", text: reject.text() }
+        Canned { status: reject.status(), label: "rejected", text: reject.text(), retry_after: "" }
     }
 }

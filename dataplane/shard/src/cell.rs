@@ -21,14 +21,15 @@ use crate::turns::Tenant;
 use base::header::HeaderBlock;
 use base::id::{AccountId, DeploymentId};
 use slab::Slab;
-use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use worker_api::event::{
-    BodyEvent, Effect, Event, Failure, FetchId, LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody, RequestId,
+    BodyEvent, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody,
+    RequestId,
 };
-use worker_api::{CodeOrigin, Progress, StartError, Suspendable, Worker, WorkerSpec, ticks};
+use worker_api::{CodeOrigin, MemoryGauge, Progress, StartError, Suspendable, Worker, WorkerSpec, ticks};
 
 /// Low bits of a request id: its mailbox. The rest is a count, so that an id never comes again.
 const MAILBOX_BITS: u32 = 20;
@@ -90,6 +91,8 @@ struct Mailbox {
     attached: bool,
     /// The Worker is done with the request.
     finished: bool,
+    /// Nothing of the request has left the Worker, and its body is unread.
+    untouched: bool,
 }
 
 #[derive(Default)]
@@ -140,8 +143,14 @@ pub(crate) struct WorkerCell {
     starting_ns: Cell<Option<MonotonicNs>>,
     /// The answer to every request, of a Worker that did not start.
     refused: Cell<Option<Canned>>,
+    /// What it holds; none while it starts.
+    gauge: OnceCell<MemoryGauge>,
+    /// Use of it as of the last count of its memory.
+    counted_ns: Cell<MonotonicNs>,
     /// A call into the Worker is under way, or never returned.
     inside: Cell<bool>,
+    /// The request whose event the Worker takes or took last, if it is of one.
+    current: Cell<Option<RequestId>>,
     /// A call is suspended.
     suspended: Cell<bool>,
     condemned: Cell<bool>,
@@ -213,7 +222,10 @@ impl WorkerCell {
             mail: RefCell::new(Mail::default()),
             starting_ns: Cell::new(Some(now_ns)),
             refused: Cell::new(None),
+            gauge: OnceCell::new(),
+            counted_ns: Cell::new(0),
             inside: Cell::new(false),
+            current: Cell::new(None),
             suspended: Cell::new(false),
             condemned: Cell::new(false),
             open: Cell::new(0),
@@ -227,8 +239,8 @@ impl WorkerCell {
         self.lifecycle.to(&shard.metrics.transitions, IsolateState::Compiling);
     }
 
-    /// Opens a mailbox for a new request.
-    pub(crate) fn admit(&self, shard: &Shard, now_ns: MonotonicNs) -> RequestId {
+    /// Opens a mailbox for a new request with such a body.
+    pub(crate) fn admit(&self, shard: &Shard, now_ns: MonotonicNs, body: &IncomingBody) -> RequestId {
         self.used_ns.set(now_ns);
         let mut forecast = self.forecast.get();
         forecast.observe(now_ns);
@@ -242,7 +254,10 @@ impl WorkerCell {
         let total = mail.requests_total;
         let entry = mail.requests.vacant_entry();
         let id = RequestId(total << MAILBOX_BITS | entry.key() as u64);
-        entry.insert(Mailbox { id, delivery: Delivery::default(), waker: None, attached: true, finished: false });
+        let delivery = Delivery::default();
+        // Nobody sees whether a body that is all here was read.
+        let untouched = !matches!(body, IncomingBody::Full(_));
+        entry.insert(Mailbox { id, delivery, waker: None, attached: true, finished: false, untouched });
         id
     }
 
@@ -268,6 +283,11 @@ impl WorkerCell {
 
     #[inline]
     fn handle(self: &Rc<Self>, shard: &Rc<Shard>, now: Now, event: Event) {
+        self.current.set(match &event {
+            Event::Request { id, .. } | Event::RequestBody { id, .. } => Some(*id),
+            Event::PullResponse { id } | Event::ClientGone { id } => Some(*id),
+            _ => None,
+        });
         let handle = move |seat: &mut Seat| {
             if let Some(worker) = &mut seat.worker {
                 worker.handle(now, event);
@@ -325,6 +345,9 @@ impl WorkerCell {
     fn after_call(&self, shard: &Shard, seat: &mut Seat, fetches: &mut Vec<FetchRequest>) {
         if let Some(since_ns) = self.starting_ns.take() {
             self.started(shard, since_ns, seat.refused.as_ref());
+            if let Some(worker) = &seat.worker {
+                let _first = self.gauge.set(worker.memory_gauge());
+            }
         }
         let Some(worker) = &mut seat.worker else { return };
         if let Some(first) = worker.poll_effect() {
@@ -369,6 +392,9 @@ impl WorkerCell {
                 tell();
             }
             self.started(shard, since_ns, started.err().as_ref());
+        }
+        if let Some(gauge) = report.gauge {
+            let _first = self.gauge.set(gauge);
         }
         for effect in report.effects {
             self.dispatch(shard, now, effect, &mut fetches);
@@ -464,7 +490,10 @@ impl WorkerCell {
                 delivery.response = Some(Response { status, headers, body });
             }),
             Effect::ResponseBody { id, body } => mail.deliver(id, |delivery| delivery.body = Some(body)),
-            Effect::PullRequestBody { id } => mail.deliver(id, |delivery| delivery.wants_body = true),
+            Effect::PullRequestBody { id } => {
+                mail.touch(Some(id));
+                mail.deliver(id, |delivery| delivery.wants_body = true);
+            }
             Effect::CancelRequestBody { id } => mail.deliver(id, |delivery| delivery.cancels_body = true),
             Effect::Fail { id, why } => {
                 mail.deliver(id, |delivery| delivery.failure = Some(why));
@@ -485,7 +514,8 @@ impl WorkerCell {
                 }
                 mail.finish(id);
             }
-            Effect::Fetch { fetch, request: _, method, url, headers, body } => {
+            Effect::Fetch { fetch, request, method, url, headers, body } => {
+                mail.touch(request);
                 mail.fetches.insert(fetch, FetchMailbox::default());
                 fetches.push(FetchRequest { fetch, method, url, headers, body });
             }
@@ -582,6 +612,43 @@ impl WorkerCell {
         }
     }
 
+    /// Bytes that it holds, as far as is known.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.gauge.get().map_or(0, |gauge| gauge.bytes() as u64)
+    }
+
+    /// Counts its memory anew if it was used since and is not in the middle of something.
+    pub(crate) fn count_memory(&self) {
+        if self.open.get() == 0 && self.counted_ns.replace(self.used_ns.get()) == self.used_ns.get() {
+            return;
+        }
+        if let Some(seat) = &self.seat
+            && let Some(worker) = seat.borrow_mut().get_mut().and_then(|seat| seat.worker.as_mut())
+        {
+            worker.count_memory();
+        }
+    }
+
+    /// Has it collect garbage when it next runs.
+    pub(crate) fn collect_garbage(&self) {
+        if let Some(gauge) = self.gauge.get() {
+            gauge.relieve(true);
+        }
+    }
+
+    /// Ends it and its requests, for its memory. A call that is suspended in it is brought to an end.
+    pub(crate) fn end_at_once(&self, shard: &Shard) {
+        if !self.condemned.replace(true) && self.lifecycle.state() != IsolateState::Error {
+            self.lifecycle.to(&shard.metrics.transitions, IsolateState::Error);
+        }
+        match &self.seat {
+            Some(seat) => drop(seat.replace(Suspendable::new(Seat::default()))),
+            None => shard.apart.drop_worker(self.number),
+        }
+        self.suspended.set(false);
+        self.fail_open(|_| Failure::Overloaded);
+    }
+
     /// Gives the Worker up after a panic inside of it: its requests fail, and it is never entered nor dropped again,
     /// for nothing is known of its state. Its memory is lost; the table counts how often that happens.
     pub(crate) fn abandon(&self) {
@@ -593,12 +660,30 @@ impl WorkerCell {
             std::mem::forget(seat.worker.take());
         }
         self.inside.set(false);
+        self.suspended.set(false);
+        let queued = self.inbox.borrow_mut().drain(..).collect::<Vec<_>>();
+        let queued: HashSet<RequestId> = queued
+            .iter()
+            .filter_map(|event| if let Event::Request { id, .. } = event { Some(*id) } else { None })
+            .collect();
+        let current = self.current.get();
+        self.fail_open(|mailbox| match mailbox.id {
+            id if queued.contains(&id) => Failure::NotBegun,
+            id if mailbox.untouched && current != Some(id) => Failure::Interrupted,
+            _ => Failure::Condemned,
+        });
+    }
+
+    /// There is no Worker any more: its requests fail, its outbound requests end.
+    fn fail_open(&self, why: impl Fn(&Mailbox) -> Failure) {
         self.inbox.borrow_mut().clear();
         self.open.set(0);
+        self.timeout_ns.set(MonotonicNs::MAX);
         let mut mail = self.mail.borrow_mut();
-        let attached: Vec<RequestId> = mail.requests.iter().map(|(_, mailbox)| mailbox.id).collect();
-        for id in attached {
-            mail.deliver(id, |delivery| delivery.failure = Some(Failure::Condemned));
+        let open = mail.requests.iter().filter(|(_, mailbox)| !mailbox.finished);
+        let open: Vec<_> = open.map(|(_, mailbox)| (mailbox.id, why(mailbox))).collect();
+        for (id, why) in open {
+            mail.deliver(id, |delivery| delivery.failure = Some(why));
             mail.finish(id);
         }
         for mailbox in mail.fetches.values_mut() {
@@ -615,6 +700,13 @@ impl Mail {
 
     fn request(&mut self, id: RequestId) -> Option<&mut Mailbox> {
         self.requests.get_mut(Mail::place(id)).filter(|mailbox| mailbox.id == id)
+    }
+
+    /// Something of the request has left the Worker, or its body is read.
+    fn touch(&mut self, id: Option<RequestId>) {
+        if let Some(mailbox) = id.and_then(|id| self.request(id)) {
+            mailbox.untouched = false;
+        }
     }
 
     fn deliver(&mut self, id: RequestId, put: impl FnOnce(&mut Delivery)) {

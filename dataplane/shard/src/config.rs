@@ -20,6 +20,12 @@ pub const BACKLOG_MAX: usize = 16;
 pub const EXTRA_IDLE_NS: u64 = 30 * limits::S_NS;
 /// Workers that are started ahead of their requests in one tick.
 pub const PREWARM_PER_TICK: usize = 2;
+/// Idle Workers that a shard evicts at one time for want of memory: each takes about a millisecond.
+pub const EVICTIONS_AT_ONCE_MAX: usize = 8;
+/// What an isolate that starts is taken to need until it has started, bytes: five times what a small one does.
+pub const START_BYTES: u64 = 8 * limits::MIB as u64;
+/// Running isolates are told to collect garbage at most so often while memory is scarce, ns.
+pub const COLLECT_GAP_NS: u64 = limits::S_NS;
 /// First wait after a Worker failed to start, ns; doubled with each failure.
 pub const START_BACKOFF_NS: u64 = limits::S_NS;
 /// Longest wait after failures to start, ns.
@@ -85,6 +91,8 @@ pub struct NodeConfig {
     pub connections_per_shard_max: usize,
     /// Isolates that each shard keeps ready for Workers to come, about 1.5 MB each.
     pub spares: usize,
+    /// Resident memory that the process may have besides pages of files, bytes; a share of the machine's unless given.
+    pub memory_bytes: Option<u64>,
     /// Whether a Worker's `fetch` may reach loopback, private and link-local addresses.
     pub allow_private_fetch: bool,
     /// Limits of a Worker's requests, for a plan with the usual CPU time.
@@ -137,6 +145,7 @@ impl Default for NodeConfig {
             timeouts: Timeouts::default(),
             connections_per_shard_max: limits::CONNECTIONS_PER_SHARD_MAX,
             spares: SPARES_PER_SHARD,
+            memory_bytes: None,
             allow_private_fetch: false,
             request_limits: RequestLimits::default(),
             extra_ca: None,

@@ -199,14 +199,14 @@ impl<S: Socket> Connection<S> {
         version: Option<&[u8]>,
         latency_ns: u64,
     ) -> bool {
-        let extra: [(&str, &[u8]); 3] = [
-            ("Content-Type", b"text/plain; charset=utf-8"),
-            ("Cache-Control", b"no-store"),
-            ("X-Deployment-Version", version.unwrap_or_default()),
-        ];
-        let extra = &extra[..if version.is_some() { 3 } else { 2 }];
+        let mut extra: Vec<(&str, &[u8])> =
+            vec![("Content-Type", b"text/plain; charset=utf-8"), ("Cache-Control", b"no-store")];
+        extra.extend(version.map(|version| ("X-Deployment-Version", version)));
+        if !canned.retry_after.is_empty() {
+            extra.push(("Retry-After", canned.retry_after.as_bytes()));
+        }
         let body = Body::Known(canned.text.len() as u64);
-        let sent = response::encode(self.io.output(), canned.status, &HeaderBlock::new(), extra, body, context)
+        let sent = response::encode(self.io.output(), canned.status, &HeaderBlock::new(), &extra, body, context)
             .expect("the node's own fields are valid");
         if sent.framing == response::SendFraming::Length(canned.text.len() as u64) {
             self.io.output().extend_from_slice(canned.text.as_bytes());

@@ -13,7 +13,8 @@
 //! 2. the handler had begun, nothing of it had left the isolate (no outbound request was made for it), its body was not read
 //!    (`Failure::Interrupted`), and the method is safe: GET, HEAD or OPTIONS.
 //!
-//! A request that itself passed a limit is never tried again.
+//! A request that itself passed a limit is never tried again, nor is one whose event the Worker had in hand when a panic of ours
+//! took it ([`WorkerCell::abandon`]).
 //!
 //! **The origin in the Worker's place.** Where the handler asked for it (`passThroughOnException`) and fails before a response
 //! began, the rest of the exchange is with the request's origin, see [`crate::origin`].
@@ -112,7 +113,7 @@ pub(crate) async fn run<S: Socket>(shard: &Rc<Shard>, connection: &mut Connectio
         return refuse(shard, connection, &head, &context, Canned::of_reject(invalid));
     };
     let (body, incoming) = request_body(connection, head.framing);
-    let id = cell.admit(shard, now.monotonic_ns);
+    let id = cell.admit(shard, now.monotonic_ns, &incoming);
     let owes_continue = head.expects_continue;
     let head = Arc::new(worker_api::RequestHead {
         method: head.method,
@@ -311,7 +312,7 @@ impl Exchange {
             Ok(cell) => {
                 shard.metrics.request_retries.add(1);
                 let now = shard.clock.now();
-                self.id = cell.admit(shard, now.monotonic_ns);
+                self.id = cell.admit(shard, now.monotonic_ns, &self.head.body);
                 self.cell = cell;
                 self.cell.send_at(shard, now, Event::Request { id: self.id, head: self.head.clone() });
             }

@@ -32,6 +32,7 @@ mod forecast;
 mod io;
 mod lifecycle;
 mod listener;
+mod memory_budget;
 mod origin;
 mod outbound;
 mod shard;

@@ -4,6 +4,7 @@
 //! thread may read.
 
 use crate::lifecycle::Transitions;
+use crate::memory_budget::MemoryBudget;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,6 +88,10 @@ pub struct ShardMetrics {
     pub worker_evictions: Number,
     pub worker_cpu_ns: Number,
     pub worker_prewarms: Number,
+    pub worker_memory_bytes: Number,
+    pub memory_evictions: Number,
+    pub memory_refusals: Number,
+    pub memory_ends: Number,
     pub suspensions: Number,
     pub quarantines: Number,
     pub workers_waiting: Number,
@@ -137,12 +142,15 @@ impl ShardMetrics {
 
 /// The numbers of all shards of a node.
 #[derive(Clone)]
-pub struct Metrics(Arc<[Arc<ShardMetrics>]>);
+pub struct Metrics {
+    shards: Arc<[Arc<ShardMetrics>]>,
+    memory: Arc<MemoryBudget>,
+}
 
 /// Reads one number of a shard.
 type Reader = fn(&ShardMetrics) -> u64;
 
-const COUNTERS: [(&str, &str, &str, Reader); 28] = [
+const COUNTERS: [(&str, &str, &str, Reader); 32] = [
     ("connections", "gauge", "Open client connections.", |m| m.connections.get()),
     ("connections_accepted_total", "counter", "Client connections accepted.", |m| m.connections_accepted.get()),
     ("connections_refused_total", "counter", "Client connections closed at accept, over the limit.", |m| {
@@ -160,6 +168,18 @@ const COUNTERS: [(&str, &str, &str, Reader); 28] = [
     ("worker_cpu_nanoseconds_total", "counter", "CPU time of requests in Workers.", |m| m.worker_cpu_ns.get()),
     ("worker_prewarms_total", "counter", "Workers started before a request asked for them.", |m| {
         m.worker_prewarms.get()
+    }),
+    ("worker_memory_bytes", "gauge", "Heap pages and array buffers of Workers, as of the last second.", |m| {
+        m.worker_memory_bytes.get()
+    }),
+    ("memory_evictions_total", "counter", "Idle Workers evicted because the node's memory was short.", |m| {
+        m.memory_evictions.get()
+    }),
+    ("memory_refusals_total", "counter", "Starts refused because the node's memory was short.", |m| {
+        m.memory_refusals.get()
+    }),
+    ("memory_ends_total", "counter", "Workers ended with their requests because the node was over its memory.", |m| {
+        m.memory_ends.get()
     }),
     ("workers_waiting", "gauge", "Workers that wait for CPU time, as of the last second.", |m| m.workers_waiting.get()),
     ("quarantines_total", "counter", "Times a tenant was moved to the apart thread.", |m| m.quarantines.get()),
@@ -184,13 +204,13 @@ const COUNTERS: [(&str, &str, &str, Reader); 28] = [
 ];
 
 impl Metrics {
-    pub(crate) fn new(shards: usize) -> Metrics {
-        Metrics((0..shards).map(|_| Arc::new(ShardMetrics::default())).collect())
+    pub(crate) fn new(shards: usize, memory: Arc<MemoryBudget>) -> Metrics {
+        Metrics { shards: (0..shards).map(|_| Arc::new(ShardMetrics::default())).collect(), memory }
     }
 
     /// The numbers of each shard.
     pub fn shards(&self) -> &[Arc<ShardMetrics>] {
-        &self.0
+        &self.shards
     }
 
     /// All numbers in the Prometheus text format (version 0.0.4); `isolates_abandoned` is the process's, see
@@ -199,12 +219,12 @@ impl Metrics {
         let mut out = String::with_capacity(16 * 1024);
         for (name, kind, help, read) in COUNTERS {
             header(&mut out, name, kind, help);
-            for (shard, metrics) in self.0.iter().enumerate() {
+            for (shard, metrics) in self.shards.iter().enumerate() {
                 let _ = writeln!(out, "selvage_{name}{{shard=\"{shard}\"}} {}", read(metrics));
             }
         }
         header(&mut out, "responses_total", "counter", "Responses by class of status.");
-        for (shard, metrics) in self.0.iter().enumerate() {
+        for (shard, metrics) in self.shards.iter().enumerate() {
             for (class, number) in metrics.requests.iter().enumerate() {
                 let class = class + 1;
                 let _ =
@@ -212,13 +232,13 @@ impl Metrics {
             }
         }
         header(&mut out, "failures_total", "counter", "Requests without a Worker's own complete answer, by cause.");
-        for (shard, metrics) in self.0.iter().enumerate() {
+        for (shard, metrics) in self.shards.iter().enumerate() {
             for (label, number) in FAILURE_LABELS.iter().zip(&metrics.failures) {
                 let _ = writeln!(out, "selvage_failures_total{{shard=\"{shard}\",cause=\"{label}\"}} {}", number.get());
             }
         }
         header(&mut out, "isolate_transitions_total", "counter", "Steps in the lives of isolates.");
-        for (shard, metrics) in self.0.iter().enumerate() {
+        for (shard, metrics) in self.shards.iter().enumerate() {
             for (from, to, count) in metrics.transitions.each() {
                 let _ = writeln!(
                     out,
@@ -227,7 +247,7 @@ impl Metrics {
             }
         }
         header(&mut out, "limits_held_total", "counter", "Requests that met a limit which ends nothing, by limit.");
-        for (shard, metrics) in self.0.iter().enumerate() {
+        for (shard, metrics) in self.shards.iter().enumerate() {
             for (held, number) in HELD.iter().zip(&metrics.held) {
                 let (label, count) = (held.label(), number.get());
                 let _ = writeln!(out, "selvage_limits_held_total{{shard=\"{shard}\",limit=\"{label}\"}} {count}");
@@ -236,6 +256,10 @@ impl Metrics {
         self.render_latency(&mut out);
         header(&mut out, "isolates_abandoned_total", "counter", "Isolates given up with their address space.");
         let _ = writeln!(out, "selvage_isolates_abandoned_total {isolates_abandoned}");
+        header(&mut out, "memory_budget_bytes", "gauge", "Resident memory that the node may have.");
+        let _ = writeln!(out, "selvage_memory_budget_bytes {}", self.memory.bytes());
+        header(&mut out, "memory_resident_bytes", "gauge", "Resident memory of the node, as of its last reading.");
+        let _ = writeln!(out, "selvage_memory_resident_bytes {}", self.memory.resident());
         out
     }
 
@@ -246,7 +270,7 @@ impl Metrics {
             "histogram",
             "From a request's head to the end of its response, ready to be sent.",
         );
-        for (shard, metrics) in self.0.iter().enumerate() {
+        for (shard, metrics) in self.shards.iter().enumerate() {
             let mut total = 0;
             for (bucket, number) in metrics.latency.iter().enumerate() {
                 total += number.get();
@@ -274,7 +298,7 @@ mod tests {
 
     #[test]
     fn latencies_fall_into_cumulative_buckets() {
-        let metrics = Metrics::new(1);
+        let metrics = Metrics::new(1, Arc::new(MemoryBudget::new(Some(123))));
         for latency_ns in [0, 15_999, 16_000, 40_000, u64::MAX / 2] {
             metrics.shards()[0].response(200, latency_ns);
         }
@@ -286,6 +310,7 @@ mod tests {
             "selvage_response_seconds_bucket{shard=\"0\",le=\"+Inf\"} 5",
             "selvage_responses_total{shard=\"0\",class=\"2xx\"} 5",
             "selvage_isolates_abandoned_total 7",
+            "selvage_memory_budget_bytes 123",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

@@ -8,6 +8,7 @@
 
 use crate::config::{NodeConfig, SHARD_RESTARTS_MAX};
 use crate::log::LogSink;
+use crate::memory_budget::MemoryBudget;
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::outbound;
 use crate::shard::{self, Common, Shard};
@@ -80,8 +81,9 @@ impl Node {
         let origin = Instant::now();
         let draining = AtomicBool::new(false);
         let config = NodeConfig { listen: address, ..config };
-        let common = Arc::new(Common { config, engine, plane, log, tls, origin, draining });
-        let metrics = Metrics::new(shards);
+        let memory = Arc::new(MemoryBudget::new(config.memory_bytes));
+        let metrics = Metrics::new(shards, memory.clone());
+        let common = Arc::new(Common { config, engine, plane, log, tls, origin, draining, memory });
         let (up, ups) = mpsc::channel();
         let mut supervisors = Vec::with_capacity(shards);
         for (index, listener) in listeners.into_iter().enumerate() {

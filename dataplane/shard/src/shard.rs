@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::config::{NodeConfig, TICK};
 use crate::io::Scratch;
 use crate::log::LogSink;
+use crate::memory_budget::MemoryBudget;
 use crate::metrics::ShardMetrics;
 use crate::outbound::Outbound;
 use crate::spares::{self, Spares};
@@ -39,6 +40,7 @@ pub(crate) struct Common {
     pub(crate) tls: Arc<rustls::ClientConfig>,
     pub(crate) origin: Instant,
     pub(crate) draining: AtomicBool,
+    pub(crate) memory: Arc<MemoryBudget>,
 }
 
 /// One shard's state. Never leaves its thread.
@@ -148,6 +150,11 @@ impl Shard {
         self.workers.try_borrow().map_or(1, |workers| workers.in_flight())
     }
 
+    /// The node's memory.
+    pub(crate) fn memory(&self) -> &MemoryBudget {
+        &self.common.memory
+    }
+
     /// Connections and requests that a drain waits for.
     fn busy(&self) -> bool {
         self.connections.get() > 0 || self.workers.borrow().in_flight() > 0
@@ -187,6 +194,7 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: &StdListener) {
         if ticks.is_multiple_of(SWEEP_TICKS) {
             shard.sweep();
         }
+        shard.workers.borrow_mut().relieve(&shard);
         if !shard.draining() {
             shard.warm();
         }

@@ -2,9 +2,10 @@
 //!
 //! *Owns:* when a step towards the next spare is taken: while no request is open and no Worker waits for a turn. Where requests
 //! are open at every one of [`PATIENCE`] looks, a step is taken all the same, so that a shard that is never idle has spares
-//! too; but never while a Worker waits for a turn.
+//! too; but never while a Worker waits for a turn or the node's memory is short.
 //! *Bounds:* one step, about a millisecond, between two looks of the executor at its rings. *Thread:* its shard's.
 
+use crate::memory_budget::Pressure;
 use crate::shard::Shard;
 use glommio::timer::Timer;
 use std::cell::RefCell;
@@ -74,7 +75,7 @@ pub(crate) async fn run(shard: Rc<Shard>) {
         if shard.draining() {
             return;
         }
-        if shard.turns.waiting() > 0 {
+        if shard.turns.waiting() > 0 || shard.memory().pressure() >= Pressure::High {
             continue;
         }
         if shard.requests_open() > 0 && in_vain < PATIENCE {

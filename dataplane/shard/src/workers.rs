@@ -12,11 +12,12 @@
 use crate::canned::Canned;
 use crate::cell::{Identity, WorkerCell};
 use crate::config::{
-    BACKLOG_MAX, EXTRA_IDLE_NS, IDLE_NS, ISOLATES_PER_WORKER_MAX, PREWARM_PER_TICK, START_BACKOFF_MAX_NS,
-    START_BACKOFF_NS, WORKER_IDLE_NS, WORKERS_PER_SHARD_MAX,
+    BACKLOG_MAX, COLLECT_GAP_NS, EVICTIONS_AT_ONCE_MAX, EXTRA_IDLE_NS, IDLE_NS, ISOLATES_PER_WORKER_MAX,
+    PREWARM_PER_TICK, START_BACKOFF_MAX_NS, START_BACKOFF_NS, START_BYTES, WORKER_IDLE_NS, WORKERS_PER_SHARD_MAX,
 };
 use crate::forecast::{EARLY_NS, Forecast};
 use crate::lifecycle::IsolateState;
+use crate::memory_budget::{MemoryBudget, Pressure};
 use crate::shard::Shard;
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 use base::limits;
@@ -81,6 +82,10 @@ pub(crate) struct Workers {
     /// Of Workers that were dropped for idleness.
     forecasts: HashMap<DeploymentId, Forecast>,
     cells_total: u64,
+    /// The high mark of memory was reached, and the low one was not since.
+    relieving: bool,
+    /// When running isolates and malloc were last told to give memory back.
+    collected_ns: MonotonicNs,
 }
 
 impl Workers {
@@ -94,6 +99,8 @@ impl Workers {
             prewarmed: (Lineage::default(), 0),
             forecasts: HashMap::new(),
             cells_total: 0,
+            relieving: false,
+            collected_ns: 0,
         }
     }
 
@@ -145,6 +152,9 @@ impl Workers {
                     return Ok(cell);
                 }
                 if !cells.is_empty() {
+                    if let Some(cell) = cells.iter().find(|_| shard.memory().pressure() >= Pressure::High) {
+                        return Ok(cell.clone());
+                    }
                     let cell = self.start(shard, published, deployment)?;
                     if let Some(Entry { state: State::Up(cells), .. }) = self.by_deployment.get_mut(&id) {
                         cells.push(cell.clone());
@@ -163,8 +173,14 @@ impl Workers {
             }
             _ => {}
         }
-        self.remove(shard, id);
+        if let Some(Entry { state: State::Up(_), .. }) = self.by_deployment.get(&id) {
+            self.remove(shard, id);
+        }
         self.make_room(shard);
+        if !self.make_room_in_memory(shard) {
+            shard.metrics.memory_refusals.add(1);
+            return Err(Canned::OVERLOADED);
+        }
         let state = match self.start(shard, published, deployment) {
             Ok(cell) => match cell.refused() {
                 None => State::Up(vec![cell]),
@@ -258,8 +274,92 @@ impl Workers {
         }
     }
 
-    /// Drops what is idle, condemned or no longer configured. Called about once a second.
-    pub(crate) fn sweep(&mut self, shard: &Rc<Shard>, published: Option<&Published>) {
+    /// Makes room for one more isolate. Whether there is.
+    fn make_room_in_memory(&mut self, shard: &Shard) -> bool {
+        if shard.memory().read() >= Pressure::High {
+            self.evict_idle(shard, Pressure::High, EVICTIONS_AT_ONCE_MAX);
+        }
+        // Those that start have not taken yet what they will.
+        let starting = self.cells().filter(|cell| cell.starting()).count() as u64;
+        shard.memory().pressure_with(starting * START_BYTES) < Pressure::Critical
+    }
+
+    /// Evicts idle Workers, least recently used first, until there is less pressure than that.
+    fn evict_idle(&mut self, shard: &Shard, pressure: Pressure, count_max: usize) {
+        for _ in 0..count_max {
+            let idle = |entry: &Entry| match &entry.state {
+                State::Up(cells) if cells.iter().all(|cell| cell.in_flight() == 0 && !cell.starting()) => {
+                    cells.iter().map(|cell| cell.used_ns.get()).max()
+                }
+                _ => None,
+            };
+            let oldest = self.by_deployment.iter().filter_map(|(id, entry)| Some((idle(entry)?, *id))).min();
+            let Some((_, id)) = oldest else { return };
+            self.remove(shard, id);
+            shard.metrics.memory_evictions.add(1);
+            if shard.memory().read() < pressure {
+                return;
+            }
+        }
+    }
+
+    /// Gives memory back where it is scarce, see [`crate::memory_budget`]. Called at each tick.
+    pub(crate) fn relieve(&mut self, shard: &Rc<Shard>) {
+        let memory = shard.memory();
+        let pressure = memory.read();
+        self.relieving = pressure >= Pressure::High || (self.relieving && pressure >= Pressure::Some);
+        if !self.relieving {
+            return;
+        }
+        self.drop_retired(shard);
+        self.evict_idle(shard, Pressure::Some, EVICTIONS_AT_ONCE_MAX);
+        let now_ns = shard.clock.now_ns();
+        if memory.pressure() >= Pressure::High && self.collected_ns + COLLECT_GAP_NS <= now_ns {
+            self.collected_ns = now_ns;
+            MemoryBudget::trim();
+            if memory.read() >= Pressure::Critical {
+                self.cells().filter(|cell| cell.in_flight() > 0).for_each(|cell| cell.collect_garbage());
+            }
+        }
+        if memory.pressure() < Pressure::Over {
+            return;
+        }
+        self.evict_idle(shard, Pressure::Over, WORKERS_PER_SHARD_MAX);
+        for _ in 0..EVICTIONS_AT_ONCE_MAX {
+            MemoryBudget::trim();
+            if memory.read() < Pressure::Over || !self.end_largest(shard) {
+                return;
+            }
+        }
+    }
+
+    /// Ends the Worker with requests that holds the most memory. Whether there was one.
+    fn end_largest(&mut self, shard: &Rc<Shard>) -> bool {
+        let running = self.cells().filter(|cell| cell.in_flight() > 0 && !cell.starting());
+        let Some(cell) = running.max_by_key(|cell| cell.memory_bytes()).cloned() else { return false };
+        tracing::warn!(deployment = %cell.identity.deployment, bytes = cell.memory_bytes(), "ended, for want of memory");
+        shard.metrics.memory_ends.add(1);
+        cell.end_at_once(shard);
+        for entry in self.by_deployment.values_mut() {
+            if let State::Up(cells) = &mut entry.state {
+                retire_condemned(shard, cells, &mut self.retiring);
+            }
+        }
+        self.forget_condemned();
+        self.drop_retired(shard);
+        true
+    }
+
+    /// All isolates, those out of service included.
+    fn cells(&self) -> impl Iterator<Item = &Rc<WorkerCell>> {
+        let up = self.by_deployment.values().flat_map(|entry| match &entry.state {
+            State::Up(cells) => cells.as_slice(),
+            State::Down { .. } => &[],
+        });
+        up.chain(&self.retiring)
+    }
+
+    fn drop_retired(&mut self, shard: &Shard) {
         self.retiring.retain(|cell| {
             let done = cell.in_flight() == 0;
             if done {
@@ -267,6 +367,20 @@ impl Workers {
             }
             !done
         });
+    }
+
+    fn forget_condemned(&mut self) {
+        self.by_deployment.retain(|_, entry| !matches!(&entry.state, State::Up(cells) if cells.is_empty()));
+        self.by_place.retain(|_, cell| !cell.condemned());
+    }
+
+    /// Drops what is idle, condemned or no longer configured. Called about once a second.
+    pub(crate) fn sweep(&mut self, shard: &Rc<Shard>, published: Option<&Published>) {
+        self.drop_retired(shard);
+        for cell in self.cells() {
+            cell.count_memory();
+        }
+        shard.metrics.worker_memory_bytes.set(self.cells().map(|cell| cell.memory_bytes()).sum());
         let now_ns = shard.clock.now_ns();
         let mut gone = Vec::new();
         for (id, entry) in &mut self.by_deployment {
@@ -316,6 +430,9 @@ impl Workers {
             self.prewarm = changed.map(|(id, _)| *id).collect();
         }
         for _ in 0..PREWARM_PER_TICK {
+            if shard.memory().pressure() >= Pressure::High {
+                return;
+            }
             let Some(id) = self.prewarm.pop_front() else { return };
             let snapshot = published.snapshot();
             let deployment = snapshot.find_deployment(id).and_then(|place| snapshot.deployment(place));
@@ -336,8 +453,7 @@ impl Workers {
                 retire_condemned(shard, cells, &mut self.retiring);
             }
         }
-        self.by_deployment.retain(|_, entry| !matches!(&entry.state, State::Up(cells) if cells.is_empty()));
-        self.by_place.retain(|_, cell| !cell.condemned());
+        self.forget_condemned();
         for cell in self.retiring.iter().filter(|cell| cell.broken_inside()) {
             cell.abandon();
         }

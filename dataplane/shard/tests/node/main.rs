@@ -5,6 +5,7 @@ mod drain;
 mod fetching;
 mod hostile;
 mod limits;
+mod memory;
 mod neighbours;
 mod panics;
 mod protocol;

@@ -43,3 +43,39 @@ fn a_panic_outside_of_a_connection_costs_the_shard_a_restart_at_most() {
     assert_eq!(node.connect().get("neighbour", "/").text(), "hello", "the first connection after it");
     assert_eq!(node.connect().get("faulty", "/").text(), "fine");
 }
+
+const WAITS: &str = r#"let runs = 0; export default { async fetch(request) {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/fault") console.log("PANIC");
+    if (pathname === "/fetch") await fetch("http://127.0.0.1:1/").catch(() => {});
+    if (pathname === "/read") await request.text();
+    const run = ++runs;
+    await new Promise((done) => setTimeout(done, 500));
+    return new Response(pathname + run);
+} };"#;
+
+#[test]
+fn what_shared_an_isolate_with_a_panic_is_tried_again_where_that_is_safe() {
+    let source = WAITS.replace("PANIC", PANIC);
+    let node = TestNode::start(&[active("w", &source)], |_| {});
+    let waiting = |method: &str, path: &str, length: usize| {
+        let mut client = node.connect();
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: w.workers.localhost\r\nContent-Length: {length}\r\n\r\n");
+        client.send((head + &"x".repeat(length)).as_bytes());
+        client
+    };
+    let mut safe = [waiting("GET", "/a", 0), waiting("HEAD", "/b", 0)];
+    let mut unsafe_ones = [waiting("POST", "/c", 0), waiting("GET", "/fetch", 0), waiting("GET", "/read", 3)];
+    let shard = &node.metrics.shards()[0];
+    eventually("its outbound request failed", || shard.fetch_failures.get() == 1);
+    assert!(waiting("GET", "/fault", 0).rest().is_empty(), "its own connection ends");
+    let [a, b] = &mut safe;
+    assert!(a.response().text().starts_with("/a"));
+    assert_eq!(b.head().status, 200);
+    for client in &mut unsafe_ones {
+        let response = client.response();
+        assert_eq!((response.status, response.text()), (503, "503: the Worker was stopped\n"));
+    }
+    assert_eq!((shard.request_retries.get(), shard.panics.get(), shard.worker_starts.get()), (2, 1, 2));
+    assert_eq!(shard.failures("condemned"), 3);
+}

@@ -1,0 +1,224 @@
+//! A node's memory: how much it may use, and how much it does.
+//!
+//! The truth is the process's resident memory as the kernel counts it, but for pages of files, which the kernel can take back.
+//! Reading it costs about a microsecond, so it is read before each start of an isolate and at each tick. What the shards do about it is in [`crate::workers`]:
+//!
+//! | resident | what happens |
+//! |---|---|
+//! | below [`LOW`] of the budget | nothing; evictions end here |
+//! | from [`HIGH`] | idle Workers are evicted, least recently used first; nothing is started ahead of need |
+//! | from [`CRITICAL`] | isolates are started no more, and requests that need one are shed (503 `overloaded`); running ones are told to collect |
+//! | over the budget | the largest Workers are ended with their requests (503 `overloaded`) |
+//!
+//! Nothing has to end it: the next reading below a mark does.
+//!
+//! *Does not:* limit one isolate; that is `isolate::memory`. *Bounds:* what happens between two readings adds to the budget: a tick's
+//! worth of allocation, or one isolate's limit where a shard cannot be interrupted for so long. *Fails:* without `/proc` there is no
+//! budget, and the log says so. *Threads:* one for all shards; nothing here waits.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Marks, in hundredths of the budget.
+const LOW: u64 = 75;
+const HIGH: u64 = 85;
+const CRITICAL: u64 = 95;
+/// Share of the machine's or the control group's memory that a node takes, in hundredths: the rest is the kernel's and the page cache's.
+const SHARE: u64 = 75;
+
+/// Blocks from this size on are given back to the kernel when they are freed, bytes.
+#[cfg(target_env = "gnu")]
+const MMAP_BYTES: i32 = 256 << 10;
+
+const _: () = assert!(LOW < HIGH && HIGH < CRITICAL && CRITICAL < 100);
+
+/// How scarce memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pressure {
+    None,
+    /// Between the low and the high mark: what was begun goes on.
+    Some,
+    High,
+    Critical,
+    Over,
+}
+
+/// The budget of a node, shared by its shards.
+pub(crate) struct MemoryBudget {
+    bytes: u64,
+    page_bytes: u64,
+    statm: Option<File>,
+    resident: AtomicU64,
+}
+
+impl MemoryBudget {
+    /// So many bytes, or a share of what this machine and control group have.
+    pub(crate) fn new(bytes: Option<u64>) -> MemoryBudget {
+        let statm = File::open("/proc/self/statm");
+        if let Err(error) = &statm {
+            tracing::error!(%error, "resident memory cannot be read: the node has no memory budget");
+        }
+        // A threshold that is set stays: else malloc raises it up to 32 MB by and by, and freed buffers stay resident.
+        // SAFETY: numbers only; glibc takes its lock.
+        #[cfg(target_env = "gnu")]
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_BYTES);
+        }
+        // SAFETY: a call with a number only.
+        let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        let budget = MemoryBudget {
+            bytes: bytes.unwrap_or_else(|| machine_bytes() / 100 * SHARE),
+            page_bytes: u64::try_from(page_bytes).unwrap_or(4096),
+            statm: statm.ok(),
+            resident: AtomicU64::new(0),
+        };
+        budget.read();
+        tracing::info!(budget_mb = budget.bytes >> 20, resident_mb = budget.resident() >> 20, "memory");
+        budget
+    }
+
+    /// Reads how much memory the process has.
+    pub(crate) fn read(&self) -> Pressure {
+        let mut text = [0; 128];
+        let read = self.statm.as_ref().and_then(|statm| statm.read_at(&mut text, 0).ok()).unwrap_or(0);
+        if let Some(pages) = resident_pages(&text[..read]) {
+            self.resident.store(pages * self.page_bytes, Ordering::Relaxed);
+        }
+        self.pressure()
+    }
+
+    /// As of the last reading by any shard.
+    pub(crate) fn pressure(&self) -> Pressure {
+        self.pressure_with(0)
+    }
+
+    /// The same if so many bytes more were resident.
+    pub(crate) fn pressure_with(&self, more: u64) -> Pressure {
+        let resident = u128::from(self.resident().saturating_add(more)) * 100;
+        let reached = |mark: u64| resident >= u128::from(self.bytes) * u128::from(mark);
+        match () {
+            () if reached(100) => Pressure::Over,
+            () if reached(CRITICAL) => Pressure::Critical,
+            () if reached(HIGH) => Pressure::High,
+            () if reached(LOW) => Pressure::Some,
+            () => Pressure::None,
+        }
+    }
+
+    /// Resident memory as of the last reading, bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        self.resident.load(Ordering::Relaxed)
+    }
+
+    /// The budget, bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Lets malloc give back what it keeps. Milliseconds at worst.
+    pub(crate) fn trim() {
+        // SAFETY: no pointers; glibc takes the locks of its arenas.
+        #[cfg(target_env = "gnu")]
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+}
+
+/// Of `/proc/self/statm`, the second number without the third: resident pages that are of no file.
+fn resident_pages(statm: &[u8]) -> Option<u64> {
+    let mut numbers = std::str::from_utf8(statm).ok()?.split_ascii_whitespace().skip(1).map(str::parse::<u64>);
+    let (all, of_files) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    Some(all.saturating_sub(of_files))
+}
+
+/// What there is: of the machine's memory and the limits of the process's control groups the least.
+fn machine_bytes() -> u64 {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limits = limit_files(&groups).into_iter().filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok());
+    let total = total_bytes(&meminfo).unwrap_or(u64::MAX);
+    limits.fold(total, u64::min)
+}
+
+fn total_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// The files that limit a process whose `/proc/self/cgroup` is this: of its group and of those above, versions 1 and 2.
+fn limit_files(groups: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let (root, name) = match controllers {
+            "" => (Path::new("/sys/fs/cgroup"), "memory.max"),
+            "memory" => (Path::new("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+            _ => continue,
+        };
+        let group = root.join(path.trim_start_matches('/'));
+        files.extend(group.ancestors().take_while(|above| above.starts_with(root)).map(|above| above.join(name)));
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_parts_of_the_budget() {
+        let budget = MemoryBudget { bytes: 1_000, page_bytes: 1, statm: None, resident: AtomicU64::new(0) };
+        let check = |resident: u64, pressure: Pressure| {
+            budget.resident.store(resident, Ordering::Relaxed);
+            assert_eq!(budget.read(), pressure, "{resident}");
+        };
+        check(0, Pressure::None);
+        check(749, Pressure::None);
+        check(750, Pressure::Some);
+        check(850, Pressure::High);
+        check(949, Pressure::High);
+        check(950, Pressure::Critical);
+        check(1_000, Pressure::Over);
+        check(u64::MAX, Pressure::Over);
+        check(700, Pressure::None);
+        assert_eq!(budget.pressure_with(250), Pressure::Critical);
+    }
+
+    #[test]
+    fn this_process_has_memory() {
+        let budget = MemoryBudget::new(None);
+        assert!(budget.resident() > 100 << 10 && budget.resident() < 64 << 30, "{}", budget.resident());
+        assert!(budget.bytes() > 64 << 20 && budget.bytes() < 64 << 40, "{}", budget.bytes());
+        let before = budget.resident();
+        let held = std::hint::black_box(vec![1_u8; 64 << 20]);
+        budget.read();
+        assert!(budget.resident() >= before + (60 << 20), "{before} to {}", budget.resident());
+        drop(held);
+    }
+
+    #[test]
+    fn limits_are_those_of_all_groups_above() {
+        let files: Vec<_> = limit_files("9:name=systemd:/\n4:memory:/a/b\n0::/c:d/e\n")
+            .iter()
+            .map(|file| file.to_str().expect("UTF-8").to_owned())
+            .collect();
+        assert_eq!(
+            files,
+            [
+                "/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/a/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+                "/sys/fs/cgroup/c:d/e/memory.max",
+                "/sys/fs/cgroup/c:d/memory.max",
+                "/sys/fs/cgroup/memory.max",
+            ]
+        );
+        assert_eq!(total_bytes("MemTotal:       24681572 kB\nMemFree: 1 kB\n"), Some(24_681_572 * 1024));
+        assert_eq!((total_bytes(""), resident_pages(b"")), (None, None));
+        assert_eq!(resident_pages(b"1000 200 30 4 0 5 0\n"), Some(170));
+    }
+}
