@@ -263,14 +263,18 @@
     return native.stream;
   }
 
+  // The promise tells that the head is there and does not carry it: a program that replaces `Promise.prototype.constructor` sees
+  // the promises that the runtime waits for.
   class Pending {
+    promise;
     resolve;
     reject;
+    head = undefined;
   }
 
   lib.startFetch = (method, url, headerList, body, length) => {
     const pending = new Pending();
-    const promise = new Promise((resolve, reject) => {
+    pending.promise = new Promise((resolve, reject) => {
       pending.resolve = resolve;
       pending.reject = reject;
     });
@@ -285,7 +289,7 @@
       MapPrototypeSet(uploads, fid, new Outgoing(fid, reader, uploadSteps));
     }
     MapPrototypeSet(fetches, fid, pending);
-    return { fid, promise };
+    return { fid, pending };
   };
 
   function fetchResponse(fid, status, reason, headerList, bodyKind, body) {
@@ -293,7 +297,8 @@
     if (pending === undefined) return;
     MapPrototypeDelete(fetches, fid);
     const opened = bodyKind === BODY_STREAM ? openFetchBody(fid) : bodyKind === BODY_FULL ? body : null;
-    pending.resolve({ __proto__: null, status, reason, headerList, bodyKind, body: opened });
+    pending.head = { __proto__: null, status, reason, headerList, bodyKind, body: opened };
+    pending.resolve(undefined);
   }
 
   function fetchFailed(fid, message) {

@@ -35,8 +35,8 @@
 
     constructor(request) {
       this.request = request;
-      this.record = httpRecord(request.url, undefined);
-      this.method = request.method;
+      this.record = httpRecord(lib.requestUrl(request), undefined);
+      this.method = lib.requestMethod(request);
       this.list = lib.copyList(lib.requestList(request));
       this.signal = lib.requestSignal(request);
     }
@@ -73,11 +73,12 @@
         return;
       }
       this.fid = started.fid;
+      const { pending } = started;
       PromisePrototypeThen(
-        started.promise,
-        (head) => {
+        pending.promise,
+        () => {
           try {
-            this.answered(head);
+            this.answered(pending.head);
           } catch (error) {
             this.fail(error);
           }
@@ -88,9 +89,9 @@
 
     answered(head) {
       if (this.signal !== undefined && lib.signalAborted(this.signal)) return;
-      if (isRedirect(head.status) && this.request.redirect !== "manual") {
+      if (isRedirect(head.status) && lib.requestRedirect(this.request) !== "manual") {
         const location = lib.headerListGet(head.headerList, "location");
-        if (this.request.redirect === "error") {
+        if (lib.requestRedirect(this.request) === "error") {
           this.drop(head);
           throw new TypeError("The response is a redirect, and the request's redirect mode is 'error'");
         }

@@ -137,9 +137,11 @@
   lib.defineInterface(Navigator, "Navigator");
   defineGlobal("navigator", new Navigator(lib.internal));
   defineGlobal("self", globalThis);
-  // A tenant's memories and modules of WebAssembly would be outside the isolate's accounting.
+  // A tenant's memories and modules of WebAssembly would be outside the isolate's accounting. Memory that is shared is a clock
+  // to whoever has two threads; nothing else makes any.
   lib.late.push(() => {
     delete globalThis.WebAssembly;
+    delete globalThis.SharedArrayBuffer;
   });
   ObjectDefineProperty(globalThis, SymbolToStringTag, { __proto__: null, value: "ServiceWorkerGlobalScope", configurable: true });
 })

@@ -67,6 +67,19 @@
   p.decodeURIComponent = decodeURIComponent;
   p.noop = () => {};
 
+  // Appends, whatever setters a program has put at indices of `Array.prototype` or `Object.prototype`.
+  const push = p.ArrayPrototypePush;
+  const arrayPrototype = Array.prototype;
+  const { defineProperty } = Reflect;
+  p.ArrayPrototypePush = function (array, value) {
+    const { length } = array;
+    if (arguments.length === 2 && !(length in arrayPrototype)) return push(array, value);
+    for (let i = 1; i < arguments.length; i++) {
+      defineProperty(array, length + i - 1, { __proto__: null, value: arguments[i], writable: true, enumerable: true, configurable: true });
+    }
+    return array.length;
+  };
+
   // A promise with its two ends. Own fields only, so that nothing is read through a prototype.
   p.newDeferred = () => {
     const d = { __proto__: null, promise: undefined, resolve: undefined, reject: undefined };

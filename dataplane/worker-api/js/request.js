@@ -241,6 +241,7 @@
       lib.isRequest = (value) => lib.isObject(value) && #method in value;
       lib.requestMethod = (request) => request.#method;
       lib.requestUrl = (request) => request.#url;
+      lib.requestRedirect = (request) => request.#redirect;
       lib.requestBodyOf = (request) => request.#openBody();
       lib.requestList = (request) => request.#headerList();
       lib.requestSignal = (request) => request.#signal ?? request.#follows;

@@ -276,7 +276,7 @@
       const descriptor = controller.pendingPullIntos.peek();
       if (fillFromQueue(controller, descriptor)) {
         controller.pendingPullIntos.shift();
-        filled[filled.length] = descriptor;
+        lib.p.ArrayPrototypePush(filled, descriptor);
       }
       else break;
     }
@@ -427,7 +427,7 @@
     if (stream.reader !== undefined && stream.reader.isByob) {
       const filled = [];
       while (filled.length < stream.reader.requests.length) {
-        filled[filled.length] = controller.pendingPullIntos.shift();
+        lib.p.ArrayPrototypePush(filled, controller.pendingPullIntos.shift());
       }
       commitAll(stream, filled);
     }

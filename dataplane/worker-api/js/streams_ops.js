@@ -564,7 +564,7 @@
           deferred.reject(error);
           return;
         }
-        chunks[chunks.length] = value;
+        lib.p.ArrayPrototypePush(chunks, value);
         total += TypedArrayPrototypeGetByteLength(value);
         next();
       },

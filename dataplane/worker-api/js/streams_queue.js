@@ -8,15 +8,16 @@
   } = lib.p;
   const { defineInterface, dictionary, requireArgs } = lib;
 
-  // A first-in first-out list; shift is O(1) amortised.
+  // A first-in first-out list; shift is O(1) amortised. Not in an array: a program may put setters at indices of `Array.prototype`.
   class Fifo {
-    items = [];
+    items = { __proto__: null };
     head = 0;
+    tail = 0;
     get length() {
-      return this.items.length - this.head;
+      return this.tail - this.head;
     }
     push(item) {
-      this.items[this.items.length] = item;
+      this.items[this.tail++] = item;
     }
     peek() {
       return this.items[this.head];
@@ -24,20 +25,24 @@
     shift() {
       const item = this.items[this.head];
       this.items[this.head++] = undefined;
-      if (this.head === this.items.length) {
-        this.items.length = 0;
+      if (this.head === this.tail) {
+        if (this.tail >= 512) this.items = { __proto__: null };
         this.head = 0;
-      } else if (this.head >= 512 && this.head * 2 >= this.items.length) {
+        this.tail = 0;
+      } else if (this.head >= 512 && this.head * 2 >= this.tail) {
+        const kept = { __proto__: null };
         let count = 0;
-        for (let i = this.head; i < this.items.length; i++) this.items[count++] = this.items[i];
-        this.items.length = count;
+        for (let i = this.head; i < this.tail; i++) kept[count++] = this.items[i];
+        this.items = kept;
         this.head = 0;
+        this.tail = count;
       }
       return item;
     }
     clear() {
-      this.items = [];
+      this.items = { __proto__: null };
       this.head = 0;
+      this.tail = 0;
     }
   }
   lib.Fifo = Fifo;

@@ -9,7 +9,7 @@
     ObjectDefineProperty, ObjectFreeze, ObjectGetOwnPropertyDescriptor, ReflectOwnKeys, String, StringPrototypeCharCodeAt, StringPrototypeIsWellFormed,
     StringPrototypeToWellFormed, SymbolIterator, SymbolToStringTag, TypeError, TypedArrayPrototypeGetBuffer, TypedArrayPrototypeGetByteLength,
     TypedArrayPrototypeGetByteOffset, TypedArrayPrototypeGetSymbolToStringTag, DataViewPrototypeGetBuffer, DataViewPrototypeGetByteLength,
-    DataViewPrototypeGetByteOffset, Uint8Array, ReflectApply, ArrayPrototypePush, uncurryThis, ArrayBufferPrototypeGetDetached,
+    DataViewPrototypeGetByteOffset, Uint8Array, ReflectApply, ArrayPrototypePush, ArrayBufferPrototypeGetDetached,
   } = lib.p;
 
   // Raises TypeError for a call with too few arguments.
@@ -126,27 +126,13 @@
       return false;
     }
   };
-  let sharedByteLength;
-  lib.late.push(() => {
-    if (typeof SharedArrayBuffer !== "function") return;
-    sharedByteLength = uncurryThis(ObjectGetOwnPropertyDescriptor(SharedArrayBuffer.prototype, "byteLength").get);
-  });
-  lib.isSharedArrayBuffer = (value) => {
-    if (sharedByteLength === undefined || typeof value !== "object" || value === null) return false;
-    try {
-      sharedByteLength(value);
-      return true;
-    } catch {
-      return false;
-    }
-  };
   lib.isView = ArrayBufferIsView;
   lib.isUint8Array = (value) => TypedArrayPrototypeGetSymbolToStringTag(value) === "Uint8Array";
   lib.isTypedArray = (value) => TypedArrayPrototypeGetSymbolToStringTag(value) !== undefined;
   lib.viewBuffer = (view) => lib.isTypedArray(view) ? TypedArrayPrototypeGetBuffer(view) : DataViewPrototypeGetBuffer(view);
   lib.viewByteLength = (view) => lib.isTypedArray(view) ? TypedArrayPrototypeGetByteLength(view) : DataViewPrototypeGetByteLength(view);
   lib.viewByteOffset = (view) => lib.isTypedArray(view) ? TypedArrayPrototypeGetByteOffset(view) : DataViewPrototypeGetByteOffset(view);
-  lib.isBufferSource = (value) => ArrayBufferIsView(value) || lib.isArrayBuffer(value) || lib.isSharedArrayBuffer(value);
+  lib.isBufferSource = (value) => ArrayBufferIsView(value) || lib.isArrayBuffer(value);
 
   // A Uint8Array over the same bytes; no copy. A detached buffer is empty.
   lib.bytesOf = (source) => {

@@ -75,6 +75,103 @@ fn a_program_that_overwrites_the_built_ins() {
     check(include_str!("js/patched.js"), 30);
 }
 
+/// Every name that follows a dot or begins a field in the runtime's files.
+fn names_in_the_runtime() -> Vec<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/js");
+    let mut names = std::collections::BTreeSet::new();
+    for file in std::fs::read_dir(folder).expect("the runtime's files").map(|entry| entry.expect("an entry").path()) {
+        if file.extension().is_none_or(|ext| ext != "js") {
+            continue;
+        }
+        let text = std::fs::read_to_string(file).expect("text");
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let mut rest = &text[..];
+        while let Some(at) = rest.find(is_name) {
+            let (before, from) = rest.split_at(at);
+            let (name, after) = from.split_at(from.find(|c| !is_name(c)).unwrap_or(from.len()));
+            let field =
+                before.ends_with('.') || after.starts_with(':') || after.starts_with(" =") || after.starts_with(';');
+            if field && !name.starts_with(|c: char| c.is_ascii_digit()) && !before.ends_with('#') {
+                names.insert(name.to_owned());
+            }
+            rest = after;
+        }
+    }
+    names.into_iter().collect()
+}
+
+#[test]
+fn a_program_that_listens_where_the_language_asks() {
+    let names = serde_json::to_string(&names_in_the_runtime()).expect("JSON");
+    check_with(&format!("const NAMES = {names};\n{}", include_str!("js/hooks.js")), 40, |outbound| {
+        match &outbound.url[..] {
+            "http://origin.test/echo" => {
+                let body = format!("{} {}", outbound.method, String::from_utf8_lossy(&outbound.body));
+                Origin::Reply(200, vec![("content-type", "text/plain".into())], vec![body.into_bytes()])
+            }
+            "http://origin.test/stream" => Origin::Reply(200, Vec::new(), vec![vec![b'x'; 20_000]; 3]),
+            url => panic!("{url}"),
+        }
+    });
+}
+
+/// Requests before and after a program has hooked everything, in one Worker: each is answered, each in full.
+#[test]
+fn a_worker_that_hooks_everything_answers() {
+    let source = "
+        function hook() {
+            const thrower = () => { throw new Error('hooked'); };
+            const targets = [Array.prototype, Map.prototype, Set.prototype, String.prototype, Function.prototype, Object, Reflect, RegExp.prototype, Promise.prototype];
+            for (let t = 0; t < targets.length; t++) {
+                const target = targets[t], keys = Reflect.ownKeys(target);
+                for (let k = 0; k < keys.length; k++) {
+                    const key = keys[k];
+                    const desc = Reflect.getOwnPropertyDescriptor(target, key);
+                    if (key === 'constructor' || !desc.configurable || typeof desc.value !== 'function' || key === Symbol.hasInstance || key === 'toString' || key === 'valueOf') continue;
+                    if (target === Reflect && (key === 'ownKeys' || key === 'getOwnPropertyDescriptor' || key === 'defineProperty')) continue;
+                    Reflect.defineProperty(target, key, { __proto__: null, ...desc, value: thrower });
+                }
+            }
+            const names = ['status', 'body', 'headers', 'value', 'done', 'then', 'get', 'set', 'next', 'reader', 'resolve'];
+            for (let n = 0; n < names.length; n++) {
+                Reflect.defineProperty(Object.prototype, names[n], { __proto__: null, configurable: true, get: () => undefined, set: thrower });
+            }
+        }
+        export default {
+            async fetch(request) {
+                if (request.url === 'http://w.test/hook') {
+                    const answer = new Response('hooked', { headers: { 'x-h': '1' } });
+                    hook();
+                    return answer;
+                }
+                if (request.url === 'http://w.test/stream') {
+                    let left = 3;
+                    return new Response(new ReadableStream({ pull(c) { if (left-- > 0) c.enqueue(new Uint8Array(1000)); else c.close(); } }));
+                }
+                if (request.url === 'http://w.test/throw') throw new Error('thrown');
+                const text = await request.text();
+                return new Response(text + ' answered', { headers: { 'x-h': '2' } });
+            },
+        };";
+    let mut worker = Worker::start(&engine(), spec(source)).unwrap_or_else(|error| panic!("{error}: {error:?}"));
+    let none = |outbound: &Outbound| panic!("no outbound request is expected: {outbound:?}");
+    for hooked in [false, true] {
+        let asked = run(&mut worker, ("POST", "http://w.test/"), &[("x-in", "y")], Sent::Whole(b"whole"), none);
+        assert_eq!((asked.status, asked.text(), asked.header("x-h")), (200, "whole answered", vec!["2"]), "{asked:?}");
+        let long = vec![b'z'; 50_000];
+        let asked = run(&mut worker, ("POST", "http://w.test/"), &[], Sent::Chunks(&long), none);
+        assert_eq!((asked.status, asked.body.len()), (200, 50_009), "hooked: {hooked}");
+        let asked = run(&mut worker, ("GET", "http://w.test/stream"), &[], Sent::None, none);
+        assert_eq!((asked.status, asked.body.len(), asked.broken), (200, 3000, None), "hooked: {hooked}");
+        let asked = run(&mut worker, ("GET", "http://w.test/throw"), &[], Sent::None, none);
+        assert_eq!(asked.failure, Some(worker_api::Failure::Exception), "hooked: {hooked}");
+        if !hooked {
+            let asked = run(&mut worker, ("GET", "http://w.test/hook"), &[], Sent::None, none);
+            assert_eq!((asked.status, asked.text()), (200, "hooked"), "{asked:?}");
+        }
+    }
+}
+
 #[test]
 fn a_suite_that_fails_is_seen() {
     let failed = std::panic::catch_unwind(|| check("test('canary', () => eq(1, 2));", 1));

@@ -81,7 +81,124 @@ test("no other clock tells more", () => {
     eq(Temporal.Now.zonedDateTimeISO("UTC").epochMilliseconds, Date.now());
     eq(Temporal.Now.plainDateISO("UTC").toString(), new Date().toISOString().slice(0, 10));
   }
-  throws(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0), TypeError);
+  throws(() => new Intl.DateTimeFormat("en").formatRange(), TypeError);
+  throws(() => Atomics.wait(new Int32Array(4), 0, 0, 1), TypeError);
+  throws(() => Atomics.waitAsync(new Int32Array(4), 0, 0, 1), TypeError);
+  throws(() => Atomics.waitAsync(new BigInt64Array(4), 0, 0n, 1), TypeError);
+});
+
+// Every way to ask for the time, before and after some milliseconds of computing.
+test("every clock stands still while a program computes", async () => {
+  const long = { dateStyle: "short", timeStyle: "long", fractionalSecondDigits: undefined };
+  const fine = { hour: "numeric", minute: "numeric", second: "numeric", fractionalSecondDigits: 3 };
+  const { format } = new Intl.DateTimeFormat("en", fine);
+  class Late extends Date {}
+  const clocks = {
+    now: () => Date.now(),
+    date: () => new Date().getTime(),
+    called: () => Date(),
+    constructed: () => Reflect.construct(Date, []).getTime(),
+    other: () => Reflect.construct(Date, [], Object).constructor === Object,
+    derived: () => new Late().getTime(),
+    prototypes: () => new (Object.getPrototypeOf(new Date()).constructor)().getTime(),
+    clone: () => new (structuredClone(new Date(0)).constructor)().getTime(),
+    performance: () => performance.now(),
+    origin: () => performance.timeOrigin,
+    event: () => new Event("x").timeStamp,
+    file: () => new File([], "x").lastModified,
+    form: () => {
+      const form = new FormData();
+      form.append("f", new Blob([]));
+      return form.get("f").lastModified;
+    },
+    format: () => new Intl.DateTimeFormat("en", fine).format(),
+    formatLong: () => new Intl.DateTimeFormat("en", long).format(),
+    formatBound: () => format(),
+    formatUndefined: () => format(undefined),
+    parts: () => JSON.stringify(new Intl.DateTimeFormat("en", fine).formatToParts()),
+    partsUndefined: () => JSON.stringify(new Intl.DateTimeFormat("en", fine).formatToParts(undefined)),
+    text: () => new Date().toLocaleString("en", fine),
+    time: () => new Date().toLocaleTimeString("en", fine),
+  };
+  if (globalThis.Temporal !== undefined) {
+    clocks.instant = () => Temporal.Now.instant().epochNanoseconds;
+    clocks.zoned = () => Temporal.Now.zonedDateTimeISO().epochNanoseconds;
+    clocks.plain = () => Temporal.Now.plainDateTimeISO("UTC").toString();
+    clocks.plainTime = () => Temporal.Now.plainTimeISO("UTC").toString();
+    clocks.formatTemporal = () => new Intl.DateTimeFormat("en", fine).format();
+  }
+  const read = () => {
+    const times = {};
+    for (const name of Object.keys(clocks)) times[name] = clocks[name]();
+    return times;
+  };
+  const before = read();
+  let x = 0;
+  // Tens of milliseconds: a clock of milliseconds that ran would show it.
+  for (let i = 0; i < 20_000_000; i++) x += i % 7;
+  for (let i = 0; i < 5; i++) await null;
+  ok(x > 0);
+  const after = read();
+  for (const name of Object.keys(clocks)) eq(after[name], before[name], name);
+  await sleep(25);
+  const later = read();
+  for (const name of ["now", "date", "constructed", "derived", "performance", "event", "format", "parts", "text"]) {
+    ok(!Object.is(later[name], before[name]), `${name} goes on between turns`);
+  }
+});
+
+test("no function of the language's own gives the native clock", () => {
+  const seen = [];
+  const before = Error.prepareStackTrace;
+  Error.prepareStackTrace = (_error, sites) => sites;
+  // Functions that call back, whose frames a program could ask for the function that runs.
+  const look = () => {
+    for (const site of new Error().stack) seen.push(site.getFunction?.(), site.getThis?.());
+    return 1;
+  };
+  try {
+    new Date({ valueOf: look });
+    new Date(2000, { valueOf: look });
+    Date.UTC({ valueOf: look });
+    new Intl.DateTimeFormat("en").format({ valueOf: look });
+    structuredClone({ get a() { return look(); } });
+    new Headers(new Proxy({}, { ownKeys: () => (look(), []) }));
+    new EventTarget().dispatchEvent(new Event({ toString: () => (look(), "x") }));
+  } finally {
+    Error.prepareStackTrace = before;
+  }
+  ok(seen.length > 20, `${seen.length} frames`);
+  // `undefined` for every function in strict mode, which all of the runtime is.
+  for (const it of seen) ok(it === undefined || it === null, `a frame gave ${typeof it}`);
+});
+
+test("memory is not shared", () => {
+  eq([typeof SharedArrayBuffer, "SharedArrayBuffer" in globalThis, typeof WebAssembly], ["undefined", false, "undefined"]);
+  // Nothing that is reachable from a built-in makes one either.
+  const found = new Set();
+  const queue = [globalThis];
+  const tag = (value) => {
+    try {
+      return Object.prototype.toString.call(value);
+    } catch {
+      return "";
+    }
+  };
+  while (queue.length > 0) {
+    const object = queue.pop();
+    if (found.has(object)) continue;
+    found.add(object);
+    ok(tag(object) !== "[object SharedArrayBuffer]" && (typeof object !== "function" || object.name !== "SharedArrayBuffer") && tag(object) !== "[object WebAssembly]");
+    for (const key of Reflect.ownKeys(object)) {
+      const desc = Reflect.getOwnPropertyDescriptor(object, key);
+      for (const value of [desc.value, desc.get, desc.set]) {
+        if ((typeof value === "object" && value !== null) || typeof value === "function") queue.push(value);
+      }
+    }
+    const proto = Reflect.getPrototypeOf(object);
+    if (proto !== null) queue.push(proto);
+  }
+  ok(found.size > 1000, `${found.size} objects are reachable`);
 });
 
 test("microtasks", async () => {
