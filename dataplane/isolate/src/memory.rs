@@ -94,6 +94,15 @@ impl Memory {
     pub(crate) fn new(limit: usize) -> Arc<Memory> {
         let domain = Arc::new(Domain::new());
         let arena = pkey::is_on().then(|| Arena::new(Arc::clone(&domain)));
+        Memory::with(limit, domain, arena)
+    }
+
+    /// Of an isolate that is no tenant's and runs outside of any domain: nothing of it carries a key.
+    pub(crate) fn of_host(limit: usize) -> Arc<Memory> {
+        Memory::with(limit, Arc::new(Domain::new()), None)
+    }
+
+    fn with(limit: usize, domain: Arc<Domain>, arena: Option<Arena>) -> Arc<Memory> {
         Arc::new(Memory {
             domain,
             arena,

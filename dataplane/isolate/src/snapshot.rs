@@ -53,7 +53,7 @@ impl Snapshot {
         let end = v8::ExternalReference { pointer: std::ptr::null_mut() };
         let references: Box<[_]> = functions.chain(texts).chain([end]).collect();
         let job = |_| {
-            let memory = Memory::new(MAKING_BYTES_MAX);
+            let memory = Memory::of_host(MAKING_BYTES_MAX);
             let params = v8::CreateParams::default().array_buffer_allocator(memory.allocator());
             let mut v8 = v8::Isolate::snapshot_creator(Some(Cow::from(references.to_vec())), Some(params));
             let inner = Inner::new(TypeId::of::<()>(), std::ptr::null_mut(), &memory);
