@@ -19,10 +19,14 @@ use worker_api::{Engine, RequestLimits};
 
 /// Serves until SIGTERM or SIGINT; a second signal ends the process at once.
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
+    // First of all, so that what dies after it is reported.
+    pkey::crash::install(Some(&args.data));
+    // It binds this thread and those that come after.
+    let files = pkey::fence::close_files();
     let _log = logging::start(args.log_format);
-    // First of all: what V8 sets up per thread must be there before there are threads.
+    // What V8 sets up per thread must be there before there are threads that use it.
     let engine = Engine::init().context("cannot start the JavaScript engine")?;
-    protect(&args);
+    protect(files);
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
     match shard::raise_descriptor_limit() {
         Ok(limit) => tracing::info!(limit, v8 = engine.version(), "starting"),
@@ -69,17 +73,15 @@ fn code_config(engine: &Engine) -> CodeConfig {
 }
 
 /// What stands between tenants, and around the process, beside V8 itself: says what this machine has of it.
-fn protect(args: &ServeArgs) {
-    pkey::crash::install(Some(&args.data));
+fn protect(files: std::io::Result<()>) {
     match pkey::status() {
         status @ pkey::Status::On { .. } => tracing::info!(%status, "memory protection keys"),
         status @ pkey::Status::Off(_) => tracing::warn!(%status, "memory protection keys"),
     }
-    let raised = pkey::fence::raise();
-    if let Err(error) = raised.calls {
+    if let Err(error) = pkey::fence::deny_calls() {
         tracing::warn!(%error, "seccomp is not available: process_vm_readv and its like stay open");
     }
-    if let Err(error) = raised.files {
+    if let Err(error) = files {
         tracing::warn!(%error, "Landlock is not available: /proc/self/mem stays open");
     }
 }

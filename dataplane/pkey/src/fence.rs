@@ -1,11 +1,12 @@
 //! What the process gives up once it has started: the ways around protection keys.
 //!
 //! A key is checked when an instruction reaches memory through its address. The kernel does not check it for `process_vm_readv`,
-//! `ptrace` or `/proc/self/mem`. [`raise`] denies the calls by seccomp, for all threads, and the file by Landlock, for the
-//! calling thread and every thread started after; seccomp alone would not do for files, because io_uring opens them too.
+//! `ptrace` or `/proc/self/mem`. [`close_files`] closes the file by Landlock, for the calling thread and every thread started after:
+//! so first of all. [`deny_calls`] denies the calls by seccomp, for all threads, once the keys are taken. Seccomp alone would not
+//! do for files, because io_uring opens them too.
 //!
 //! *Invariants:* denied calls fail with `EPERM`, files with `EACCES`; nothing is killed. Nothing can be undone.
-//! *Fails:* what the kernel does not have is left out and named in [`Raised`].
+//! *Fails:* where the kernel does not have it, with the error; nothing is changed then.
 
 use std::{
     ffi::CString,
@@ -13,15 +14,6 @@ use std::{
     os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd},
     path::Path,
 };
-
-/// What was raised.
-#[derive(Debug)]
-pub struct Raised {
-    /// System calls are filtered in all threads, or why not.
-    pub calls: io::Result<()>,
-    /// Files of `/proc` are closed, or why not.
-    pub files: io::Result<()>,
-}
 
 /// Calls that reach another process's or this one's memory past its keys, take or give back keys, or serve only to attack.
 const DENIED: &[libc::c_long] = &[
@@ -75,14 +67,6 @@ const PROC_OPEN: &[&str] = &[
     "self/status",
 ];
 
-/// Raises the fence. After the engine has started and before the threads that serve.
-pub fn raise() -> Raised {
-    // Tagging a populated cage reads the map of the process.
-    let map = crate::maps::open();
-    let files = map.and_then(|()| no_new_privileges()).and_then(|()| close_files());
-    Raised { calls: no_new_privileges().and_then(|()| deny_calls()), files }
-}
-
 /// Wanted by both: a program started from here gains nothing.
 fn no_new_privileges() -> io::Result<()> {
     // SAFETY: a call with numbers only.
@@ -126,8 +110,9 @@ fn filter() -> Vec<libc::sock_filter> {
     program
 }
 
-/// Denies the calls in all threads of the process.
-fn deny_calls() -> io::Result<()> {
+/// Denies the calls in all threads of the process. After [`init`](crate::init), which takes keys.
+pub fn deny_calls() -> io::Result<()> {
+    no_new_privileges()?;
     let mut program = filter();
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     let (mode, flags) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_TSYNC);
@@ -149,8 +134,12 @@ struct PathBeneath {
     folder: i32,
 }
 
-/// Leaves every file of the system open but those of `/proc`, and of those [`PROC_OPEN`] to read.
-fn close_files() -> io::Result<()> {
+/// Leaves every file of the system open but those of `/proc`, and of those a list of harmless ones to read. Before there are
+/// other threads.
+pub fn close_files() -> io::Result<()> {
+    // Tagging a populated cage reads the map of the process.
+    crate::maps::open()?;
+    no_new_privileges()?;
     let handled = READ | WRITE;
     // SAFETY: `struct landlock_ruleset_attr` of the first version is this one number; a new descriptor comes back.
     let rules = unsafe {

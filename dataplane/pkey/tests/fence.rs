@@ -49,14 +49,22 @@ fn ways_around_keys_are_closed_and_the_rest_stays_open() {
         }
         return;
     }
-    let raised = pkey::fence::raise();
-    raised.calls.expect("seccomp");
+    // Already there when calls are denied; files are closed to those that come after.
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let files = pkey::fence::close_files();
+    let before = std::thread::spawn(move || {
+        let _gone = wait.recv();
+        assert_eq!(read_past_keys().expect_err("process_vm_readv").raw_os_error(), Some(libc::EPERM));
+    });
+    pkey::fence::deny_calls().expect("seccomp");
+    drop(go);
+    before.join().expect("a thread started before");
     std::thread::spawn(move || {
         assert_eq!(read_past_keys().expect_err("process_vm_readv").raw_os_error(), Some(libc::EPERM));
         // SAFETY: a call with numbers only.
         let key = unsafe { libc::syscall(libc::SYS_pkey_alloc, 0, 0) };
         assert_eq!((key, io::Error::last_os_error().raw_os_error()), (-1, Some(libc::EPERM)));
-        match raised.files {
+        match files {
             Ok(()) => files_are_closed(),
             Err(error) => eprintln!("no Landlock: {error}"),
         }
