@@ -1,8 +1,8 @@
 //! Where tenants go that a shard cannot interrupt: a second thread on the shard's core, at a lower weight.
 //!
 //! A Worker is suspended where V8 looks for interrupts: at the end of a loop's round, at a call. A long garbage collection or a
-//! builtin that computes for long looks at nothing, and holds the shard meanwhile. A tenant that shows this is quarantined
-//! ([`Held`]): its Workers are started anew on the apart thread, where the kernel takes turns between it
+//! builtin that computes for long looks at nothing, and holds the shard meanwhile. A tenant that shows this, or that starts from a long
+//! source without compiled code, is quarantined ([`Held`]): its Workers are started anew on the apart thread, where the kernel takes turns between it
 //! and the shard. That costs its requests two changes of thread, and nobody else anything.
 //!
 //! The apart thread runs the same `Worker`s with the same events, and suspends them to take turns between them. Events go there
@@ -391,9 +391,19 @@ impl Held {
         true
     }
 
+    /// The tenant is about to hold its shard for too long: it is quarantined before. Whether that is new.
+    pub(crate) fn foresee(&self, now_ns: MonotonicNs) -> bool {
+        let new = !self.quarantined(now_ns);
+        if new {
+            self.until_ns.set(now_ns + QUARANTINE_NS);
+        }
+        new
+    }
+
     /// Whether its record still matters.
     pub(crate) fn remembered(&self, now_ns: MonotonicNs) -> bool {
-        now_ns < self.until_ns.get().saturating_add(QUARANTINE_NS_MAX) && self.times.get() > 0
+        let known = now_ns < self.until_ns.get().saturating_add(QUARANTINE_NS_MAX) && self.times.get() > 0;
+        known || self.quarantined(now_ns)
     }
 
     /// Whether its Workers belong on the apart thread.
@@ -438,5 +448,14 @@ mod tests {
         assert!(held.quarantined(60_999 * MS) && !held.quarantined(61_001 * MS));
         assert!(held.held(50 * MS, 62_000 * MS));
         assert!(held.quarantined(181_000 * MS) && !held.quarantined(182_001 * MS));
+    }
+
+    #[test]
+    fn a_foreseen_hold_quarantines_once_and_counts_for_no_later_one() {
+        let held = Held::default();
+        assert!(held.foresee(1000 * MS) && !held.foresee(2000 * MS));
+        assert!(held.quarantined(60_999 * MS) && !held.quarantined(61_001 * MS));
+        assert!(held.held(50 * MS, 62_000 * MS));
+        assert!(!held.quarantined(122_001 * MS), "the first of its own doing");
     }
 }

@@ -34,6 +34,10 @@ use worker_api::{CodeOrigin, MemoryGauge, Progress, StartError, Suspendable, Wor
 /// Low bits of a request id: its mailbox. The rest is a count, so that an id never comes again.
 const MAILBOX_BITS: u32 = 20;
 
+/// V8 compiles a source without a look at anything else, at about 20 MB/s: a longer one holds its thread for longer than any tenant
+/// may, and is compiled on the apart thread.
+const SOURCE_BYTES_MAX: usize = 512 * base::limits::KIB;
+
 /// Which code a Worker runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -173,6 +177,10 @@ impl WorkerCell {
         code_rejected: impl FnOnce() + 'static,
     ) -> Rc<WorkerCell> {
         let tenant = shard.turns.tenant(identity.account);
+        let long = spec.code_cache.is_none() && spec.module.len() > SOURCE_BYTES_MAX;
+        if long && shard.config().preemption && tenant.held.foresee(spec.now.monotonic_ns) {
+            shard.metrics.quarantines.add(1);
+        }
         if shard.config().preemption && tenant.held.quarantined(spec.now.monotonic_ns) {
             let cell = WorkerCell::new(number, identity, &tenant, spec.now.monotonic_ns, forecast, true);
             if shard.apart.start(shard, &cell, &spec) {
@@ -447,8 +455,14 @@ impl WorkerCell {
         };
         self.refused.set(Some(answer));
         self.condemned.set(true);
-        for event in self.inbox.take() {
-            self.refuse(&event);
+        // None of its events was taken; on the apart thread they are lost with it.
+        self.inbox.borrow_mut().clear();
+        self.open.set(0);
+        let mut mail = self.mail.borrow_mut();
+        let open: Vec<_> = mail.requests.iter().filter(|(_, mailbox)| !mailbox.finished).map(|(_, m)| m.id).collect();
+        for id in open {
+            mail.deliver(id, |delivery| delivery.refused = Some(answer));
+            mail.finish(id);
         }
     }
 

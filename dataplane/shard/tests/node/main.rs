@@ -1,5 +1,6 @@
 //! A shard as its clients see it: real listeners on loopback, real sockets, real Workers, a snapshot made by hand.
 
+mod bad_workers;
 mod common;
 mod drain;
 mod fetching;

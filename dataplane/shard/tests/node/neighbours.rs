@@ -149,8 +149,9 @@ fn isolates_are_added_under_load_and_a_start_does_not_hold_the_shard() {
     for client in &mut clients {
         assert_eq!(client.response().status, 200);
     }
-    let isolates = node.metrics.shards()[0].workers.get();
-    assert!((2..=4).contains(&isolates), "{isolates} isolates");
+    let shard = &node.metrics.shards()[0];
+    let (isolates, quarantines) = (shard.workers.get(), shard.quarantines.get());
+    assert!((2..=4).contains(&isolates), "{isolates} isolates, {quarantines} quarantines");
 }
 
 #[test]
