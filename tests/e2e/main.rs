@@ -8,6 +8,7 @@ mod examples;
 mod hostile_requests;
 mod hostile_workers;
 mod hosts;
+mod keys;
 mod lifecycle;
 mod limits;
 mod logs;

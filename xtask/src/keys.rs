@@ -1,8 +1,8 @@
 //! `cargo xtask keys`: the tests that need memory protection keys, on this processor if it has some, else in an emulated machine.
 //!
 //! Owns the emulated machine: qemu without KVM (`-cpu max` has keys), a kernel of Debian's, and a file system in memory with
-//! busybox, the test programs and their shared libraries. Every test runs in a process of its own, because keys are the
-//! process's; there a test that would be skipped fails. The machine has no disk and no network.
+//! busybox, the test programs, the node and the control plane, and their shared libraries. Every test runs in a process of its own,
+//! because keys are the process's; there a test that would be skipped fails. The machine has no disk and no network but loopback.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,6 +22,12 @@ use crate::{artifacts, run};
 
 /// Crates whose tests run with keys on.
 const CRATES: &[&str] = &["pkey", "isolate"];
+
+/// End-to-end tests that run with keys on: those whose names begin so.
+const END_TO_END: (&str, &str) = ("e2e", "keys::");
+
+/// Programs that the end-to-end tests start.
+const PROGRAMS: &[&str] = &["selvage-node", "selvage-control", "examples/intrude"];
 
 /// What the emulated machine is made with.
 const EMULATOR: &[Package] = &[
@@ -54,33 +60,42 @@ pub(crate) struct Arguments {
     /// Use the emulated machine even if this processor has keys
     #[arg(long)]
     emulate: bool,
-    /// Seconds after which the emulated machine is ended, and the run has failed
-    #[arg(long, default_value_t = 1800)]
-    time_limit: u64,
+    /// Seconds after which the emulated machine is ended, and the run has failed [default: 1800, with --full 14400]
+    #[arg(long)]
+    time_limit: Option<u64>,
+}
+
+impl Arguments {
+    /// For the machine, and for one test in it.
+    fn limits(&self) -> (Duration, Duration) {
+        let (machine, test) = if self.full { (14_400, 7_200) } else { (1_800, 900) };
+        (Duration::from_secs(self.time_limit.unwrap_or(machine)), Duration::from_secs(test))
+    }
 }
 
 /// Builds the tests and runs them where there are keys.
 pub(crate) fn run(checkout: &Checkout, arguments: &Arguments) -> Result<ExitCode> {
     let archive = artifacts::prepare(checkout)?;
+    let programs = artifacts::binaries(checkout, &archive)?;
     let mut build = checkout.cargo();
-    build.args(["test", "--release", "--no-run", "--message-format=json-render-diagnostics", "--lib", "--tests"]);
-    for name in CRATES {
+    build.args(["build", "--release", "--message-format=json-render-diagnostics", "--lib", "--tests", "--examples"]);
+    for name in CRATES.iter().chain([&END_TO_END.0]) {
         build.args(["-p", name]);
     }
     archive.export(&mut build);
     say("keys", "building the tests");
-    let programs = programs(&mut build)?;
+    let tests = tests_built(&mut build, arguments.filter.as_deref())?;
     if has_keys() && !arguments.emulate {
         say("keys", "this processor has protection keys: the tests run on it");
-        return here(&programs, arguments);
+        return here(&tests, &programs, arguments);
     }
     say("keys", "the tests run in an emulated machine that has protection keys");
     packages::ensure("the emulated machine", EMULATOR)?;
     let folder = checkout.target().join("keys");
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let kernel = kernel(&folder)?;
-    let system = system(&folder, &programs, arguments)?;
-    boot(&kernel, &system, Duration::from_secs(arguments.time_limit))
+    let system = system(&folder, &tests, &programs, arguments)?;
+    boot(&kernel, &system, arguments.limits().0)
 }
 
 /// Whether this processor has keys and the kernel uses them.
@@ -89,8 +104,14 @@ fn has_keys() -> bool {
     known.lines().filter(|line| line.starts_with("flags")).any(|line| line.split(' ').any(|flag| flag == "ospke"))
 }
 
-/// The test programs that a build makes.
-fn programs(build: &mut Command) -> Result<Vec<PathBuf>> {
+/// A test program and the tests of it that are to run.
+struct Tests {
+    program: PathBuf,
+    names: Vec<String>,
+}
+
+/// The test programs that a build makes, with the tests that are wanted.
+fn tests_built(build: &mut Command, filter: Option<&str>) -> Result<Vec<Tests>> {
     let output = build.stderr(Stdio::inherit()).output().context("starting cargo")?;
     if !output.status.success() {
         bail!("the tests do not build: {}", output.status);
@@ -101,28 +122,33 @@ fn programs(build: &mut Command) -> Result<Vec<PathBuf>> {
         if message["profile"]["test"] == true
             && let Some(path) = message["executable"].as_str()
         {
-            found.push(PathBuf::from(path));
+            let program = PathBuf::from(path);
+            let start = if message["target"]["name"] == END_TO_END.0 { END_TO_END.1 } else { "" };
+            let mut names = tests(&program)?;
+            names.retain(|name| name.starts_with(start) && filter.is_none_or(|filter| name.contains(filter)));
+            found.push(Tests { program, names });
         }
     }
+    found.retain(|tests| !tests.names.is_empty());
     if found.is_empty() {
-        bail!("the build made no test programs");
+        bail!("the build made no such tests");
     }
     Ok(found)
 }
 
-/// Names of a program's tests that contain the filter.
-fn tests(program: &Path, filter: Option<&str>) -> Result<Vec<String>> {
+/// Names of a program's tests.
+fn tests(program: &Path) -> Result<Vec<String>> {
     let list = run::captured(Command::new(program).args(["--list", "--format", "terse"]))?;
-    let names = list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned);
-    Ok(names.filter(|name| filter.is_none_or(|filter| name.contains(filter))).collect())
+    Ok(list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }
 
-fn here(programs: &[PathBuf], arguments: &Arguments) -> Result<ExitCode> {
+fn here(tests: &[Tests], programs: &Path, arguments: &Arguments) -> Result<ExitCode> {
     let (mut passed, mut failed) = (0, 0);
-    for program in programs {
-        for test in tests(program, arguments.filter.as_deref())? {
+    for Tests { program, names } in tests {
+        for test in names {
             let mut command = Command::new(program);
-            command.args(["--exact", &test, "--test-threads=1"]).env("SELVAGE_KEYS_REQUIRED", "1");
+            command.args(["--exact", test, "--test-threads=1"]).env("SELVAGE_KEYS_REQUIRED", "1");
+            command.env(artifacts::BIN_DIR_VARIABLE, programs);
             if arguments.full {
                 command.env("SELVAGE_E2E_FULL", "1");
             }
@@ -181,29 +207,36 @@ fn image(boot: &Path) -> Option<PathBuf> {
 }
 
 /// Packs the machine's file system; gives the archive.
-fn system(folder: &Path, programs: &[PathBuf], arguments: &Arguments) -> Result<PathBuf> {
+fn system(folder: &Path, tests: &[Tests], programs: &Path, arguments: &Arguments) -> Result<PathBuf> {
     let root = folder.join("root");
     if root.exists() {
         fs::remove_dir_all(&root)?;
     }
-    for name in ["bin", "tests"] {
+    for name in ["bin", "tests", "programs/examples"] {
         fs::create_dir_all(root.join(name))?;
     }
     let busybox = run::captured(Command::new("sh").args(["-c", "command -v busybox"]))?;
     fs::copy(busybox.trim(), root.join("bin/busybox")).context("copying busybox")?;
     let mut libraries = BTreeSet::new();
-    let mut script = String::from(INIT_HEAD);
+    let mut script = String::from(INIT_HEAD).replace("@LIMIT@", &arguments.limits().1.as_secs().to_string());
     if arguments.full {
         script.push_str("export SELVAGE_E2E_FULL=1\n");
     }
-    for program in programs {
+    let mut put = |from: &Path, to: &str| -> Result<()> {
+        run::checked(Command::new("strip").arg("--strip-debug").arg("-o").arg(root.join(to)).arg(from))?;
+        libraries.extend(shared_libraries(from)?);
+        Ok(())
+    };
+    for Tests { program, names } in tests {
         let name = program.file_name().context("a program has a name")?.to_string_lossy().into_owned();
-        run::checked(
-            Command::new("strip").arg("--strip-debug").arg("-o").arg(root.join("tests").join(&name)).arg(program),
-        )?;
-        libraries.extend(shared_libraries(program)?);
-        for test in tests(program, arguments.filter.as_deref())?.iter().filter(|test| !TIMED.contains(&test.as_str())) {
+        put(program, &format!("tests/{name}"))?;
+        for test in names.iter().filter(|test| !TIMED.contains(&test.as_str())) {
             script.push_str(&format!("run {name} {test}\n"));
+        }
+    }
+    if tests.iter().any(|tests| tests.names.iter().any(|name| name.starts_with(END_TO_END.1))) {
+        for name in PROGRAMS {
+            put(&programs.join(name), &format!("programs/{name}"))?;
         }
     }
     script.push_str(INIT_TAIL);
@@ -237,17 +270,18 @@ fn libraries_of(list: &str) -> Vec<String> {
 /// The machine's first process.
 const INIT_HEAD: &str = r#"#!/bin/busybox sh
 /bin/busybox --install -s /bin
-export PATH=/bin HOME=/ RUST_BACKTRACE=1 SELVAGE_KEYS_REQUIRED=1
+export PATH=/bin HOME=/ RUST_BACKTRACE=1 SELVAGE_KEYS_REQUIRED=1 SELVAGE_BIN_DIR=/programs SELVAGE_KEYS_EMULATED=1
 mkdir -p /proc /sys /dev /tmp
 mount -t proc none /proc; mount -t sysfs none /sys; mount -t devtmpfs none /dev; mount -t tmpfs none /tmp
+ifconfig lo 127.0.0.1 up
 echo 1 > /proc/sys/vm/overcommit_memory
 echo 1000000 > /proc/sys/vm/max_map_count
 passed=0; failed=0
 grep -qm1 ' ospke' /proc/cpuinfo || { echo "this machine has no protection keys"; failed=1; }
 run() {
     cd /tests
-    if timeout 900 ./$1 --exact $2 --test-threads=1 >/tmp/out 2>&1; then
-        passed=$((passed+1)); echo "ok $1 $2 ($(cut -d' ' -f1 /proc/uptime) s)"
+    if timeout @LIMIT@ ./$1 --exact $2 --test-threads=1 --nocapture >/tmp/out 2>&1; then
+        grep SKIPPED /tmp/out; passed=$((passed+1)); echo "ok $1 $2 ($(cut -d' ' -f1 /proc/uptime) s)"
     else
         failed=$((failed+1)); cat /tmp/out; echo "FAILED $1 $2"
     fi

@@ -177,6 +177,32 @@ fn threads_are_born_outside_of_any_domain() {
 }
 
 #[test]
+fn tenants_are_spread_over_all_keys_and_differently_on_each_thread() {
+    if !keys("tenants are spread over all keys") {
+        return;
+    }
+    let on_a_thread = || -> Vec<u8> {
+        std::thread::spawn(|| {
+            let keys: Vec<u8> = (0..12_000).map(|account| pkey::tenant_key(account).number()).collect();
+            let again = (0..12_000).map(|account| pkey::tenant_key(account).number());
+            assert!(again.eq(keys.iter().copied()), "a tenant keeps its key on a thread");
+            keys
+        })
+        .join()
+        .expect("the thread's own check")
+    };
+    let (one, two) = (on_a_thread(), on_a_thread());
+    let expected = one.len() / pkey::tenant_keys().len();
+    for key in pkey::tenant_keys() {
+        let count = one.iter().filter(|it| **it == key.number()).count();
+        // 1,000 of 12,000 each, with a standard deviation of 30.
+        assert!(count.abs_diff(expected) < expected / 5, "{count} of {} tenants have key {key:?}", one.len());
+    }
+    let same = one.iter().zip(&two).filter(|(one, two)| one == two).count();
+    assert!(same.abs_diff(expected) < expected / 5, "{same} tenants have the same key on both threads");
+}
+
+#[test]
 fn a_key_fault_is_reported_with_its_tenant_and_ends_the_process() {
     const TEST: &str = "a_key_fault_is_reported_with_its_tenant_and_ends_the_process";
     if let Some(folder) = std::env::var_os("PKEY_CRASH") {
