@@ -389,10 +389,10 @@ fn of_more_tenants_than_keys_some_share_and_no_others_meet() {
     remember_heaps(&isolates);
     let heaps = HEAPS.with_borrow(Clone::clone);
     let mut shared = 0;
-    for at in 0..isolates.len() {
-        let own = isolates[at].key();
+    for isolate in &mut isolates {
+        let own = isolate.key();
         ADDRESSES.set(heaps.iter().map(|(address, _)| *address).collect());
-        call(&mut isolates[at], attack);
+        call(isolate, attack);
         for ((_, key), found) in heaps.iter().zip(FOUND.take()) {
             // Two tenants with one key are open to one another: 12 keys is all that there is (`docs/SECURITY.md`).
             assert_eq!(found, if *key == own { Access::Done } else { Access::Key(key.number().into()) });

@@ -298,7 +298,7 @@ mod tracer {
                     found.code.push(key);
                 }
                 let writable = letters.starts_with("rw");
-                found.areas.entry(key).or_insert_with(Vec::new).push((range, writable));
+                found.areas.entry(key).or_default().push((range, writable));
             }
         }
         Ok(found)

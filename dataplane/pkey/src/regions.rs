@@ -52,6 +52,7 @@ impl Regions {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // One range is meant.
 mod tests {
     use super::*;
 
