@@ -4,7 +4,9 @@
 
 use std::process::ExitCode;
 
-use bench::command::{Verdict, activate, h1, hello, hostile, idle_isolate, load_test, noisy_neighbour, soak};
+use bench::command::{
+    Verdict, activate, cold_start, h1, hello, hostile, idle_isolate, load_test, noisy_neighbour, soak,
+};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -19,6 +21,7 @@ enum Command {
     LoadTest(load_test::Arguments),
     Hello(hello::Arguments),
     Activate(activate::Arguments),
+    ColdStart(cold_start::Arguments),
     H1(h1::Arguments),
     Hostile(hostile::Arguments),
     NoisyNeighbour(noisy_neighbour::Arguments),
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Command::Hostile(arguments) => hostile::run(arguments),
         Command::LoadTest(arguments) => load_test::run(arguments),
         Command::Activate(arguments) => activate::run(arguments),
+        Command::ColdStart(arguments) => cold_start::run(arguments),
         Command::H1(arguments) => h1::run(arguments),
         Command::NoisyNeighbour(arguments) => noisy_neighbour::run(arguments),
         Command::IdleIsolate(arguments) => idle_isolate::run(arguments),

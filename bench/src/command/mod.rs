@@ -2,6 +2,7 @@
 //! through [`Verdict`] whether its promise was kept.
 
 pub mod activate;
+pub mod cold_start;
 pub mod h1;
 pub mod hello;
 pub mod hostile;

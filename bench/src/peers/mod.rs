@@ -214,9 +214,18 @@ impl Program {
 
     /// Starts workerd on the caller's `config.capnp` in `dir`.
     pub fn serve_config(&self, cores: &[usize], dir: &Path) -> anyhow::Result<Server> {
+        self.serve(&[], cores, dir)
+    }
+
+    /// The same with what workerd calls experimental, among it the worker loader.
+    pub fn serve_experimental(&self, cores: &[usize], dir: &Path) -> anyhow::Result<Server> {
+        self.serve(&["--experimental"], cores, dir)
+    }
+
+    fn serve(&self, flags: &[&str], cores: &[usize], dir: &Path) -> anyhow::Result<Server> {
         ensure!(self.peer == Peer::Workerd, "{} has no such configuration", self.peer.name());
         let mut command = Command::new(&self.path);
-        command.current_dir(dir).args(["serve", "config.capnp"]);
+        command.current_dir(dir).arg("serve").args(flags).arg("config.capnp");
         Server::start(self.peer.name(), command, cores, dir)
     }
 }
