@@ -69,10 +69,15 @@ impl Server {
                     let pairs = line.split_ascii_whitespace().filter_map(|word| word.split_once('='));
                     return Ok(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect());
                 }
-                Err(mpsc::RecvTimeoutError::Timeout) if begin.elapsed() < timeout => self.expect_alive()?,
-                Err(_) => {
+                Err(why) => {
                     self.expect_alive()?;
-                    bail!("{} is not ready after {timeout:?}: {}", self.name, self.log_tail());
+                    if begin.elapsed() >= timeout {
+                        bail!("{} is not ready after {timeout:?}: {}", self.name, self.log_tail());
+                    }
+                    // A process that ends closes its output a little before.
+                    if why == mpsc::RecvTimeoutError::Disconnected {
+                        std::thread::sleep(POLL);
+                    }
                 }
             }
         }

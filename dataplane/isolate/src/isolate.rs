@@ -66,8 +66,8 @@ pub struct Turn<R> {
     pub value: Option<R>,
     /// CPU time used, ns. An upper bound: preemption within the first millisecond counts.
     pub cpu_ns: u64,
-    /// CPU time of its longest part between two suspensions, ns: how long its thread could do nothing else.
-    pub longest_ns: u64,
+    /// The most CPU time that it used after it was asked to be suspended, ns: how long its thread could do nothing else.
+    pub held_ns: u64,
     /// The limit that ended it, if one did.
     pub ended: Option<Ended>,
 }
@@ -195,12 +195,12 @@ impl<S: 'static> Isolate<S> {
     /// must then return. An isolate that is not [`usable`](Isolate::usable) runs nothing and gives [`Ended::Abandoned`].
     pub fn turn<R>(&mut self, budget_ns: u64, job: impl FnOnce(&mut Scope<'_, '_>) -> R) -> Turn<R> {
         if !self.usable {
-            return Turn { value: None, cpu_ns: 0, longest_ns: 0, ended: Some(Ended::Abandoned) };
+            return Turn { value: None, cpu_ns: 0, held_ns: 0, ended: Some(Ended::Abandoned) };
         }
         let thread = Rc::clone(&self.thread);
         let frame = TurnFrame::new(&thread, &self.handle, self.raw(), budget_ns);
         let done = stack::run(|info| self.turn_on_stack(info, &frame, job));
-        let (cpu_ns, longest_ns) = frame.end();
+        let (cpu_ns, held_ns) = frame.end();
         match done {
             Err(cause) => {
                 self.give_up();
@@ -208,13 +208,13 @@ impl<S: 'static> Isolate<S> {
                     Cause::Memory => Ended::Abandoned,
                     Cause::Stuck => Ended::Stuck,
                 };
-                Turn { value: None, cpu_ns, longest_ns, ended: Some(ended) }
+                Turn { value: None, cpu_ns, held_ns, ended: Some(ended) }
             }
             Ok((Err(panic), _)) => {
                 self.usable = false;
                 resume_unwind(panic)
             }
-            Ok((Ok(value), ended)) => Turn { value: Some(value), cpu_ns, longest_ns, ended },
+            Ok((Ok(value), ended)) => Turn { value: Some(value), cpu_ns, held_ns, ended },
         }
     }
 

@@ -34,7 +34,7 @@ pub(crate) struct TurnFrame<'t> {
     budget_ns: u64,
     /// CPU time of the segments that are over.
     used_ns: Cell<u64>,
-    longest_ns: Cell<u64>,
+    held_ns: Cell<u64>,
     segment_start: Cell<u64>,
     /// It was told to end here, not by the watchdog.
     told: Cell<bool>,
@@ -55,7 +55,7 @@ impl<'t> TurnFrame<'t> {
             isolate,
             budget_ns,
             used_ns: Cell::new(0),
-            longest_ns: Cell::new(0),
+            held_ns: Cell::new(0),
             segment_start: Cell::new(thread.start()),
             told: Cell::new(false),
         }
@@ -75,18 +75,20 @@ impl<'t> TurnFrame<'t> {
         self.thread.watched.leave() | self.told.get()
     }
 
-    /// The turn is over: CPU time in all, and of the longest segment, ns.
+    /// The turn is over: CPU time in all, and the most that a segment used after it was asked to be suspended, ns.
     #[inline]
     pub(crate) fn end(&self) -> (u64, u64) {
         self.end_segment();
-        (self.used_ns.get(), self.longest_ns.get())
+        (self.used_ns.get(), self.held_ns.get())
     }
 
     #[inline]
     fn end_segment(&self) {
-        let ns = self.thread.since(self.segment_start.get());
-        self.used_ns.set(self.used_ns.get() + ns);
-        self.longest_ns.set(self.longest_ns.get().max(ns));
+        self.used_ns.set(self.used_ns.get() + self.thread.since(self.segment_start.get()));
+        if let Some(asked_cpu_ns) = self.thread.watched.asked_cpu_ns() {
+            let held_ns = clock::thread_cpu_ns().saturating_sub(asked_cpu_ns);
+            self.held_ns.set(self.held_ns.get().max(held_ns));
+        }
     }
 
     /// Asks V8 to end the turn.

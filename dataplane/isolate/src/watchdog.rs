@@ -28,6 +28,8 @@ use crate::clock::clock_ns;
 
 /// How often turns are looked at.
 const TICK: Duration = Duration::from_micros(500);
+/// Nice value of the watchdog, which uses a hundredth of a core at most.
+const NICE: i32 = -10;
 /// CPU time since a turn was first seen below which it is not asked: its thread had to wait for the processor, ns.
 const SLICE_NS_MIN: u64 = 250_000;
 /// Ticks after which a turn that was asked to be suspended, and was not, is asked again.
@@ -58,6 +60,9 @@ struct Slot {
     budget_ns: AtomicU64,
     /// Whether it can be suspended.
     suspendable: AtomicBool,
+    /// The thread's CPU clock when the turn was first asked to be suspended, ns; 0 before. Written by the watchdog while it
+    /// claims the turn, and by the thread when the next one starts.
+    asked_cpu_ns: AtomicU64,
     /// CPU clock of the thread.
     clock: libc::clockid_t,
     /// Its kernel id, to send it a signal.
@@ -116,6 +121,7 @@ impl Watchdog {
             handle: AtomicPtr::new(ptr::null_mut()),
             budget_ns: AtomicU64::new(0),
             suspendable: AtomicBool::new(false),
+            asked_cpu_ns: AtomicU64::new(0),
             clock,
             // SAFETY: `gettid` has no precondition.
             thread_id: unsafe { libc::gettid() },
@@ -136,6 +142,7 @@ impl Watched {
         self.number.set(number);
         self.slot.budget_ns.store(budget_ns, Relaxed);
         self.slot.suspendable.store(suspendable, Relaxed);
+        self.slot.asked_cpu_ns.store(0, Relaxed);
         self.slot.handle.store(handle.cast_mut(), Relaxed);
         // Sequentially consistent against `sleep`: either the watchdog sees this turn or this thread sees it asleep.
         self.slot.turn.swap(number, SeqCst);
@@ -164,6 +171,13 @@ impl Watched {
                 return turn & TOLD != 0;
             }
         }
+    }
+
+    /// What the thread's CPU clock showed when the turn that was entered last was first asked to be suspended, ns. Exact once
+    /// the turn is over.
+    #[inline]
+    pub(crate) fn asked_cpu_ns(&self) -> Option<u64> {
+        Some(self.slot.asked_cpu_ns.load(Relaxed)).filter(|asked| *asked != 0)
     }
 
     /// Number of the turn that was entered last.
@@ -199,6 +213,8 @@ struct Seen {
 }
 
 fn watch(shared: &Shared) {
+    // So that turns are seen on time where all cores are busy. Without the right to it, and on older kernels, ticks are late then.
+    let _ordinary = (crate::place::shorten_slice(), crate::place::set_nice(NICE));
     let mut seen: Vec<Seen> = Vec::new();
     let mut idle_ticks = 0;
     loop {
@@ -262,8 +278,11 @@ fn look(entry: &mut Seen, turn: u64) {
         && used >= SLICE_NS_MIN
         && entry.asked.is_none_or(|at| entry.ticks >= at + ASK_AGAIN_TICKS)
     {
-        entry.asked = Some(entry.ticks);
+        let first = entry.asked.replace(entry.ticks).is_none();
         with_handle(slot, turn, turn, |handle| {
+            if first {
+                slot.asked_cpu_ns.store(cpu_ns.max(1), Relaxed);
+            }
             handle.request_interrupt(crate::turn::on_interrupt, std::ptr::without_provenance_mut(number as usize));
         });
     }

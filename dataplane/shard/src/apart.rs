@@ -26,11 +26,10 @@ use std::thread::{self, Thread};
 use std::{io, mem};
 use worker_api::event::{Effect, Event, MonotonicNs, Now};
 use worker_api::{CodeOrigin, Engine, MemoryGauge, Progress, StartError, Suspendable, Worker, WorkerSpec};
+use worker_api::{set_nice, shorten_slice};
 
 /// Nice value of the apart thread: about a tenth of the shard's weight while both want the core.
 const NICE: i32 = 10;
-/// Slice that the shard asks of the kernel, ns: shorter than the apart thread's, so that it preempts it when it wakes (Linux 6.12).
-const SHARD_SLICE_NS: u64 = 100_000;
 
 /// Shard to apart thread.
 enum Order {
@@ -136,7 +135,9 @@ impl Running {
             settle(core);
             work(&engine, &for_thread);
         })?;
-        shorten_slice();
+        if let Err(error) = shorten_slice() {
+            tracing::warn!(%error, "the shard keeps the kernel's usual slice");
+        }
         Ok(Running { queues, thread: joiner.thread().clone() })
     }
 
@@ -306,41 +307,8 @@ fn settle(core: Option<usize>) {
             tracing::warn!(error = %io::Error::last_os_error(), "the apart thread is not pinned");
         }
     }
-    // SAFETY: no pointers; on Linux 0 means the calling thread, not its process.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
-        tracing::warn!(error = %io::Error::last_os_error(), "the apart thread has the shard's weight");
-    }
-}
-
-/// Asks the kernel for a short slice for the calling thread, so that it takes the core from the apart thread as soon as it wakes.
-/// Kernels before 6.12 ignore it; the shard then waits for up to a scheduler's tick.
-fn shorten_slice() {
-    // `struct sched_attr` of the kernel, version 0: policy SCHED_OTHER and nice 0 are what a shard has already.
-    #[repr(C)]
-    struct SchedAttr {
-        size: u32,
-        policy: u32,
-        flags: u64,
-        nice: i32,
-        priority: u32,
-        runtime_ns: u64,
-        deadline_ns: u64,
-        period_ns: u64,
-    }
-    let attr = SchedAttr {
-        size: size_of::<SchedAttr>() as u32,
-        policy: 0,
-        flags: 0,
-        nice: 0,
-        priority: 0,
-        runtime_ns: SHARD_SLICE_NS,
-        deadline_ns: 0,
-        period_ns: 0,
-    };
-    // SAFETY: a whole structure of the size it names, read during the call only; 0 is the calling thread.
-    let failed = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) } != 0;
-    if failed {
-        tracing::warn!(error = %io::Error::last_os_error(), "the shard keeps the kernel's usual slice");
+    if let Err(error) = set_nice(NICE) {
+        tracing::warn!(%error, "the apart thread has the shard's weight");
     }
 }
 
@@ -359,7 +327,7 @@ pub(crate) struct Held {
     times: Cell<u32>,
 }
 
-/// A part of a turn up to this long is as it should be, ns: a slice, or a small collection.
+/// Going on for this long after being asked for the thread is as it should be, ns: a small collection.
 const FINE_NS: u64 = 4_000_000;
 /// Time held that costs a tenant its place on the shard, ns.
 const LEVEL_NS_MAX: u64 = 25_000_000;
@@ -373,13 +341,13 @@ const QUARANTINE_NS_MAX: u64 = 3_600_000_000_000;
 const _: () = assert!(FINE_NS < LEVEL_NS_MAX && QUARANTINE_NS < QUARANTINE_NS_MAX);
 
 impl Held {
-    /// The tenant held its shard for so long at a stretch. Whether it is quarantined from now on.
-    pub(crate) fn held(&self, longest_ns: u64, now_ns: MonotonicNs) -> bool {
-        if longest_ns <= FINE_NS || self.quarantined(now_ns) {
+    /// The tenant held its shard for so long at a stretch after it was asked to let go. Whether it is quarantined from now on.
+    pub(crate) fn held(&self, held_ns: u64, now_ns: MonotonicNs) -> bool {
+        if held_ns <= FINE_NS || self.quarantined(now_ns) {
             return false;
         }
         let leaked_ns = now_ns.saturating_sub(self.at_ns.replace(now_ns)) / 1_000_000 * LEAK_NS_PER_S / 1_000;
-        let level_ns = self.level_ns.get().saturating_sub(leaked_ns) + longest_ns;
+        let level_ns = self.level_ns.get().saturating_sub(leaked_ns) + held_ns;
         self.level_ns.set(level_ns);
         if level_ns <= LEVEL_NS_MAX {
             return false;

@@ -369,17 +369,17 @@ impl WorkerCell {
             self.lifecycle.to(&shard.metrics.transitions, IsolateState::Error);
         }
         self.timeout_ns.set(worker.poll_timeout().unwrap_or(MonotonicNs::MAX));
-        let longest_ns = worker.take_longest_ns();
-        if shard.config().preemption && self.tenant.held.held(longest_ns, shard.clock.recent_ns()) {
-            self.quarantine(shard, longest_ns);
+        let held_ns = worker.take_held_ns();
+        if shard.config().preemption && self.tenant.held.held(held_ns, shard.clock.recent_ns()) {
+            self.quarantine(shard, held_ns);
         }
     }
 
     /// The tenant cannot be interrupted: its next requests go to the apart thread.
     #[cold]
-    fn quarantine(&self, shard: &Shard, longest_ns: u64) {
+    fn quarantine(&self, shard: &Shard, held_ns: u64) {
         let Identity { account, deployment, .. } = self.identity;
-        tracing::warn!(%account, %deployment, held_us = longest_ns / 1_000, "a tenant held its shard and is quarantined");
+        tracing::warn!(%account, %deployment, held_us = held_ns / 1_000, "a tenant held its shard and is quarantined");
         shard.metrics.quarantines.add(1);
     }
 
@@ -611,6 +611,15 @@ impl WorkerCell {
     /// Requests that are not finished, waitUntil included.
     pub(crate) fn in_flight(&self) -> usize {
         self.open.get()
+    }
+
+    /// Whether the Worker is to be called now. It is not again before it has been and says when.
+    pub(crate) fn take_timeout(&self, now_ns: MonotonicNs) -> bool {
+        let due = self.timeout_ns.get() <= now_ns;
+        if due {
+            self.timeout_ns.set(MonotonicNs::MAX);
+        }
+        due
     }
 
     /// When the Worker wants to be called.

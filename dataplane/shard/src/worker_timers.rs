@@ -75,10 +75,11 @@ fn poll(shard: &Rc<Shard>, sleep: &mut Option<(MonotonicNs, Timer)>, cx: &mut Co
     while let Some(cell) = timers.take_due(now_ns) {
         let Some(cell) = cell.upgrade() else { continue };
         cell.armed_ns.set(MonotonicNs::MAX);
-        if cell.timeout_ns() <= now_ns {
+        if cell.take_timeout(now_ns) {
             cell.send(shard, Event::Timeout);
         }
-        // A Worker that wants to be called again at once waits for its turn all the same.
+        // A Worker that wants to be called again at once waits for its turn all the same. One that has yet to see the event, or
+        // to say what it wants next, is not due again before it has.
         let again_ns = cell.timeout_ns();
         if again_ns != MonotonicNs::MAX {
             timers.arm(&cell, again_ns.max(now_ns + 1));

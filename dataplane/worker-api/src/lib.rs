@@ -25,7 +25,9 @@ pub use event::{
     BodyEvent, Effect, Event, Failure, FetchId, Held, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now,
     OutgoingBody, RequestHead, RequestId,
 };
-pub use isolate::{EngineError, MemoryGauge, Progress, Suspendable, Ticks, ticks, ticks_to_ns};
+pub use isolate::{
+    EngineError, MemoryGauge, Progress, Suspendable, Ticks, set_nice, shorten_slice, ticks, ticks_to_ns,
+};
 pub use limits::RequestLimits;
 pub use spares::{Spare, Spares};
 pub use validate::{Verdict, compile_ahead, validate, validate_within};

@@ -126,8 +126,8 @@ pub struct Worker {
     cpu_ns: u64,
     startup_ns: u64,
     condemned: bool,
-    /// CPU time of the longest part of a turn that nothing could interrupt, ns; since it was last asked for.
-    longest_ns: u64,
+    /// The most CPU time that a turn used after it was asked to be suspended, ns; since it was last read.
+    held_ns: u64,
     /// Replied requests with `waitUntil` work, by when it must end. Sorted: all wait equally long.
     waiting: VecDeque<(MonotonicNs, RequestId)>,
 }
@@ -183,7 +183,7 @@ impl Worker {
             cpu_ns: spec.cpu_ns,
             startup_ns: started.cpu_ns,
             condemned: false,
-            longest_ns: started.longest_ns,
+            held_ns: started.held_ns,
             waiting: VecDeque::new(),
         })
     }
@@ -215,10 +215,11 @@ impl Worker {
         self.condemned
     }
 
-    /// CPU time of the longest part of a turn since the last call of this, ns: how long its thread could do nothing else.
+    /// The most CPU time that a turn used after it was asked to be suspended, ns, since the last call of this: how long its thread
+    /// could do nothing else.
     #[inline]
-    pub fn take_longest_ns(&mut self) -> u64 {
-        std::mem::take(&mut self.longest_ns)
+    pub fn take_held_ns(&mut self) -> u64 {
+        std::mem::take(&mut self.held_ns)
     }
 
     /// Requests that are not finished.
@@ -464,7 +465,7 @@ impl Worker {
             }
             log_rejections(scope, entry, request);
         });
-        self.longest_ns = self.longest_ns.max(turn.longest_ns);
+        self.held_ns = self.held_ns.max(turn.held_ns);
         let used = match request.and_then(|id| self.isolate.state_mut().requests.get_mut(&id)) {
             Some(request) => {
                 request.cpu_ns += turn.cpu_ns;
