@@ -31,7 +31,7 @@ export default {
       return new Response(String(bytes));
     }
     if (pathname === "/never") { await new Promise((done) => setTimeout(done, 15000)); return new Response("late"); }
-    if (pathname === "/holds") { const reader = request.body.getReader(); await reader.read(); await new Promise((d) => setTimeout(d, 500)); return new Response("held"); }
+    if (pathname === "/holds") { const reader = request.body.getReader(); await reader.read(); await new Promise((d) => setTimeout(d, 3000)); return new Response("held"); }
     return new Response("ok");
   }
 }"#;
