@@ -14,6 +14,9 @@ const FLAGS: &[&str] = &[
     "--single-threaded",
     // Functions stay compiled in an idle isolate: compiling them again would be on the next request's time.
     "--no-flush-bytecode",
+    // A loop in a function that has not returned yet goes straight to optimised code. Without helper threads, Maglev's code for
+    // it asks for the better code at each round and never gets it: ten times slower than what it replaced.
+    "--no-maglev-osr",
 ];
 
 /// The JavaScript engine of this process.
