@@ -6,7 +6,7 @@
 
 use std::{hint::black_box, time::Instant};
 
-use isolate::{Engine, Isolate, IsolateLimits, Source};
+use isolate::{Compile, Engine, Isolate, IsolateLimits, Source};
 
 const BATCHES: usize = 20;
 const ROUNDS: u32 = 20_000;
@@ -51,7 +51,7 @@ fn main() {
         let mut isolate = Isolate::new(&engine, LIMITS, ()).expect("isolate");
         isolate.assign_key(account).expect("tagged");
         let function = isolate.turn(BUDGET_NS, |scope| {
-            let function = scope.run_script("switch.js", &SOURCE).expect("a function");
+            let function = scope.run_script("switch.js", &SOURCE, Compile::Eager).expect("a function");
             scope.keep(function)
         });
         (isolate, function.value.expect("ran"))

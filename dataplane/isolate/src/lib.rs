@@ -45,7 +45,7 @@ pub use module::{ModuleCode, ModuleError, ModuleState};
 pub use op::{Args, Op, OpError, OpResult, OpTable};
 pub use place::{set_nice, shorten_slice};
 pub use scope::{CallError, Scope};
-pub use script::{ScriptError, Source};
+pub use script::{Compile, ScriptError, Source};
 pub use snapshot::Snapshot;
 pub use suspend::{Progress, Suspendable};
 pub use value::{Global, PromiseState, Value};

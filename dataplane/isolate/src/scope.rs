@@ -26,6 +26,12 @@ pub enum CallError<'s> {
 }
 
 impl<'s, 'i> Scope<'s, 'i> {
+    /// Collects all garbage.
+    pub(crate) fn collect_all(&mut self) {
+        // One full collection that compacts; V8's pool of free pages is emptied before.
+        crate::stack::in_v8(|| self.0.memory_pressure_notification(v8::MemoryPressureLevel::Critical));
+    }
+
     #[inline(always)]
     pub(crate) fn wrap<'a>(scope: &'a mut v8::PinScope<'s, 'i>) -> &'a mut Scope<'s, 'i> {
         // SAFETY: `Scope` is a transparent wrapper of that type.

@@ -8,6 +8,15 @@ use crate::{
 /// Text of a script of the runtime. V8 reads it where it is: no heap holds a copy.
 pub struct Source(v8::OneByteConst);
 
+/// When a script's functions are compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compile {
+    /// With the script: they are in the snapshot.
+    Eager,
+    /// Each when it is first called, by each isolate that calls it.
+    Lazy,
+}
+
 /// Why a script of the runtime did not run: a defect of this program, found by any test.
 #[derive(Debug)]
 pub struct ScriptError {
@@ -28,14 +37,22 @@ impl Source {
 }
 
 impl<'s> Scope<'s, '_> {
-    /// Runs a script and gives its completion value. Its functions are compiled when they are first called.
-    pub fn run_script(&mut self, name: &'static str, source: &'static Source) -> Result<Value<'s>, ScriptError> {
+    /// Runs a script and gives its completion value.
+    pub fn run_script(
+        &mut self,
+        name: &'static str,
+        source: &'static Source,
+        compile: Compile,
+    ) -> Result<Value<'s>, ScriptError> {
         let name = self.string(name);
         v8::tc_scope!(let tc, &mut self.0);
         let text = v8::String::new_from_onebyte_const(tc, &source.0).unwrap_or_else(|| v8::String::empty(tc));
         let origin = v8::ScriptOrigin::new(tc, name.0, 0, 0, false, -1, None, false, false, false, None);
         let mut source = v8::script_compiler::Source::new(text, Some(&origin));
-        let options = v8::script_compiler::CompileOptions::EagerCompile;
+        let options = match compile {
+            Compile::Eager => v8::script_compiler::CompileOptions::EagerCompile,
+            Compile::Lazy => v8::script_compiler::CompileOptions::NoCompileOptions,
+        };
         let no_reason = v8::script_compiler::NoCacheReason::NoReason;
         let script = v8::script_compiler::compile(tc, &mut source, options, no_reason);
         if let Some(value) = script.and_then(|script| script.run(tc)) {

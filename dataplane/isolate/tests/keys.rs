@@ -9,7 +9,7 @@ mod probe;
 
 use std::cell::{Cell, RefCell};
 
-use isolate::{Args, Engine, Isolate, IsolateLimits, OpResult, OpTable, Progress, Scope, Source, Suspendable};
+use isolate::{Args, Compile, Engine, Isolate, IsolateLimits, OpResult, OpTable, Progress, Scope, Source, Suspendable};
 use pkey::{
     Domain, Key, Secret,
     maps::{KeyedArea, keyed_areas},
@@ -42,7 +42,7 @@ fn tenant(engine: &Engine, account: u128) -> Isolate<()> {
 }
 
 fn run(isolate: &mut Isolate<()>, source: &'static Source) {
-    let turn = isolate.turn(BUDGET_NS, |scope| scope.run_script("test.js", source).map(|_| ()));
+    let turn = isolate.turn(BUDGET_NS, |scope| scope.run_script("test.js", source, Compile::Eager).map(|_| ()));
     assert_eq!(turn.ended, None);
     turn.value.expect("ran").expect("no error");
 }
@@ -125,7 +125,7 @@ fn expect_all(attacker: &mut Isolate<()>, addresses: Vec<usize>, writes: bool, e
 /// Addresses of the first and last byte of each buffer in `LIST`, and one in each page between.
 fn pages_of_buffers(isolate: &mut Isolate<()>) -> Vec<usize> {
     let buffers = isolate.turn(BUDGET_NS, |scope| {
-        let list = scope.run_script("buffers.js", &LIST).expect("a list");
+        let list = scope.run_script("buffers.js", &LIST, Compile::Eager).expect("a list");
         let each = (0..scope.array_len(list)).filter_map(|at| scope.element(list, at)).collect::<Vec<_>>();
         let places =
             each.into_iter().filter_map(|it| scope.with_bytes(it, |bytes| (bytes.as_ptr() as usize, bytes.len())));

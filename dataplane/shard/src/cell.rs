@@ -627,6 +627,20 @@ impl WorkerCell {
         self.timeout_ns.get()
     }
 
+    /// Gives back what an idle Worker does not need of memory, unless it has something to do by now.
+    pub(crate) fn shrink(&self, shard: &Shard) {
+        if self.lifecycle.state() != IsolateState::Idle || self.suspended.get() || self.waits.get() {
+            return;
+        }
+        let Some(seat) = &self.seat else { return };
+        self.inside.set(true);
+        if let Some(Seat { worker: Some(worker), .. }) = seat.borrow_mut().get_mut() {
+            worker.shrink();
+            shard.metrics.worker_shrinks.add(1);
+        }
+        self.inside.set(false);
+    }
+
     /// The Worker is out of service and has no requests left.
     pub(crate) fn evict(&self, shard: &Shard) {
         self.lifecycle.evict(&shard.metrics.transitions);

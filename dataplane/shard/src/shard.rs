@@ -145,6 +145,11 @@ impl Shard {
         }
     }
 
+    /// Collects the garbage of one idle Worker. Whether there are more.
+    pub(crate) fn shrink_one(&self) -> bool {
+        self.workers.try_borrow_mut().is_ok_and(|mut workers| workers.shrink_one(self))
+    }
+
     /// Requests in all Workers.
     pub(crate) fn requests_open(&self) -> usize {
         self.workers.try_borrow().map_or(1, |workers| workers.in_flight())
@@ -180,6 +185,7 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: &StdListener) {
     glommio::spawn_local(listener::accept(shard.clone(), accepting)).detach();
     glommio::spawn_local(worker_timers::run(shard.clone())).detach();
     glommio::spawn_local(turns::run(shard.clone())).detach();
+    glommio::spawn_local(spares::shrink(shard.clone())).detach();
     if shard.config().spares > 0 {
         glommio::spawn_local(spares::run(shard.clone())).detach();
     }

@@ -1,10 +1,14 @@
-//! A shard's spare isolates: given to Workers that start, made anew while the shard has nothing better to do.
+//! What a shard does while it has nothing better to do: it makes spare isolates for Workers to come, and collects the garbage of
+//! Workers that have become idle.
 //!
 //! *Owns:* when a step towards the next spare is taken: while no request is open and no Worker waits for a turn. Where requests
 //! are open at every one of [`PATIENCE`] looks, a step is taken all the same, so that a shard that is never idle has spares
-//! too; but never while a Worker waits for a turn or the node's memory is short.
-//! *Bounds:* one step, about a millisecond, between two looks of the executor at its rings. *Thread:* its shard's.
+//! too; but never while a Worker waits for a turn or the node's memory is short. Garbage is collected only while no request is
+//! open: a shard that is never idle has garbage to show for it.
+//! *Bounds:* one step (a millisecond) or one collection (a few) between two looks of the executor at its rings.
+//! *Thread:* its shard's.
 
+use crate::config::TICK;
 use crate::memory_budget::Pressure;
 use crate::shard::Shard;
 use glommio::timer::Timer;
@@ -85,6 +89,20 @@ pub(crate) async fn run(shard: Rc<Shard>) {
         in_vain = 0;
         if !shard.spares.refill_step(&shard) {
             shard.spares.claimed().await;
+        }
+    }
+}
+
+/// Collects the garbage of Workers that have become idle, until the shard drains.
+pub(crate) async fn shrink(shard: Rc<Shard>) {
+    let mut more = false;
+    loop {
+        Timer::new(if more { LOOK_GAP } else { TICK }).await;
+        if shard.draining() {
+            return;
+        }
+        if shard.turns.waiting() == 0 && shard.requests_open() == 0 {
+            more = shard.shrink_one();
         }
     }
 }

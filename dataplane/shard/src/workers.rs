@@ -24,7 +24,7 @@ use base::limits;
 use plane_abi::plane::Published;
 use plane_abi::{Deployment, DeploymentIx, Lineage, Status};
 use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use worker_api::WorkerSpec;
 use worker_api::event::MonotonicNs;
 
@@ -81,6 +81,8 @@ pub(crate) struct Workers {
     prewarmed: (Lineage, u64),
     /// Of Workers that were dropped for idleness.
     forecasts: HashMap<DeploymentId, Forecast>,
+    /// Became idle; their garbage is to be collected when there is time.
+    shrinking: VecDeque<Weak<WorkerCell>>,
     cells_total: u64,
     /// The high mark of memory was reached, and the low one was not since.
     relieving: bool,
@@ -98,6 +100,7 @@ impl Workers {
             prewarm: VecDeque::new(),
             prewarmed: (Lineage::default(), 0),
             forecasts: HashMap::new(),
+            shrinking: VecDeque::new(),
             cells_total: 0,
             relieving: false,
             collected_ns: 0,
@@ -391,6 +394,7 @@ impl Workers {
                     for cell in cells.iter().filter(|cell| idle_for(cell, IDLE_NS, now_ns)) {
                         if cell.lifecycle.state() == IsolateState::Ready {
                             cell.lifecycle.to(&shard.metrics.transitions, IsolateState::Idle);
+                            self.shrinking.push_back(Rc::downgrade(cell));
                         }
                     }
                     let idle = cells.iter().all(|cell| idle_for(cell, WORKER_IDLE_NS, now_ns));
@@ -441,6 +445,17 @@ impl Workers {
                 shard.metrics.worker_prewarms.add(1);
             }
         }
+    }
+
+    /// Collects the garbage of one Worker that has become idle. Whether there are more.
+    pub(crate) fn shrink_one(&mut self, shard: &Shard) -> bool {
+        while let Some(cell) = self.shrinking.pop_front() {
+            if let Some(cell) = cell.upgrade() {
+                cell.shrink(shard);
+                break;
+            }
+        }
+        !self.shrinking.is_empty()
     }
 
     /// After a panic: gives up the Workers it passed through.

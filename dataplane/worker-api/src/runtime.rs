@@ -5,59 +5,65 @@
 
 use std::sync::OnceLock;
 
-use isolate::{Global, OpTable, Scope, ScriptError, Snapshot, Source, Value};
+use isolate::{Compile, Global, OpTable, Scope, ScriptError, Snapshot, Source, Value};
 
 /// A file of the runtime.
 struct File {
     name: &'static str,
     source: Source,
+    /// Lazy where few Workers call it: what is compiled takes memory in every isolate and time in every start.
+    compile: Compile,
 }
 
 macro_rules! file {
-    ($name:literal) => {
-        File { name: concat!("selvage:", $name), source: Source::new(include_str!(concat!("../js/", $name))) }
+    ($name:literal, $compile:ident) => {
+        File {
+            name: concat!("selvage:", $name),
+            source: Source::new(include_str!(concat!("../js/", $name))),
+            compile: Compile::$compile,
+        }
     };
 }
 
 macro_rules! files {
-    ($($name:literal),* $(,)?) => {
-        [$(file!($name)),*]
+    ($($name:literal $compile:ident),* $(,)?) => {
+        [$(file!($name, $compile)),*]
     };
 }
 
 /// In the order in which they run; see `js/README.md`.
 static RUNTIME_FILES: [File; 27] = files![
-    "primordials.js",
-    "webidl.js",
-    "runtime_base.js",
-    "inspect.js",
-    "console.js",
-    "exception.js",
-    "event.js",
-    "abort.js",
-    "encoding.js",
-    "url.js",
-    "streams_queue.js",
-    "streams_readable.js",
-    "streams_byte.js",
-    "streams_writable.js",
-    "streams_transform.js",
-    "streams_ops.js",
-    "blob.js",
-    "formdata.js",
-    "headers.js",
-    "body.js",
-    "request.js",
-    "response.js",
-    "structured_clone.js",
-    "fetch.js",
-    "crypto.js",
-    "globals.js",
-    "clock.js",
+    "primordials.js" Eager,
+    "webidl.js" Eager,
+    "runtime_base.js" Eager,
+    "inspect.js" Lazy,
+    "console.js" Eager,
+    "exception.js" Eager,
+    "event.js" Eager,
+    "abort.js" Eager,
+    "encoding.js" Eager,
+    "url.js" Eager,
+    "streams_queue.js" Eager,
+    "streams_readable.js" Eager,
+    "streams_byte.js" Lazy,
+    "streams_writable.js" Lazy,
+    "streams_transform.js" Lazy,
+    "streams_ops.js" Lazy,
+    "blob.js" Lazy,
+    "formdata.js" Lazy,
+    "headers.js" Eager,
+    "body.js" Eager,
+    "request.js" Eager,
+    "response.js" Eager,
+    "structured_clone.js" Lazy,
+    "fetch.js" Eager,
+    "crypto.js" Eager,
+    "globals.js" Eager,
+    "clock.js" Eager,
 ];
 
 /// Last: it takes what the others made.
-static DISPATCH: File = file!("dispatch.js");
+static DISPATCH: File = file!("dispatch.js", Eager);
 
 /// Functions of `dispatch.js` that Rust calls.
 pub(crate) struct Entry {
@@ -119,7 +125,7 @@ fn run_files<'s>(scope: &mut Scope<'s, '_>, ops: &OpTable) -> Result<Value<'s>, 
     let lib = scope.object();
     for file in all_files() {
         let at = |error: ScriptError| ScriptError { message: format!("{}: {}", file.name, error.message) };
-        let function = scope.run_script(file.name, &file.source).map_err(at)?;
+        let function = scope.run_script(file.name, &file.source, file.compile).map_err(at)?;
         scope.call_own(function, &[ops, lib]).map_err(at)?;
     }
     scope.get(lib, "entry").ok_or_else(|| missing("entry"))

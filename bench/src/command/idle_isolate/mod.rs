@@ -44,8 +44,8 @@ pub struct Arguments {
     /// What each of them is
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Flavour::Hello, Flavour::Hono])]
     workers: Vec<Flavour>,
-    /// Pause before memory is read
-    #[arg(long, default_value = "5s", value_parser = parse_duration)]
+    /// Pause before memory is read: a Worker is idle after 10 s, and 1,000 then take some more
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
     settle: Duration,
     /// Isolates that are started and dropped in turn; none: 0
     #[arg(long, default_value_t = 2_000)]

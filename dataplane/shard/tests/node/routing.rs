@@ -107,3 +107,17 @@ fn several_shards_listen_on_one_port() {
     let serving = node.metrics.shards().iter().filter(|shard| shard.connections_accepted.get() > 0).count();
     assert!(serving > 1, "60 connections, all on one shard of three");
 }
+
+#[test]
+fn the_garbage_of_an_idle_worker_is_collected_once_and_it_goes_on() {
+    let counter = "let n = 0; export default { fetch() { return new Response(String(++n)) } }";
+    let node = TestNode::start(&[active("a", counter)], |_| {});
+    let shrinks = || node.metrics.shards()[0].worker_shrinks.get();
+    assert_eq!(node.connect().get("a", "/").text(), "1");
+    assert_eq!(shrinks(), 0);
+    std::thread::sleep(std::time::Duration::from_nanos(shard::config::IDLE_NS));
+    eventually("it is idle", || shrinks() == 1);
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    assert_eq!(shrinks(), 1);
+    assert_eq!(node.connect().get("a", "/").text(), "2", "the same isolate");
+}
