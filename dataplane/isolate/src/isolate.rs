@@ -328,15 +328,16 @@ impl<S: 'static> Isolate<S> {
     }
 
     /// Collects everything that is garbage and gives what memory is then free back to the system: milliseconds. For an isolate
-    /// that will not run for a while.
-    pub fn shrink(&mut self) {
-        if !self.usable {
-            return;
+    /// that will not run for a while. Whether it did: a heap of more than `heap_max` bytes is left alone.
+    pub fn shrink(&mut self, heap_max: usize) -> bool {
+        if !self.usable || self.heap_use().heap > heap_max {
+            return false;
         }
         let collected = self.turn(SHRINK_NS, |scope| scope.collect_all());
         if collected.ended.is_some() {
             tracing::debug!("a collection of an idle isolate was cut short");
         }
+        true
     }
 
     /// Makes it a tenant's: its memory gets the tenant's protection key on this thread, where there are keys. Before the

@@ -31,6 +31,9 @@ use worker_api::event::{
 };
 use worker_api::{CodeOrigin, MemoryGauge, Progress, StartError, Suspendable, Worker, WorkerSpec, ticks};
 
+/// A heap up to this size is collected while its Worker is idle, bytes: in a few milliseconds, for which its shard does nothing
+/// else. A larger one keeps its garbage until it needs the room.
+const SHRINK_BYTES_MAX: usize = 8 << 20;
 /// Low bits of a request id: its mailbox. The rest is a count, so that an id never comes again.
 const MAILBOX_BITS: u32 = 20;
 
@@ -634,8 +637,9 @@ impl WorkerCell {
         }
         let Some(seat) = &self.seat else { return };
         self.inside.set(true);
-        if let Some(Seat { worker: Some(worker), .. }) = seat.borrow_mut().get_mut() {
-            worker.shrink();
+        if let Some(Seat { worker: Some(worker), .. }) = seat.borrow_mut().get_mut()
+            && worker.shrink(SHRINK_BYTES_MAX)
+        {
             shard.metrics.worker_shrinks.add(1);
         }
         self.inside.set(false);

@@ -46,7 +46,7 @@ fn main() {
         answers.push(ask(&mut worker, now, 1));
         if keep {
             let start = Instant::now();
-            worker.shrink();
+            worker.shrink(usize::MAX);
             shrinks.push(start.elapsed());
             again.push(ask(&mut worker, now, 2));
             kept.push(worker);

@@ -210,9 +210,10 @@ impl Worker {
         self.isolate.turn(self.cpu_ns, |scope| scope.code_cache(module)).value.flatten()
     }
 
-    /// Gives memory back that an idle Worker does not need: one collection, milliseconds. Its next request finds cold caches.
-    pub fn shrink(&mut self) {
-        self.isolate.shrink();
+    /// Gives memory back that an idle Worker does not need, unless its heap has more than `heap_max` bytes: one collection,
+    /// milliseconds. Its next request finds cold caches. Whether it did.
+    pub fn shrink(&mut self, heap_max: usize) -> bool {
+        self.isolate.shrink(heap_max)
     }
 
     /// Whether it takes no new requests. Drop it when [`Worker::in_flight`] is 0.

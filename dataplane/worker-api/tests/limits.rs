@@ -278,11 +278,12 @@ fn shrinking_frees_garbage_and_keeps_what_is_held() {
         } };"#;
     let mut worker = Worker::start(&engine(), spec(source)).expect("starts");
     assert_eq!(text(&ask(&mut worker, 1)), "1 y");
-    worker.shrink();
+    assert!(!worker.shrink(1 << 20), "too large to be collected while nobody waits");
+    assert!(worker.shrink(1 << 30));
     let held = worker.heap_bytes();
     assert!(held > 16_000_000, "{held}: 200 arrays of 80 KB are held");
     assert_eq!(text(&ask(&mut worker, 2)), "2 y");
-    worker.shrink();
+    assert!(worker.shrink(1 << 30));
     assert!(worker.heap_bytes() < held - 15_000_000, "{} of {held}: they are garbage now", worker.heap_bytes());
     assert_eq!(text(&ask(&mut worker, 3)), "3 y", "the same isolate");
     assert!(!worker.condemned());
