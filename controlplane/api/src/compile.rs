@@ -51,6 +51,7 @@ fn deployment(from: DesiredDeployment) -> Result<plan::DesiredDeployment, Compil
         artifact_bytes: from.size_bytes,
         compatibility_date: from.metadata.compatibility_date.unwrap_or_default(),
         cpu_ms: u32::try_from(CPU_PER_REQUEST_NS / MS_NS).unwrap_or(u32::MAX),
+        weight: base::limits::WEIGHT,
         updated_unix_s: u64::try_from(from.updated_at.unix_ms() / 1000).unwrap_or(0),
         routes: from.routes,
         env: from.env,

@@ -49,6 +49,8 @@ pub struct DesiredDeployment {
     pub compatibility_date: String,
     /// CPU time of one request, milliseconds.
     pub cpu_ms: u32,
+    /// Its tenant's weight.
+    pub weight: u16,
     /// When it last changed, seconds since the Unix epoch.
     pub updated_unix_s: u64,
     /// Enabled route patterns; any spelling.
@@ -172,6 +174,7 @@ pub fn compile(state: &DesiredState, env_key: &Key) -> Result<Vec<u8>, PlanError
             subdomain: deployment.subdomain.clone(),
             compatibility_date: deployment.compatibility_date.clone(),
             cpu_ms: deployment.cpu_ms,
+            weight: deployment.weight,
             updated_unix_s: deployment.updated_unix_s,
             sealed_env: seal_env(env_key, id, &deployment.env),
             bindings: bindings.map(|one| (one.kind, one.name.clone(), one.target.clone())).collect(),
@@ -222,6 +225,7 @@ mod tests {
             artifact_bytes: 10,
             compatibility_date: "2025-01-01".to_owned(),
             cpu_ms: 50,
+            weight: 100,
             updated_unix_s: 1_705_312_800,
             routes: routes.iter().map(|route| (*route).to_owned()).collect(),
             env: vec![("API_KEY".to_owned(), "sk_live_xxx".to_owned())],
@@ -290,6 +294,8 @@ mod tests {
         says(|d| d.subdomain = "Upper".into(), "lower-case");
         says(|d| d.subdomain = "a.b".into(), "lower-case");
         says(|d| d.subdomain = "x".repeat(64), "characters");
+        says(|d| d.weight = 0, "weight");
+        says(|d| d.weight = 1001, "weight");
         says(|d| d.env = vec![("A".into(), "x".repeat(5121))], "5121 bytes");
         says(|d| d.env = vec![("A".into(), "1".into()), ("A".into(), "2".into())], "twice");
         says(|d| d.env = vec![(String::new(), "1".into())], "name");

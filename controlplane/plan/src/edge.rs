@@ -9,7 +9,7 @@
 //! | `e` | sealed env, base64 | | `p` | paused |
 //! | `b` | bindings `kv`, `do` | | `m` | CPU ms |
 //! | `r` | routes | | `c` | compatibility date |
-//! | `t` | Unix seconds | | | |
+//! | `t` | Unix seconds | | `w` | weight |
 //!
 //! The left half is the seed's; the right half is left out where it has nothing to say, so that the seed's own example
 //! is a valid document. Environments stay sealed: this form can be shown.
@@ -73,6 +73,8 @@ pub struct EdgeConfig {
     pub p: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub m: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub w: Option<u16>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub c: String,
 }
@@ -191,6 +193,7 @@ fn emit_deployment(deployment: &Deployment<'_>, routes: Vec<String>, artifact_ba
         z: deployment.artifact_bytes(),
         p: deployment.status() == Status::Paused,
         m: Some(deployment.cpu_ms()).filter(|cpu_ms| *cpu_ms != CPU_MS_DEFAULT),
+        w: Some(deployment.weight()).filter(|weight| *weight != base::limits::WEIGHT),
         c: deployment.compatibility_date().to_owned(),
     }
 }
@@ -246,6 +249,7 @@ fn accept_deployment(writer: &mut SnapshotWriter, config: &EdgeConfig) -> Result
         subdomain: config.s.clone(),
         compatibility_date: config.c.clone(),
         cpu_ms: config.m.unwrap_or(CPU_MS_DEFAULT),
+        weight: config.w.unwrap_or(base::limits::WEIGHT),
         updated_unix_s: config.t,
         sealed_env,
         bindings: kv.chain(objects).collect(),

@@ -43,6 +43,7 @@ fn seed_state() -> DesiredState {
             artifact_bytes: 0,
             compatibility_date: String::new(),
             cpu_ms: 50,
+            weight: 100,
             updated_unix_s: 1_705_312_800,
             routes: vec!["example.com/*".into()],
             env: vec![("API_KEY".into(), "sk_live_xxx".into())],
@@ -77,6 +78,20 @@ fn the_example_with_a_real_hash_and_secret_goes_through_a_snapshot_and_back() {
 }
 
 #[test]
+fn a_plan_is_shown_where_it_is_not_the_usual_one() {
+    let mut state = seed_state();
+    let json = |state: &DesiredState| {
+        let bytes = compile(state, &Key::from_bytes([1; 32])).expect("compiles");
+        serde_json::to_value(emit(&Snapshot::from_vec(bytes).expect("opens"), "")).expect("serialises")
+    };
+    let usual = json(&state);
+    assert_eq!((usual["deployments"][0].get("m"), usual["deployments"][0].get("w")), (None, None));
+    (state.deployments[0].cpu_ms, state.deployments[0].weight) = (200, 300);
+    let other = json(&state);
+    assert_eq!((&other["deployments"][0]["m"], &other["deployments"][0]["w"]), (&200.into(), &300.into()));
+}
+
+#[test]
 fn what_is_no_configuration_is_refused() {
     let form = emit(
         &Snapshot::from_vec(compile(&seed_state(), &Key::from_bytes([1; 32])).expect("compiles")).expect("opens"),
@@ -93,6 +108,8 @@ fn what_is_no_configuration_is_refused() {
     assert!(refused("example.com/*", "a.workers.localhost/*").contains("platform"));
     assert!(refused("\"e\":\"", "\"e\":\"!").contains("field e"));
     assert!(refused("\"v\":5", "\"v\":5,\"q\":1").contains("unknown field"));
+    assert!(refused("\"v\":5", "\"v\":5,\"w\":0").contains("weight"));
+    assert!(refused("\"v\":5", "\"v\":5,\"w\":1001").contains("weight"));
     assert!(refused("workers.localhost", "a b").contains("platform domain"));
     assert!(matches!(accept("{"), Err(EdgeError::Json(_))));
 }
@@ -107,6 +124,7 @@ proptest! {
         path in "(/[a-z]{0,3}){1,3}\\*?",
         paused in any::<bool>(),
         cpu_ms in 1u32..100,
+        weight in 1u16..=1000,
     ) {
         let template = seed_state().deployments.remove(0);
         let deployments = ids.iter().enumerate().map(|(index, id)| DesiredDeployment {
@@ -116,6 +134,7 @@ proptest! {
             subdomain: format!("s{index}"),
             status: if paused { Status::Paused } else { Status::Active },
             cpu_ms,
+            weight,
             artifact_bytes: index as u64,
             compatibility_date: "2025-01-01".into(),
             routes: vec![format!("{index}.{host}{path}"), format!("*.{index}.{host}/*")],

@@ -58,6 +58,7 @@ fn snapshot_of(lineage: Lineage, generation: u64, version: u32) -> Vec<u8> {
             artifact_bytes: module.len() as u64,
             compatibility_date: String::new(),
             cpu_ms: 50,
+            weight: 100,
             updated_unix_s: 0,
             routes: vec!["example.com/*".into()],
             env: vec![("VERSION".into(), version.to_string())],

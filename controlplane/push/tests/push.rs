@@ -68,6 +68,7 @@ fn snapshot_of(lineage: Lineage, generation: u64, bytes: usize) -> Arc<[u8]> {
             subdomain: String::new(),
             compatibility_date: String::new(),
             cpu_ms: 50,
+            weight: 100,
             updated_unix_s: 0,
             sealed_env: vec![index as u8; 100 * 1024],
             bindings: Vec::new(),

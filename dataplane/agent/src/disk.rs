@@ -424,6 +424,7 @@ mod tests {
             subdomain: String::new(),
             compatibility_date: String::new(),
             cpu_ms: 50,
+            weight: 100,
             updated_unix_s: 0,
             sealed_env: Vec::new(),
             bindings: Vec::new(),

@@ -44,6 +44,12 @@ pub const MODULE_BYTES_MAX: usize = 10 * MIB;
 pub const CODE_CACHE_BYTES_MAX: usize = 16 * MIB;
 /// CPU time of one request, ns (seed 000, `create_isolate`).
 pub const CPU_PER_REQUEST_NS: u64 = 50 * MS_NS;
+/// The most that a plan may give, ns: the most of Cloudflare's plans by default.
+pub const CPU_PER_REQUEST_MAX_NS: u64 = 30 * S_NS;
+/// A tenant's share of a saturated core in relation to its neighbours', unless its plan says otherwise.
+pub const WEIGHT: u16 = 100;
+/// The most that a plan may give.
+pub const WEIGHT_MAX: u16 = 1_000;
 /// CPU time of a module's top level, ns (Cloudflare Workers' limit of startup time).
 pub const CPU_STARTUP_NS: u64 = 400 * MS_NS;
 /// A request's head to the head of its response, ns: Cloudflare's proxy gives an origin 120 s (its error 524).
@@ -87,6 +93,8 @@ const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX, "a target that is too l
 const _: () = assert!(BODY_WINDOW_BYTES >= CHUNK_LINE_BYTES_MAX);
 const _: () = assert!(CODE_CACHE_BYTES_MAX > MODULE_BYTES_MAX, "code is larger than its source");
 const _: () = assert!(CPU_PER_REQUEST_NS < CPU_STARTUP_NS, "a start may do more than a request");
+const _: () = assert!(CPU_PER_REQUEST_MAX_NS < WALL_HEAD_NS, "what computes for as long as it may can still answer");
+const _: () = assert!(WEIGHT >= 1 && WEIGHT <= WEIGHT_MAX);
 const _: () = assert!(CPU_PER_REQUEST_NS < WALL_HEAD_NS && WALL_HEAD_NS < WALL_NS);
 const _: () = assert!(STALL_TIMEOUT_NS < WALL_HEAD_NS, "a stalled upload is told of as one");
 const _: () = assert!(SUBREQUESTS_MAX < SUBREQUESTS_LARGE_MAX && CONNECTIONS_PER_REQUEST_MAX < SUBREQUESTS_MAX);

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use crate::layout::{
     self, BINDING_BYTES, CHECKSUM_AT, DEPLOYMENT_BYTES, FORMAT_VERSION, HEADER_BYTES, MAGIC, NAME_BYTES, NameRecord,
-    PATTERN_BYTES, PatternRecord, SECTIONS, SECTIONS_AT, Section, TABLE_ENTRY_BYTES, align8, record, span_at, u32_at,
-    u64_at, u128_at,
+    PATTERN_BYTES, PatternRecord, SECTIONS, SECTIONS_AT, Section, TABLE_ENTRY_BYTES, align8, record, span_at, u16_at,
+    u32_at, u64_at, u128_at,
 };
 use crate::limits::{ENV_BYTES_MAX, HOST_BYTES_MAX, NAME_BYTES_MAX, SEAL_OVERHEAD_BYTES};
 use crate::snapshot::{BindingKind, HostKind, PathKind, SUBDOMAIN_KIND, Snapshot, SnapshotError, Status};
@@ -99,8 +99,11 @@ fn deployments(snapshot: &Snapshot, strings: &str) -> Result<usize, SnapshotErro
         if id_before.replace(id).is_some_and(|before| before >= id) {
             return Err(malformed(section, index, "ids are not ascending"));
         }
-        if Status::from_code(u32_at(bytes, 96)).is_none() {
+        if Status::from_code(u16_at(bytes, 96)).is_none() {
             return Err(malformed(section, index, "unknown status"));
+        }
+        if u16_at(bytes, 98) > base::limits::WEIGHT_MAX {
+            return Err(malformed(section, index, "weight over its limit"));
         }
         for at in [104, 112, 120] {
             if text(strings, span_at(bytes, at), NAME_BYTES_MAX).is_none() {

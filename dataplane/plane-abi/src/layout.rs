@@ -12,7 +12,7 @@
 //! | header | 0 magic, 8 format, 12 sections, 16 generation, 24 total bytes, 32 lineage, 48 created (Unix ms), 56 env key id, 64 checksum |
 //! | table entry | 0 kind, 4 record bytes, 8 offset, 16 bytes |
 //! | meta | 0 platform domain |
-//! | deployment | 0 id, 16 account, 32 artifact, 64 artifact bytes, 72 env offset, 80 updated (Unix s), 88 env bytes, 92 version, 96 status, 100 CPU ms, 104 name, 112 subdomain, 120 compatibility date, 128 first binding, 132 bindings |
+//! | deployment | 0 id, 16 account, 32 artifact, 64 artifact bytes, 72 env offset, 80 updated (Unix s), 88 env bytes, 92 version, 96 status (u16), 98 weight (u16; 0 for 100), 100 CPU ms, 104 name, 112 subdomain, 120 compatibility date, 128 first binding, 132 bindings |
 //! | name | 0 hash, 8 text offset, 12 text bytes (u16), 14 kind (u16), 16 first, 20 count |
 //! | pattern | 0 path offset, 4 path bytes (u16), 6 kind (u16), 8 deployment, 12 parent |
 //! | binding | 0 kind, 4 zero, 8 name, 16 target |
@@ -32,7 +32,7 @@ use std::ops::Range;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 /// Version of the layout; a node reads exactly this one.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 pub(crate) const MAGIC: [u8; 8] = *b"SLVGPLAN";
 pub(crate) const HEADER_BYTES: usize = 72;

@@ -15,7 +15,7 @@ use memmap2::Mmap;
 
 use crate::layout::{
     self, BINDING_BYTES, DEPLOYMENT_BYTES, NAME_BYTES, NameRecord, PATTERN_BYTES, PatternRecord, SECTIONS, Section,
-    array_at, record, span_at, u32_at, u64_at, u128_at,
+    array_at, record, span_at, u16_at, u32_at, u64_at, u128_at,
 };
 
 /// Which store of a control plane a snapshot comes from: random, made once with the store. Generations count within
@@ -110,14 +110,14 @@ impl PathKind {
 }
 
 impl Status {
-    pub(crate) fn code(self) -> u32 {
+    pub(crate) fn code(self) -> u16 {
         match self {
             Status::Active => 0,
             Status::Paused => 1,
         }
     }
 
-    pub(crate) fn from_code(code: u32) -> Option<Status> {
+    pub(crate) fn from_code(code: u16) -> Option<Status> {
         match code {
             0 => Some(Status::Active),
             1 => Some(Status::Paused),
@@ -472,7 +472,15 @@ impl<'a> Deployment<'a> {
 
     /// Whether it answers.
     pub fn status(&self) -> Status {
-        Status::from_code(u32_at(self.bytes, 96)).unwrap_or(Status::Paused)
+        Status::from_code(u16_at(self.bytes, 96)).unwrap_or(Status::Paused)
+    }
+
+    /// Its tenant's share of a saturated core in relation to its neighbours': 1 to [`base::limits::WEIGHT_MAX`].
+    pub fn weight(&self) -> u16 {
+        match u16_at(self.bytes, 98) {
+            0 => base::limits::WEIGHT,
+            weight => weight,
+        }
     }
 
     /// CPU time of one request, milliseconds.
@@ -521,7 +529,8 @@ impl<'a> Deployment<'a> {
         })
     }
 
-    /// Whether code started for `self` may go on serving for `other`: nothing that an isolate sees has changed.
+    /// Whether code started for `self` may go on serving for `other`: nothing that an isolate sees has changed. Its
+    /// tenant's weight it does not see.
     pub fn same_code(&self, other: &Deployment<'_>) -> bool {
         self.id() == other.id()
             && self.account() == other.account()

@@ -37,6 +37,8 @@ pub struct NewDeployment {
     pub compatibility_date: String,
     /// CPU time of one request, milliseconds.
     pub cpu_ms: u32,
+    /// Its tenant's weight, 1 to `base::limits::WEIGHT_MAX`.
+    pub weight: u16,
     /// Seconds since the Unix epoch.
     pub updated_unix_s: u64,
     /// Sealed environment, or empty.
@@ -246,6 +248,7 @@ impl SnapshotWriter {
             records.extend_from_slice(&(deployment.sealed_env.len() as u32).to_le_bytes());
             records.extend_from_slice(&deployment.version.to_le_bytes());
             records.extend_from_slice(&deployment.status.code().to_le_bytes());
+            records.extend_from_slice(&deployment.weight.to_le_bytes());
             records.extend_from_slice(&deployment.cpu_ms.to_le_bytes());
             strings.span(&deployment.name, &mut records);
             strings.span(&deployment.subdomain, &mut records);
@@ -357,6 +360,7 @@ fn check_deployment(deployment: &NewDeployment) -> Result<(), &'static str> {
     bound(deployment.name.len() <= NAME_BYTES_MAX, "name")?;
     bound(deployment.subdomain.len() <= base::limits::SUBDOMAIN_BYTES_MAX, "subdomain")?;
     bound(deployment.compatibility_date.len() <= NAME_BYTES_MAX, "compatibility date")?;
+    bound((1..=base::limits::WEIGHT_MAX).contains(&deployment.weight), "weight")?;
     bound(deployment.sealed_env.len() <= ENV_BYTES_MAX + SEAL_OVERHEAD_BYTES, "environment")?;
     bound(deployment.bindings.len() <= BINDINGS_MAX, "bindings")?;
     let texts_ok = |(_, name, target): &(BindingKind, String, String)| name.len().max(target.len()) <= NAME_BYTES_MAX;

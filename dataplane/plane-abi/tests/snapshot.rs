@@ -28,6 +28,7 @@ fn deployment(id: u128, subdomain: &str) -> NewDeployment {
         subdomain: subdomain.to_owned(),
         compatibility_date: "2025-01-01".to_owned(),
         cpu_ms: 50,
+        weight: 100,
         updated_unix_s: 1_705_312_800,
         sealed_env: seal_env(&key(), DeploymentId(id), &[("KEY".to_owned(), format!("value {id}"))]),
         bindings: vec![
@@ -54,6 +55,7 @@ fn sample() -> Vec<u8> {
     writer.deployment(deployment(2, "two")).deployment(deployment(1, "one"));
     writer.deployment(NewDeployment {
         status: Status::Paused,
+        weight: 1000,
         sealed_env: vec![],
         bindings: vec![],
         ..deployment(3, "")
@@ -74,7 +76,7 @@ fn reads_back_what_was_written() {
     assert_eq!((snapshot.platform_domain(), snapshot.deployments_len()), ("workers.localhost", 3));
     let one = snapshot.deployment(DeploymentIx(0)).expect("there");
     assert_eq!((one.id(), one.account()), (DeploymentId(1), AccountId(1001)));
-    assert_eq!((one.version(), one.status(), one.cpu_ms()), (5, Status::Active, 50));
+    assert_eq!((one.version(), one.status(), one.cpu_ms(), one.weight()), (5, Status::Active, 50, 100));
     assert_eq!((one.artifact(), one.artifact_bytes()), (ArtifactHash([1; 32]), 1234));
     assert_eq!((one.name(), one.subdomain(), one.compatibility_date()), ("worker 1 ü", "one", "2025-01-01"));
     assert_eq!(one.updated_unix_s(), 1_705_312_800);
@@ -88,6 +90,7 @@ fn reads_back_what_was_written() {
     );
     let three = snapshot.deployment(DeploymentIx(2)).expect("there");
     assert_eq!((three.status(), three.bindings().len(), three.sealed_env()), (Status::Paused, 0, &[][..]));
+    assert_eq!(three.weight(), 1000);
     assert!(snapshot.deployment(DeploymentIx(3)).is_none());
     for (id, ix) in [(0, None), (1, Some(0)), (2, Some(1)), (3, Some(2)), (4, None)] {
         assert_eq!(snapshot.find_deployment(DeploymentId(id)), ix.map(DeploymentIx));
@@ -158,6 +161,33 @@ fn with_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
     let sum = hash.digest();
     bytes[CHECKSUM_AT..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
     bytes
+}
+
+#[test]
+fn a_weight_is_within_its_bounds_and_zero_is_the_usual_one() {
+    let with_weight = |weight| {
+        let mut writer = writer(1);
+        writer.deployment(NewDeployment { weight, ..deployment(1, "one") });
+        writer.finish()
+    };
+    let refused = WriteError::Field { id: DeploymentId(1), field: "weight" };
+    assert_eq!((with_weight(0).as_ref(), with_weight(1001).as_ref()), (Err(&refused), Err(&refused)));
+    let (one, other) = (with_weight(1).expect("valid"), with_weight(1000).expect("valid"));
+    let differ = |(at, _): &(usize, (&u8, &u8))| !(CHECKSUM_AT..HEADER_BYTES).contains(at);
+    let at = one.iter().zip(&other).enumerate().filter(|(_, (a, b))| a != b).find(differ).expect("they differ").0;
+    let read = |weight: u16| {
+        let mut bytes = one.clone();
+        bytes[at..at + 2].copy_from_slice(&weight.to_le_bytes());
+        Snapshot::from_vec(with_checksum(bytes)).map(|s| s.deployment(DeploymentIx(0)).expect("there").weight())
+    };
+    for (written, weight) in [(0, 100), (1, 1), (300, 300), (1000, 1000)] {
+        assert_eq!(read(written).expect("opens"), weight);
+    }
+    assert!(matches!(read(1001), Err(SnapshotError::Malformed { .. })), "over the limit");
+    let open = |bytes: Vec<u8>| Snapshot::from_vec(bytes).expect("opens");
+    let (one, other) = (open(one), open(other));
+    let first = |snapshot| Snapshot::deployment(snapshot, DeploymentIx(0)).expect("there");
+    assert!(first(&one).same_code(&first(&other)), "a change of weight starts nothing again");
 }
 
 /// Reads everything a snapshot has, so that a bad offset would show.

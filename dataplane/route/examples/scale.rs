@@ -43,6 +43,7 @@ fn measure(routes: u64) {
         subdomain: String::new(),
         compatibility_date: String::new(),
         cpu_ms: 50,
+        weight: 100,
         updated_unix_s: 0,
         sealed_env: Vec::new(),
         bindings: Vec::new(),

@@ -25,6 +25,7 @@ fn snapshot(patterns: &[Pattern], subdomains: &[&str]) -> Snapshot {
                 .unwrap_or_default(),
             compatibility_date: String::new(),
             cpu_ms: 50,
+            weight: 100,
             updated_unix_s: 0,
             sealed_env: Vec::new(),
             bindings: Vec::new(),

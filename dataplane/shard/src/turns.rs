@@ -15,6 +15,7 @@ use crate::apart::Held;
 use crate::cell::WorkerCell;
 use crate::shard::Shard;
 use base::id::AccountId;
+use base::limits::WEIGHT;
 use glommio::timer::Timer;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -30,6 +31,8 @@ use worker_api::{ticks, ticks_to_ns};
 const ROUND_NS: u64 = 500_000;
 /// How far ahead of a waiting tenant another may be and still be served at once, ns of virtual time.
 const AHEAD_NS: u64 = 1_000_000;
+/// Bits after the point of [`Tenant::pace`].
+const PACE_BITS: u32 = 16;
 /// Sleep between two rounds.
 const PAUSE: Duration = Duration::from_micros(5);
 
@@ -38,10 +41,26 @@ pub(crate) struct Tenant {
     /// What it did that nothing could interrupt.
     pub(crate) held: Held,
     virtual_ns: Cell<u64>,
+    /// Virtual time for a nanosecond of CPU time, in fixed point: 1 at the usual weight, less at a greater one.
+    pace: Cell<u64>,
     /// `Turns::epoch` at which `virtual_ns` was valid.
     epoch: Cell<u64>,
     /// Its Workers that wait, each once.
     waiting: RefCell<VecDeque<Rc<WorkerCell>>>,
+}
+
+impl Tenant {
+    /// Sets its share: a tenant of twice another's weight gets twice its CPU time where both always want more. What was
+    /// charged before stays as it was.
+    pub(crate) fn set_weight(&self, weight: u16) {
+        self.pace.set((u64::from(WEIGHT) << PACE_BITS) / u64::from(weight.max(1)));
+    }
+
+    /// Virtual time for so much CPU time, ns.
+    #[inline]
+    fn virtual_of(&self, ns: u64) -> u64 {
+        ns.saturating_mul(self.pace.get()) >> PACE_BITS
+    }
 }
 
 /// The tenants of a shard and the order of those that wait.
@@ -83,6 +102,7 @@ impl Turns {
             Rc::new(Tenant {
                 held: Held::default(),
                 virtual_ns: Cell::new(0),
+                pace: Cell::new(1 << PACE_BITS),
                 epoch: Cell::new(0),
                 waiting: RefCell::new(VecDeque::new()),
             })
@@ -116,7 +136,7 @@ impl Turns {
     pub(crate) fn charge(&self, tenant: &Tenant, span: u64) {
         let ns = ticks_to_ns(span);
         self.round_used_ns.set(self.round_used_ns.get() + ns);
-        tenant.virtual_ns.set(self.virtual_ns(tenant) + ns);
+        tenant.virtual_ns.set(self.virtual_ns(tenant) + tenant.virtual_of(ns));
         tenant.epoch.set(self.epoch.get());
     }
 
@@ -225,5 +245,54 @@ pub(crate) async fn run(shard: Rc<Shard>) {
         poll_fn(|cx| shard.turns.poll_waiting(cx)).await;
         shard.turns.round(&shard);
         Timer::new(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of tenants that always want more, how much CPU time each gets, in slices of a millisecond.
+    fn check(weights: &[u16], slices: &[u64]) {
+        const SLICE_NS: u64 = 1_000_000;
+        let turns = Turns::new();
+        let tenant = |index| turns.tenant(AccountId(index as u128));
+        let tenants: Vec<_> = (0..weights.len()).map(tenant).collect();
+        for (tenant, weight) in tenants.iter().zip(weights) {
+            tenant.set_weight(*weight);
+        }
+        let mut got = vec![0u64; weights.len()];
+        for _ in 0..slices.iter().sum::<u64>() {
+            let next = (0..tenants.len()).min_by_key(|index| turns.virtual_ns(&tenants[*index])).expect("somebody");
+            let tenant = &tenants[next];
+            turns.clock_ns.set(turns.virtual_ns(tenant));
+            tenant.virtual_ns.set(turns.virtual_ns(tenant) + tenant.virtual_of(SLICE_NS));
+            got[next] += 1;
+        }
+        for (got, wanted) in got.iter().zip(slices) {
+            assert!(got.abs_diff(*wanted) <= 1 + wanted / 100, "weights {weights:?} got {got} slices, not {wanted}");
+        }
+    }
+
+    #[test]
+    fn slices_are_given_in_proportion_to_weight() {
+        check(&[100, 100], &[500, 500]);
+        check(&[100, 300], &[250, 750]);
+        check(&[1, 1000], &[1, 1000]);
+        check(&[999, 1000], &[999, 1000]);
+        check(&[50, 100, 850], &[50, 100, 850]);
+    }
+
+    #[test]
+    fn the_usual_weight_is_charged_as_it_is_and_none_overflows() {
+        let turns = Turns::new();
+        let tenant = turns.tenant(AccountId(1));
+        assert_eq!(tenant.virtual_of(1_234_567), 1_234_567);
+        tenant.set_weight(WEIGHT);
+        assert_eq!(tenant.virtual_of(1_234_567), 1_234_567);
+        tenant.set_weight(1);
+        assert_eq!(tenant.virtual_of(base::limits::CPU_PER_REQUEST_MAX_NS), 100 * base::limits::CPU_PER_REQUEST_MAX_NS);
+        tenant.set_weight(0);
+        assert!(tenant.virtual_of(u64::MAX) > 0);
     }
 }

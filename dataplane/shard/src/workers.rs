@@ -244,6 +244,8 @@ impl Workers {
             account: identity.account,
         };
         self.cells_total += 1;
+        // Its start is charged too.
+        shard.turns.tenant(identity.account).set_weight(deployment.weight());
         let forecast = self.forecasts.remove(&identity.deployment).unwrap_or_default();
         let code_rejected = published.code_rejected(deployment.artifact());
         Ok(WorkerCell::start(shard, self.cells_total, identity, spec, forecast, code_rejected))
@@ -423,11 +425,25 @@ impl Workers {
         self.prewarm.extend(due.map(|(id, _)| *id));
     }
 
+    /// Gives tenants the weights of a new configuration.
+    fn weigh(&self, published: &Published) {
+        let snapshot = published.snapshot();
+        for (id, entry) in &self.by_deployment {
+            if let State::Up(cells) = &entry.state
+                && let Some(cell) = cells.first()
+                && let Some(found) = snapshot.find_deployment(*id).and_then(|place| snapshot.deployment(place))
+            {
+                cell.tenant.set_weight(found.weight());
+            }
+        }
+    }
+
     /// Starts Workers that will be asked for soon, a few at a time. Called at each tick.
     pub(crate) fn warm(&mut self, shard: &Rc<Shard>, published: &Published) {
         let of = which(published);
         if of != self.prewarmed {
             self.prewarmed = of;
+            self.weigh(published);
             let changed = self.by_deployment.iter().filter(|(id, entry)| {
                 matches!(&entry.state, State::Up(_)) && !is_configured(published, **id, &entry.code)
             });

@@ -21,11 +21,12 @@ pub(crate) struct Deployed<'a> {
     pub(crate) status: Status,
     pub(crate) source: &'a str,
     pub(crate) cpu_ms: u32,
+    pub(crate) weight: u16,
 }
 
 /// An active first version.
 pub(crate) fn active<'a>(subdomain: &'a str, source: &'a str) -> Deployed<'a> {
-    Deployed { subdomain, version: 1, status: Status::Active, source, cpu_ms: 50 }
+    Deployed { subdomain, version: 1, status: Status::Active, source, cpu_ms: 50, weight: 100 }
 }
 
 #[derive(Default)]
@@ -100,6 +101,7 @@ impl TestNode {
                 subdomain: deployed.subdomain.to_owned(),
                 compatibility_date: String::new(),
                 cpu_ms: deployed.cpu_ms,
+                weight: deployed.weight,
                 updated_unix_s: 0,
                 sealed_env: Vec::new(),
                 bindings: Vec::new(),

@@ -1,9 +1,9 @@
 //! What a tenant feels of others on its shard: nothing worth a name.
 
-use crate::common::{Deployed, TestNode, active, eventually, get};
+use crate::common::{Client, Deployed, PATIENCE, TestNode, active, eventually, get};
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -223,4 +223,65 @@ fn a_start_that_fails_after_it_was_suspended_refuses_everybody_who_waits() {
     }
     assert!(node.connect().get("bad", "/").status >= 500, "and not started again at once");
     assert_eq!(node.metrics.shards()[0].worker_start_failures.get(), 1);
+}
+
+/// Ends the threads of a test, also where it fails.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Both always have requests that wait, on the one shard: what each gets answered is what it gets of the core.
+#[test]
+fn a_saturated_shard_is_shared_by_weight_and_a_new_weight_holds_from_the_next_generation() {
+    let burn = "export default { fetch() {
+        let n = 0;
+        for (let i = 0; i < 3000000; i++) n = (n * 31 + i) | 0;
+        return new Response('burnt ' + n);
+    } };";
+    let deployed = |subdomain, weight| Deployed { cpu_ms: 5_000, weight, ..active(subdomain, burn) };
+    let mut node = node(&[deployed("light", 100), deployed("heavy", 300)]);
+    let (address, over) = (node.address, AtomicBool::new(false));
+    let answers = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    let count = || answers.each_ref().map(|answers| answers.load(Ordering::Relaxed));
+    // Answers to the second for each one to the first, from now on. Where other programs take the core away, some tenant is
+    // charged for it: that evens out, sooner or later.
+    let settles = |wanted: std::ops::RangeInclusive<f64>| {
+        let (begun, mut from) = (Instant::now(), None);
+        let warm = count();
+        loop {
+            let now = count();
+            if from.is_none() && now.iter().zip(warm).all(|(now, warm)| *now >= warm + 20) {
+                from = Some(now);
+            }
+            let given = from.map_or([0, 0], |from| [now[0] - from[0], now[1] - from[1]]);
+            let ratio = given[1] as f64 / given[0] as f64;
+            if given[0] >= 60 && wanted.contains(&ratio) {
+                return println!("{ratio:.2} after {given:?}");
+            }
+            assert!(begun.elapsed() < 4 * PATIENCE, "{ratio:.2} after {given:?}, not {wanted:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    thread::scope(|scope| {
+        let _ended = Ended(&over);
+        for (subdomain, answers) in ["light", "heavy"].into_iter().zip(&answers) {
+            for _ in 0..4 {
+                let over = &over;
+                scope.spawn(move || {
+                    let mut client = Client::connect(address);
+                    while !over.load(Ordering::Relaxed) {
+                        assert_eq!(client.get(subdomain, "/").status, 200);
+                        answers.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        }
+        settles(2.4..=3.6);
+        node.publish(&[deployed("light", 100), deployed("heavy", 100)]);
+        settles(0.8..=1.25);
+    });
 }

@@ -11,7 +11,7 @@ fn no_configuration_no_route_and_paused() {
     let mut client = node.connect();
     let response = client.get("a", "/");
     assert_eq!((response.status, response.text()), (503, "503: no configuration yet\n"));
-    let paused = Deployed { subdomain: "p", version: 1, status: Status::Paused, source: HELLO, cpu_ms: 50 };
+    let paused = Deployed { status: Status::Paused, ..active("p", HELLO) };
     node.publish(&[active("a", HELLO), paused]);
     assert_eq!(client.get("a", "/").text(), "hello");
     let response = client.get("b", "/");
@@ -30,7 +30,7 @@ fn a_new_version_serves_at_the_next_request_of_an_open_connection() {
     assert_eq!(client.get("a", "/").header("x-deployment-version"), Some("v1"));
     for version in 2..10 {
         let source = format!("export default {{ fetch() {{ return new Response('{version}') }} }}");
-        node.publish(&[Deployed { subdomain: "a", version, status: Status::Active, source: &source, cpu_ms: 50 }]);
+        node.publish(&[Deployed { version, ..active("a", &source) }]);
         let response = client.get("a", "/");
         assert_eq!(response.header("x-deployment-version"), Some(format!("v{version}").as_str()));
         assert_eq!(response.text(), version.to_string());
@@ -48,7 +48,7 @@ fn a_request_in_flight_ends_on_the_version_it_began_with() {
     let mut old = node.connect();
     old.send(get("a", "/").as_bytes());
     eventually("the Worker is up", || node.metrics.shards()[0].workers.get() == 1);
-    node.publish(&[Deployed { subdomain: "a", version: 2, status: Status::Active, source: HELLO, cpu_ms: 50 }]);
+    node.publish(&[Deployed { version: 2, ..active("a", HELLO) }]);
     assert_eq!(node.connect().get("a", "/").text(), "hello");
     let response = old.response();
     assert_eq!((response.text(), response.header("x-deployment-version")), ("old", Some("v1")));
