@@ -94,3 +94,47 @@ fn a_memory_bomb_ends_by_what_it_meets_first_and_is_counted() {
         }
     }
 }
+
+#[test]
+fn an_accounts_plan_says_how_long_its_workers_may_compute() {
+    let platform = Platform::start();
+    // Some ten times what the plan `free` gives.
+    let burns = "export default { fetch() {
+        let n = 0;
+        for (let i = 0; i < 200000000; i++) n = (n * 31 + i) | 0;
+        return new Response('burnt ' + n);
+    } };";
+    let api = platform.api();
+    let project = api.project(&platform.account, "default");
+    let deployed = api.create(&project, "burns");
+    let version = api.upload_ok(&deployed.id, burns);
+    api.activate(&deployed.id, version);
+    let answers = |status: u16, what: &str| {
+        let reply = platform.await_status(&deployed.host, "/", status);
+        assert_eq!(reply.text().starts_with("burnt "), status == 200, "{what}: {}", reply.text());
+        for _ in 0..2 {
+            assert_eq!(platform.get(&deployed.host, "/").status, status, "{what}");
+        }
+    };
+    let cli = |arguments: &[&str]| {
+        let run = platform.cli(arguments);
+        assert_eq!(run.code, 0, "{arguments:?}: {run:?}");
+        run
+    };
+    answers(503, "50 ms");
+    eventually("they count as cpu_limit", Duration::from_secs(10), || {
+        (failures(&platform, "cpu_limit") >= 3).then_some(())
+    });
+
+    cli(&["plan", "assign", "pro", &platform.account]);
+    answers(503, "a tier without a plan");
+    cli(&["plan", "set", "pro", "--cpu-ms", "20000", "--weight", "300"]);
+    answers(200, "20 s");
+    let plans = cli(&["--json", "plan", "list"]).json();
+    assert_eq!(plans[1], serde_json::json!({"tier": "pro", "cpu_ms": 20000, "weight": 300}));
+    let config = api.ok("GET", &format!("/v1/deployments/{}/config", deployed.id), None);
+    assert_eq!((&config["m"], &config["w"]), (&20000.into(), &300.into()));
+    cli(&["plan", "assign", "free", &platform.account]);
+    answers(503, "50 ms again");
+    assert_eq!(platform.cli(&["plan", "set", "pro", "--weight", "1001"]).code, 2);
+}

@@ -1,7 +1,6 @@
 //! From the store's desired state to the compiler's: the same facts in the data plane's terms.
 
 use base::id::{AccountId, ArtifactHash, DeploymentId};
-use base::limits::{CPU_PER_REQUEST_NS, MS_NS};
 use plan::{DesiredBinding, PlanError};
 use plane_abi::seal::Key;
 use plane_abi::{BindingKind, Lineage, Status};
@@ -50,8 +49,8 @@ fn deployment(from: DesiredDeployment) -> Result<plan::DesiredDeployment, Compil
         artifact: ArtifactHash::from_hex(&from.artifact_hash).ok_or(hash)?,
         artifact_bytes: from.size_bytes,
         compatibility_date: from.metadata.compatibility_date.unwrap_or_default(),
-        cpu_ms: u32::try_from(CPU_PER_REQUEST_NS / MS_NS).unwrap_or(u32::MAX),
-        weight: base::limits::WEIGHT,
+        cpu_ms: from.cpu_ms,
+        weight: from.weight,
         updated_unix_s: u64::try_from(from.updated_at.unix_ms() / 1000).unwrap_or(0),
         routes: from.routes,
         env: from.env,

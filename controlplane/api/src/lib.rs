@@ -52,7 +52,7 @@ pub use serve::{Shutdown, serve};
 pub use validator::Validator;
 
 use fleet::Fleet;
-use handlers::{accounts, deployments, env, logs, operator, projects, routes, versions};
+use handlers::{accounts, deployments, env, logs, operator, plans, projects, routes, versions};
 use locks::KeyedLocks;
 use publisher::Publisher;
 
@@ -65,6 +65,11 @@ const _: () = assert!(UPLOAD_BYTES_MAX > model::rules::MODULE_BYTES_MAX + model:
 const _: () = assert!(model::rules::MODULE_BYTES_MAX == base::limits::MODULE_BYTES_MAX);
 const _: () = assert!(model::rules::PATTERN_BYTES_MAX == base::limits::PATTERN_BYTES_MAX);
 const _: () = assert!(model::rules::SUBDOMAIN_BYTES_MAX == base::limits::SUBDOMAIN_BYTES_MAX);
+const _: () = assert!(model::rules::PLAN_CPU_MS as u64 * base::limits::MS_NS == base::limits::CPU_PER_REQUEST_NS);
+const _: () =
+    assert!(model::rules::PLAN_CPU_MS_MAX as u64 * base::limits::MS_NS == base::limits::CPU_PER_REQUEST_MAX_NS);
+const _: () = assert!(model::rules::PLAN_WEIGHT == base::limits::WEIGHT);
+const _: () = assert!(model::rules::PLAN_WEIGHT_MAX == base::limits::WEIGHT_MAX);
 
 /// What the API is made of.
 pub struct Parts {
@@ -160,6 +165,7 @@ fn endpoints() -> Vec<Endpoint> {
         get "/v1/accounts" => accounts::list;
         post "/v1/accounts" => accounts::create;
         get "/v1/accounts/{account_id}" => accounts::get;
+        patch "/v1/accounts/{account_id}" => accounts::update;
         get "/v1/accounts/{account_id}/tokens" => accounts::list_tokens;
         post "/v1/accounts/{account_id}/tokens" => accounts::create_token;
         delete "/v1/accounts/{account_id}/tokens/{token_id}" => accounts::revoke_token;
@@ -190,6 +196,8 @@ fn endpoints() -> Vec<Endpoint> {
         get "/v1/deployments/{deployment_id}/logs/tail" => logs::tail;
         get "/v1/config" => operator::config;
         get "/v1/nodes" => operator::nodes;
+        get "/v1/plans" => plans::list;
+        put "/v1/plans/{tier}" => plans::set;
     }
 }
 

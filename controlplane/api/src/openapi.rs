@@ -10,7 +10,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
-use crate::handlers::{accounts, deployments, env, logs, operator, projects, routes, versions};
+use crate::handlers::{accounts, deployments, env, logs, operator, plans, projects, routes, versions};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,7 +19,7 @@ use crate::handlers::{accounts, deployments, env, logs, operator, projects, rout
          refused. A token reaches its own account; any id outside of it is answered 403 whether it exists or not. Lists \
          take `limit` and `cursor`. POSTs take an `Idempotency-Key` (not those that make tokens)."),
     paths(
-        accounts::whoami, accounts::create, accounts::list, accounts::get,
+        accounts::whoami, accounts::create, accounts::list, accounts::get, accounts::update,
         accounts::create_token, accounts::list_tokens, accounts::revoke_token,
         projects::create, projects::list, projects::get, projects::update, projects::delete,
         deployments::create, deployments::list, deployments::get, deployments::delete, deployments::rollback,
@@ -29,6 +29,7 @@ use crate::handlers::{accounts, deployments, env, logs, operator, projects, rout
         env::list, env::set, env::delete,
         logs::tail,
         operator::nodes, operator::config, operator::deployment_config, operator::healthz,
+        plans::list, plans::set,
         document,
     ),
     components(schemas(ErrorEnvelope, LogRecord)),

@@ -57,6 +57,17 @@ where
     tokio::spawn(tracing::Instrument::instrument(task, span)).await.map_err(ApiError::internal)?
 }
 
+/// The same for an operation that is about no one deployment.
+pub(crate) async fn detached<T, F>(app: &App, operation: impl FnOnce(App) -> F) -> Result<T, ApiError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, ApiError>> + Send + 'static,
+{
+    let task = operation(app.clone());
+    let span = tracing::Span::current();
+    tokio::spawn(tracing::Instrument::instrument(task, span)).await.map_err(ApiError::internal)?
+}
+
 /// Finishes what an operation on this deployment left behind. The caller holds its lock.
 async fn settle(app: &App, deployment: DeploymentId) -> Result<(), ApiError> {
     let Some(row) = app.store.deployment(deployment).await? else {
@@ -362,6 +373,22 @@ pub(crate) async fn set_env(
 /// Takes a variable away.
 pub(crate) async fn delete_env(app: App, id: DeploymentId, key: String) -> Result<Changed<model::EnvVar>, ApiError> {
     let (result, _) = app.store.delete_env(id, &key).await?;
+    Ok(Changed { result, messages: publish_change(&app, true).await? })
+}
+
+/// Makes or changes a tier's plan.
+pub(crate) async fn set_plan(app: App, tier: String, plan: model::SetPlan) -> Result<Changed<model::Plan>, ApiError> {
+    let (result, _) = app.store.set_plan(&tier, &plan).await?;
+    Ok(Changed { result, messages: publish_change(&app, true).await? })
+}
+
+/// Gives an account another tier.
+pub(crate) async fn set_account_tier(
+    app: App,
+    id: model::AccountId,
+    tier: String,
+) -> Result<Changed<model::Account>, ApiError> {
+    let (result, _) = app.store.set_account_tier(id, &tier).await?;
     Ok(Changed { result, messages: publish_change(&app, true).await? })
 }
 

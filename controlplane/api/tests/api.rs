@@ -14,6 +14,7 @@ fn walk(account: &str, project: &str, deployment: &str, route: &str) -> Vec<(&'s
     let d = |rest: &str| format!("{deployment_path}{rest}");
     vec![
         ("GET", format!("/v1/accounts/{account}"), None),
+        ("PATCH", format!("/v1/accounts/{account}"), Some(json!({"plan_tier": "pro"}))),
         ("GET", format!("/v1/accounts/{account}/tokens"), None),
         ("POST", format!("/v1/accounts/{account}/tokens"), Some(json!({"name": "x"}))),
         ("DELETE", format!("/v1/accounts/{account}/tokens/tok_{NOBODY}"), None),
@@ -69,9 +70,14 @@ async fn a_token_reaches_its_own_account_alone_and_learns_nothing_of_others() {
             assert_eq!(theirs.body, nobodys.body);
         }
     }
-    for (method, path) in [("GET", "/v1/nodes"), ("POST", "/v1/accounts")] {
-        let body = (method == "POST").then(|| json!({"email": "x@y"}));
-        control.call_as(Some(&stranger), method, path, body).await.expect(403);
+    for (method, path, body) in [
+        ("GET", "/v1/nodes", None),
+        ("POST", "/v1/accounts", Some(json!({"email": "x@y"}))),
+        ("GET", "/v1/plans", None),
+        ("PUT", "/v1/plans/free", Some(json!({"cpu_ms": 30000}))),
+    ] {
+        control.call_as(Some(&stranger), method, path, body.clone()).await.expect(403);
+        control.call_as(None, method, path, body).await.expect(401);
     }
     let config = control.call_as(Some(&stranger), "GET", "/v1/config", None).await.expect(200);
     assert_eq!(config.result()["deployments"], json!([]));

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use model::AccountId;
 
 use crate::output::Colour;
 
@@ -113,6 +114,9 @@ pub(crate) enum Command {
     },
     /// List the platform's nodes (operators)
     Nodes,
+    /// What accounts get for their tier (operators)
+    #[command(subcommand)]
+    Plan(PlanCommand),
     /// Run a control plane, a node and a Worker on this machine; redeploy when a file changes
     Dev(DevArgs),
     /// Print a completion script
@@ -258,6 +262,31 @@ pub(crate) enum ConfigCommand {
         all: bool,
         #[command(flatten)]
         target: Target,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlanCommand {
+    /// List them
+    #[command(visible_alias = "ls")]
+    List,
+    /// Make or change one, for every account of the tier
+    Set {
+        /// The tier
+        tier: String,
+        /// CPU time of one request, milliseconds, up to 30000
+        #[arg(long, default_value_t = model::rules::PLAN_CPU_MS, value_name = "MS")]
+        cpu_ms: u32,
+        /// Share of a busy core in relation to other tenants', up to 1000
+        #[arg(long, default_value_t = model::rules::PLAN_WEIGHT, value_name = "N")]
+        weight: u16,
+    },
+    /// Give an account another tier
+    Assign {
+        /// The tier; one without a plan is as `free`
+        tier: String,
+        /// The account's id
+        account_id: AccountId,
     },
 }
 

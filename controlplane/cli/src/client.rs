@@ -9,9 +9,9 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use model::{
-    AccountId, Activation, CreateDeployment, CreateProject, CreateRoute, Deployment, DeploymentId, EnvVar, EnvVarSpec,
-    Envelope, ErrorItem, Node, PatchRoute, Project, ProjectId, Rollback, Route, RouteId, Version, VersionMetadata,
-    WhoAmI, code,
+    Account, AccountId, Activation, CreateDeployment, CreateProject, CreateRoute, Deployment, DeploymentId, EnvVar,
+    EnvVarSpec, Envelope, ErrorItem, Node, PatchRoute, Plan, Project, ProjectId, Rollback, Route, RouteId, SetPlan,
+    UpdateAccount, Version, VersionMetadata, WhoAmI, code,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -164,6 +164,18 @@ impl Client {
 
     pub(crate) fn nodes(&self) -> Outcome<Vec<Node>> {
         self.list("/v1/nodes")
+    }
+
+    pub(crate) fn plans(&self) -> Outcome<Vec<Plan>> {
+        self.list("/v1/plans")
+    }
+
+    pub(crate) fn set_plan(&self, tier: &str, body: &SetPlan) -> Outcome<Plan> {
+        self.send("PUT", &format!("/v1/plans/{}", segment(tier)), Some(body))
+    }
+
+    pub(crate) fn update_account(&self, id: AccountId, body: &UpdateAccount) -> Outcome<Account> {
+        self.send("PATCH", &format!("/v1/accounts/{id}"), Some(body))
     }
 
     /// Uploads a module; `progress` is told how many bytes have been sent.

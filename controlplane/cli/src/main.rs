@@ -22,10 +22,11 @@ mod settings;
 
 use std::process::ExitCode;
 
-use args::{Cli, Command, ConfigCommand, EnvCommand, RoutesCommand};
+use args::{Cli, Command, ConfigCommand, EnvCommand, PlanCommand, RoutesCommand};
 use clap::{CommandFactory, Parser};
 use context::Context;
 use failure::Outcome;
+use model::SetPlan;
 use output::Output;
 
 fn main() -> ExitCode {
@@ -72,6 +73,13 @@ fn run(cli: Cli, output: Output) -> Outcome {
         Command::Env(EnvCommand::Unset { key, target }) => command::env::unset(&context, &target, &key),
         Command::Config(ConfigCommand::Show { all, target }) => command::operator::config(&context, &target, all),
         Command::Nodes => command::operator::nodes(&context),
+        Command::Plan(PlanCommand::List) => command::operator::plans(&context),
+        Command::Plan(PlanCommand::Set { tier, cpu_ms, weight }) => {
+            command::operator::set_plan(&context, &tier, &SetPlan { cpu_ms, weight })
+        }
+        Command::Plan(PlanCommand::Assign { tier, account_id }) => {
+            command::operator::assign_plan(&context, account_id, tier)
+        }
         Command::Tail { target, limit } => command::tail::tail(&context, &target, limit),
         Command::Dev(args) => command::dev::dev(&context, &args),
         Command::Completions { shell } => {

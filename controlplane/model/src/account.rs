@@ -13,7 +13,7 @@ pub struct Account {
     pub id: AccountId,
     /// Whom to write to; unique.
     pub email: String,
-    /// What it pays for; `free` by default.
+    /// What it pays for; `free` by default. `GET /v1/plans` says what that gives.
     pub plan_tier: String,
     /// When it was made.
     pub created_at: Timestamp,
@@ -35,10 +35,24 @@ impl CreateAccount {
     pub fn validate(&self) -> Result<(), FieldError> {
         rules::email("email", &self.email)?;
         match &self.plan_tier {
-            Some(tier) if tier.len() > 50 => Err(FieldError::new("plan_tier", "must be at most 50 bytes")),
-            Some(tier) => rules::name("plan_tier", tier),
+            Some(tier) => rules::tier("plan_tier", tier),
             None => Ok(()),
         }
+    }
+}
+
+/// `PATCH /v1/accounts/{account_id}`; needs an operator's token.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateAccount {
+    /// The new tier. One without a plan is as `free`.
+    pub plan_tier: String,
+}
+
+impl UpdateAccount {
+    /// Whether every field is what it must be.
+    pub fn validate(&self) -> Result<(), FieldError> {
+        rules::tier("plan_tier", &self.plan_tier)
     }
 }
 

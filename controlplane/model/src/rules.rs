@@ -47,6 +47,18 @@ pub const MODULE_BYTES_MAX: usize = 10 * 1024 * 1024;
 pub const METADATA_BYTES_MAX: usize = 64 * 1024;
 /// A version's message, bytes.
 pub const MESSAGE_BYTES_MAX: usize = 1_000;
+/// CPU time of a request that a plan gives, milliseconds: unless it says otherwise, and at most.
+pub const PLAN_CPU_MS: u32 = 50;
+/// See [`PLAN_CPU_MS`].
+pub const PLAN_CPU_MS_MAX: u32 = 30_000;
+/// Weight of a plan: unless it says otherwise.
+pub const PLAN_WEIGHT: u16 = 100;
+/// Weight of a plan: at most.
+pub const PLAN_WEIGHT_MAX: u16 = 1_000;
+/// A tier's name, bytes.
+pub const TIER_BYTES_MAX: usize = 50;
+/// Plans there are.
+pub const PLANS_MAX: usize = 100;
 /// Items of one page of a list; the default too.
 pub const PAGE_MAX: u32 = 1_000;
 /// A token's life at the longest, seconds: ten years.
@@ -58,6 +70,14 @@ pub fn name(field: &str, text: &str) -> Result<(), FieldError> {
         return Err(FieldError::new(field, "must be 1 to 255 bytes, not blank, without control characters"));
     }
     Ok(())
+}
+
+/// A tier: a name of at most 50 bytes.
+pub fn tier(field: &str, text: &str) -> Result<(), FieldError> {
+    if text.len() > TIER_BYTES_MAX {
+        return Err(FieldError::new(field, "must be at most 50 bytes"));
+    }
+    name(field, text)
 }
 
 /// One DNS label in lower case.

@@ -1,11 +1,11 @@
 //! Accounts.
 
-use model::{Account, AccountId, CreateAccount, Timestamp};
+use model::{Account, AccountId, CreateAccount, FREE_TIER, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use crate::error::conflict;
-use crate::{Page, Result, Store, row};
+use crate::{Page, Result, Store, StoreError, desired, row};
 
 pub(crate) fn from_row(row: &SqliteRow) -> sqlx::Result<Account> {
     Ok(Account {
@@ -22,7 +22,7 @@ impl Store {
         let account = Account {
             id: AccountId::new(),
             email: request.email.to_ascii_lowercase(),
-            plan_tier: request.plan_tier.clone().unwrap_or_else(|| "free".to_owned()),
+            plan_tier: request.plan_tier.clone().unwrap_or_else(|| FREE_TIER.to_owned()),
             created_at: Timestamp::now(),
         };
         sqlx::query("INSERT INTO accounts (id, email, plan_tier, created_at) VALUES ($1, $2, $3, $4)")
@@ -47,6 +47,17 @@ impl Store {
         let sql = "SELECT id, email, plan_tier, created_at FROM accounts WHERE email = $1";
         let email = email.to_ascii_lowercase();
         Ok(sqlx::query(sql).bind(email).try_map(|r| from_row(&r)).fetch_optional(&self.reader).await?)
+    }
+
+    /// Gives an account another tier; gives the generation that has it.
+    pub async fn set_account_tier(&self, id: AccountId, tier: &str) -> Result<(Account, u64)> {
+        let mut tx = self.write().await?;
+        let sql = "UPDATE accounts SET plan_tier = $1 WHERE id = $2 RETURNING id, email, plan_tier, created_at";
+        let query = sqlx::query(sql).bind(tier).bind(id.to_string()).try_map(|r| from_row(&r));
+        let account = query.fetch_optional(&mut *tx).await?.ok_or(StoreError::NotFound("account"))?;
+        let generation = desired::raise_generation(&mut tx).await?;
+        tx.commit().await?;
+        Ok((account, generation))
     }
 
     /// Accounts in the order they were made.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use model::{AccountId, Bindings, DeploymentId, State, Timestamp, VersionMetadata};
+use model::{AccountId, Bindings, DeploymentId, FREE_TIER, State, Timestamp, VersionMetadata};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 
@@ -41,6 +41,10 @@ pub struct DesiredDeployment {
     pub size_bytes: u64,
     /// When it last changed.
     pub updated_at: Timestamp,
+    /// CPU time of a request by its account's plan, milliseconds.
+    pub cpu_ms: u32,
+    /// Its account's weight by its plan.
+    pub weight: u16,
     /// What came with the version.
     pub metadata: VersionMetadata,
     /// Patterns in force, in their normal form.
@@ -73,11 +77,14 @@ impl Store {
         let sql = "SELECT d.id, d.account_id, d.name, d.subdomain, d.status, d.bindings, d.updated_at, \
                           v.version_number, v.artifact_hash, v.size_bytes, v.metadata, \
                           r.version_number AS restore_number, r.artifact_hash AS restore_hash, \
-                          r.size_bytes AS restore_size, r.metadata AS restore_metadata \
+                          r.size_bytes AS restore_size, r.metadata AS restore_metadata, \
+                          COALESCE(own.cpu_ms, free.cpu_ms) AS cpu_ms, COALESCE(own.weight, free.weight) AS weight \
                    FROM deployments d JOIN deployment_versions v ON v.id = d.active_version_id \
                    LEFT JOIN deployment_versions r ON r.id = d.restore_version_id \
+                   JOIN accounts a ON a.id = d.account_id \
+                   LEFT JOIN plans own ON own.tier = a.plan_tier LEFT JOIN plans free ON free.tier = $1 \
                    WHERE d.status IN ('deploying', 'active', 'failed', 'rolling_back', 'paused') ORDER BY d.id";
-        let rows = sqlx::query(sql).try_map(|r| from_row(&r, going)).fetch_all(&mut *tx).await?;
+        let rows = sqlx::query(sql).bind(FREE_TIER).try_map(|r| from_row(&r, going)).fetch_all(&mut *tx).await?;
         let mut deployments: Vec<DesiredDeployment> = rows.into_iter().flatten().collect();
         let places: HashMap<DeploymentId, usize> = deployments.iter().enumerate().map(|(i, d)| (d.id, i)).collect();
 
@@ -153,6 +160,8 @@ fn from_row(row: &SqliteRow, going: &[DeploymentId]) -> sqlx::Result<Option<Desi
         artifact_hash: row.try_get(columns.1)?,
         size_bytes: row::unsigned(row, columns.2)?,
         updated_at: row::time(row, "updated_at")?,
+        cpu_ms: row::unsigned(row, "cpu_ms")?,
+        weight: row::unsigned(row, "weight")?,
         metadata: row::json(row, columns.3)?,
         routes: Vec::new(),
         env: Vec::new(),

@@ -23,6 +23,7 @@ mod error;
 mod idempotency;
 mod lifecycle;
 mod masterkey;
+mod plans;
 mod projects;
 mod routes;
 mod row;

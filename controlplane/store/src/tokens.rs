@@ -90,8 +90,12 @@ impl Store {
         if known.fetch_optional(&mut *tx).await?.is_some() {
             return Ok(None);
         }
-        let account =
-            Account { id: AccountId::new(), email, plan_tier: "free".to_owned(), created_at: Timestamp::now() };
+        let account = Account {
+            id: AccountId::new(),
+            email,
+            plan_tier: model::FREE_TIER.to_owned(),
+            created_at: Timestamp::now(),
+        };
         sqlx::query("INSERT INTO accounts (id, email, plan_tier, created_at) VALUES ($1, $2, $3, $4)")
             .bind(account.id.to_string())
             .bind(&account.email)

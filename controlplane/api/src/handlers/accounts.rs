@@ -3,14 +3,14 @@
 use axum::extract::State;
 use model::{
     Account, AccountId, CreateAccount, CreateToken, CreatedToken, Envelope, Timestamp, Token, TokenId, TokenScope,
-    WhoAmI,
+    UpdateAccount, WhoAmI,
 };
 
-use crate::App;
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult, Reply};
 use crate::extract::{Body, Ids, PageQuery, Paged};
 use crate::openapi::Problems;
+use crate::{App, ops};
 
 /// What the token is.
 #[utoipa::path(get, path = "/v1/whoami", operation_id = "whoami", tag = "accounts",
@@ -55,6 +55,22 @@ pub(crate) async fn list(State(app): State<App>, caller: Caller, Paged(page): Pa
 pub(crate) async fn get(State(app): State<App>, caller: Caller, Ids(id): Ids<AccountId>) -> ApiResult<Account> {
     caller.account(id)?;
     Ok(Reply::ok(app.store.account(id).await?.ok_or_else(|| ApiError::not_found("account"))?))
+}
+
+/// Gives an account another plan. For operators.
+#[utoipa::path(patch, path = "/v1/accounts/{account_id}", operation_id = "update_account", tag = "accounts",
+    params(("account_id" = AccountId, Path)), request_body = UpdateAccount,
+    responses((status = 200, description = "The account; nodes have its plan", body = Envelope<Account>), Problems))]
+pub(crate) async fn update(
+    State(app): State<App>,
+    caller: Caller,
+    Ids(id): Ids<AccountId>,
+    Body(request): Body<UpdateAccount>,
+) -> ApiResult<Account> {
+    caller.admin()?;
+    request.validate()?;
+    let done = ops::detached(&app, move |app| ops::set_account_tier(app, id, request.plan_tier)).await?;
+    Ok(Reply::ok(done.result).with_messages(done.messages))
 }
 
 /// Makes a token. Its secret is in this answer and never again.

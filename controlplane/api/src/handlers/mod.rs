@@ -7,6 +7,7 @@ pub(crate) mod deployments;
 pub(crate) mod env;
 pub(crate) mod logs;
 pub(crate) mod operator;
+pub(crate) mod plans;
 pub(crate) mod projects;
 pub(crate) mod routes;
 pub(crate) mod versions;

@@ -1,8 +1,10 @@
-//! What operators look at: `nodes`, `config show`.
+//! What operators look at and set: `nodes`, `config show`, `plan`.
+
+use model::{AccountId, SetPlan, UpdateAccount};
 
 use crate::args::Target;
 use crate::context::Context;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::output::{Ink, printable};
 
 /// Lists the platform's nodes.
@@ -35,5 +37,37 @@ pub(crate) fn config(context: &Context, target: &Target, all: bool) -> Outcome {
         let keys = "d deployment · v version · h artifact hash · u artifact URL · e env (encrypted) · b bindings · r routes · t time";
         format!("{}\n{text}", output.ink(Ink::Dim, &format!("// {keys}")))
     });
+    Ok(())
+}
+
+/// Lists plans.
+pub(crate) fn plans(context: &Context) -> Outcome {
+    let plans = context.client()?.plans()?;
+    context.output.result(&plans, |output| {
+        let rows =
+            plans.iter().map(|plan| vec![printable(&plan.tier), plan.cpu_ms.to_string(), plan.weight.to_string()]);
+        output.table(&["tier", "CPU ms", "weight"], rows.collect(), "No plans.")
+    });
+    Ok(())
+}
+
+/// Makes or changes a plan.
+pub(crate) fn set_plan(context: &Context, tier: &str, plan: &SetPlan) -> Outcome {
+    model::rules::tier("tier", tier)
+        .and_then(|()| plan.validate())
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    let plan = context.client()?.set_plan(tier, plan)?;
+    context.output.result(&plan, |_| {
+        format!("Set {}: {} ms of CPU time a request, weight {}", printable(&plan.tier), plan.cpu_ms, plan.weight)
+    });
+    Ok(())
+}
+
+/// Gives an account another tier.
+pub(crate) fn assign_plan(context: &Context, account: AccountId, plan_tier: String) -> Outcome {
+    let account = context.client()?.update_account(account, &UpdateAccount { plan_tier })?;
+    context
+        .output
+        .result(&account, |_| format!("{} is {} now", printable(&account.email), printable(&account.plan_tier)));
     Ok(())
 }

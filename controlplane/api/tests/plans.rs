@@ -1,0 +1,102 @@
+//! Plans: who sets them, what is refused, and that they reach the configuration.
+
+mod support;
+
+use serde_json::{Value, json};
+use store::NewVersion;
+use support::{Control, WORKER};
+
+/// A deployment of the operator's account that has an active version.
+async fn active(control: &Control) -> String {
+    let id = control.deployment("planned").await;
+    let new = NewVersion {
+        artifact_hash: "ab".repeat(32),
+        artifact_url: String::new(),
+        size_bytes: WORKER.len() as u64,
+        metadata: Default::default(),
+    };
+    let deployment = id.parse().unwrap();
+    let version = control.store.begin_upload(deployment, &new).await.unwrap();
+    control.store.finish_validation(deployment, version.id, Ok(None)).await.unwrap();
+    control.store.finish_activation(deployment).await.unwrap();
+    id
+}
+
+/// CPU time and weight as nodes get them; null where they are the usual ones.
+async fn configured(control: &Control, deployment: &str) -> (Value, Value) {
+    let config = control.call("GET", &format!("/v1/deployments/{deployment}/config"), None).await.expect(200);
+    (config.result()["m"].clone(), config.result()["w"].clone())
+}
+
+#[tokio::test]
+async fn a_plan_reaches_every_deployment_of_its_accounts() {
+    let control = Control::new().await;
+    let plans = control.call("GET", "/v1/plans", None).await.expect(200);
+    assert_eq!(plans.result(), &json!([{"tier": "free", "cpu_ms": 50, "weight": 100}]));
+    let deployment = active(&control).await;
+    let account = format!("/v1/accounts/{}", control.account);
+    assert_eq!(configured(&control, &deployment).await, (Value::Null, Value::Null));
+
+    // A tier without a plan is as `free`, until it has one.
+    let moved = control.call("PATCH", &account, Some(json!({"plan_tier": "pro"}))).await.expect(200);
+    assert_eq!(moved.result()["plan_tier"], "pro");
+    assert_eq!(configured(&control, &deployment).await, (Value::Null, Value::Null));
+    control.call("PUT", "/v1/plans/free", Some(json!({"cpu_ms": 40}))).await.expect(200);
+    assert_eq!(configured(&control, &deployment).await, (json!(40), Value::Null));
+    let pro = json!({"cpu_ms": 200, "weight": 300});
+    let set = control.call("PUT", "/v1/plans/pro", Some(pro.clone())).await.expect(200);
+    assert_eq!(set.result(), &json!({"tier": "pro", "cpu_ms": 200, "weight": 300}));
+    assert_eq!(configured(&control, &deployment).await, (json!(200), json!(300)));
+    let published = control.push.published_generation();
+    assert_eq!(published, control.store.generation().await.unwrap(), "nodes have it");
+
+    // Said again, it is answered again, and nodes are told again.
+    let again = control.call("PUT", "/v1/plans/pro", Some(pro)).await.expect(200);
+    assert_eq!(again.body, set.body);
+    assert!(control.push.published_generation() > published);
+    let moved_again = control.call("PATCH", &account, Some(json!({"plan_tier": "pro"}))).await.expect(200);
+    assert_eq!(moved_again.body, moved.body);
+    let plans = control.call("GET", "/v1/plans", None).await.expect(200);
+    let free = json!({"tier": "free", "cpu_ms": 40, "weight": 100});
+    assert_eq!(plans.result(), &json!([free, {"tier": "pro", "cpu_ms": 200, "weight": 300}]));
+
+    // A plan is set whole.
+    control.call("PUT", "/v1/plans/pro", Some(json!({}))).await.expect(200);
+    assert_eq!(configured(&control, &deployment).await, (Value::Null, Value::Null));
+}
+
+#[tokio::test]
+async fn what_is_no_plan_is_refused_with_its_field() {
+    let control = Control::new().await;
+    let generation = control.store.generation().await.unwrap();
+    let long = format!("/v1/plans/{}", "x".repeat(51));
+    for (path, body, field) in [
+        ("/v1/plans/pro", json!({"cpu_ms": 0}), "cpu_ms"),
+        ("/v1/plans/pro", json!({"cpu_ms": 30001}), "cpu_ms"),
+        ("/v1/plans/pro", json!({"cpu_ms": -1}), "cpu_ms"),
+        ("/v1/plans/pro", json!({"weight": 0}), "weight"),
+        ("/v1/plans/pro", json!({"weight": 1001}), "weight"),
+        ("/v1/plans/pro", json!({"weight": 1.5}), "weight"),
+        ("/v1/plans/pro", json!({"weight": 100, "memory": 1}), "memory"),
+        ("/v1/plans/%20", json!({}), "tier"),
+        (&long, json!({}), "tier"),
+    ] {
+        let answer = control.call("PUT", path, Some(body.clone())).await.expect(400);
+        assert_eq!(answer.error()["field"], field, "{path} {body}: {}", answer.body);
+    }
+    let account = format!("/v1/accounts/{}", control.account);
+    for body in [json!({"plan_tier": ""}), json!({"plan_tier": "x".repeat(51)})] {
+        let answer = control.call("PATCH", &account, Some(body)).await.expect(400);
+        assert_eq!(answer.error()["field"], "plan_tier");
+    }
+    let nobody = "/v1/accounts/acc_01932c07a0f07c3e8d5b6a7f8e9d0c1b";
+    control.call("PATCH", nobody, Some(json!({"plan_tier": "pro"}))).await.expect(404);
+    assert_eq!(control.store.generation().await.unwrap(), generation, "a refused request changed something");
+
+    for tier in 1..model::rules::PLANS_MAX {
+        let plan = model::SetPlan { cpu_ms: 1, weight: 1000 };
+        control.store.set_plan(&format!("tier {tier}"), &plan).await.unwrap();
+    }
+    control.call("PUT", "/v1/plans/one-more", Some(json!({}))).await.expect(403);
+    control.call("PUT", "/v1/plans/tier%201", Some(json!({"cpu_ms": 30000, "weight": 1}))).await.expect(200);
+}

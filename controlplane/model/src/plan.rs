@@ -1,0 +1,55 @@
+//! Plans: what an account's tier gives it.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::rules::{self, FieldError};
+
+/// The tier of accounts that were given no other, and what a tier without a plan behaves as.
+pub const FREE_TIER: &str = "free";
+
+/// What the accounts of a tier get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Plan {
+    /// The tier's name.
+    pub tier: String,
+    /// CPU time of one request, milliseconds.
+    pub cpu_ms: u32,
+    /// Share of a saturated core in relation to other tenants'.
+    pub weight: u16,
+}
+
+/// `PUT /v1/plans/{tier}`: the whole plan; what is left out is as in the plan `free` at its beginning.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetPlan {
+    /// CPU time of one request, milliseconds, 1 to 30000; 50 if absent.
+    #[serde(default = "cpu_ms")]
+    #[schema(minimum = 1, maximum = 30000, default = 50)]
+    pub cpu_ms: u32,
+    /// Share of a saturated core in relation to other tenants', 1 to 1000; 100 if absent.
+    #[serde(default = "weight")]
+    #[schema(minimum = 1, maximum = 1000, default = 100)]
+    pub weight: u16,
+}
+
+fn cpu_ms() -> u32 {
+    rules::PLAN_CPU_MS
+}
+
+fn weight() -> u16 {
+    rules::PLAN_WEIGHT
+}
+
+impl SetPlan {
+    /// Whether every field is what it must be.
+    pub fn validate(&self) -> Result<(), FieldError> {
+        if !(1..=rules::PLAN_CPU_MS_MAX).contains(&self.cpu_ms) {
+            return Err(FieldError::new("cpu_ms", "must be 1 to 30000"));
+        }
+        if !(1..=rules::PLAN_WEIGHT_MAX).contains(&self.weight) {
+            return Err(FieldError::new("weight", "must be 1 to 1000"));
+        }
+        Ok(())
+    }
+}
