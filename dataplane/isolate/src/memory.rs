@@ -1,6 +1,5 @@
 //! What an isolate's memory costs: array buffers through an allocator that counts (and, where protection keys are on, takes them
-//! from an arena of the isolate's domain), the heap through V8's near-limit and
-//! garbage collection callbacks.
+//! from an arena of the isolate's domain), the heap through V8's near-limit and garbage collection callbacks.
 //!
 //! *Invariants:* buffers and heap together stay below the limit, as of the last garbage collection; an allocation past it
 //! fails (`RangeError` in JavaScript) or ends the turn with [`Ended::Memory`](crate::Ended::Memory).
@@ -9,10 +8,11 @@
 
 use std::{
     alloc::Layout,
+    collections::HashMap,
     ffi::c_void,
     ptr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
@@ -21,6 +21,10 @@ use pkey::Domain;
 
 use crate::{arena::Arena, turn};
 
+/// Blocks from this size on are remembered, bytes: what smaller ones leave behind when their isolate is given up is bounded by
+/// what a heap can hold of their headers.
+const NOTED_BYTES: usize = 16 << 10;
+const PAGE_BYTES: usize = 4096;
 /// What a heap may grow past its limit until its turn has ended, bytes. One native function of V8 may allocate this much
 /// before it looks whether it should stop; the cage (4 GiB) has room for it.
 const UNWIND_BYTES: usize = 256 << 20;
@@ -81,6 +85,8 @@ pub(crate) struct Memory {
     pub(crate) domain: Arc<Domain>,
     /// Where buffers lie while protection keys are on; else malloc has them.
     arena: Option<Arena>,
+    /// Buffers from malloc of [`NOTED_BYTES`] and more, and how long they are.
+    noted: Mutex<HashMap<usize, usize>>,
     /// Limit for heap and buffers together.
     limit: usize,
     usage: Arc<Usage>,
@@ -106,6 +112,7 @@ impl Memory {
         Arc::new(Memory {
             domain,
             arena,
+            noted: Mutex::default(),
             limit,
             usage: Arc::default(),
             exceeded: AtomicBool::new(false),
@@ -171,6 +178,33 @@ impl Memory {
         if let Some(arena) = &self.arena {
             arena.discard();
         }
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        for (start, len) in noted.iter() {
+            let (first, end) = (start.next_multiple_of(PAGE_BYTES), (start + len) / PAGE_BYTES * PAGE_BYTES);
+            if first < end {
+                // SAFETY: whole pages within a live block of malloc, whose bytes nobody reads any more.
+                unsafe { libc::madvise(ptr::without_provenance_mut(first), end - first, libc::MADV_DONTNEED) };
+            }
+        }
+    }
+
+    /// Remembers a block from malloc, for [`Memory::discard`].
+    fn note(&self, data: *const u8, len: usize) {
+        if len >= NOTED_BYTES && !data.is_null() {
+            // Nothing may be given up while the lock is held: see `stuck`.
+            crate::stack::in_native(|| {
+                self.noted.lock().unwrap_or_else(PoisonError::into_inner).insert(data.addr(), len);
+            });
+        }
+    }
+
+    /// The block goes back to malloc.
+    fn forget(&self, data: *const u8, len: usize) {
+        if len >= NOTED_BYTES {
+            crate::stack::in_native(|| {
+                self.noted.lock().unwrap_or_else(PoisonError::into_inner).remove(&data.addr());
+            });
+        }
     }
 
     pub(crate) fn release(&self, len: usize) {
@@ -209,10 +243,12 @@ fn allocate(memory: &Memory, len: usize, zeroed: bool) -> *mut c_void {
     }
     let data = match &memory.arena {
         Some(arena) => arena.allocate(len, zeroed),
-        // SAFETY: `layout` has at least one byte.
-        None if zeroed => unsafe { std::alloc::alloc_zeroed(layout) },
-        // SAFETY: as above.
-        None => unsafe { std::alloc::alloc(layout) },
+        None => {
+            // SAFETY: `layout` has at least one byte.
+            let data = unsafe { if zeroed { std::alloc::alloc_zeroed(layout) } else { std::alloc::alloc(layout) } };
+            memory.note(data, len);
+            data
+        }
     };
     if data.is_null() {
         memory.release(len);
@@ -226,7 +262,10 @@ unsafe extern "C" fn free(memory: &Memory, data: *mut c_void, len: usize) {
         unsafe {
             match &memory.arena {
                 Some(arena) => arena.free(data.cast(), len),
-                None => std::alloc::dealloc(data.cast(), layout),
+                None => {
+                    memory.forget(data.cast(), len);
+                    std::alloc::dealloc(data.cast(), layout);
+                }
             }
         }
         memory.release(len);
@@ -249,7 +288,11 @@ pub(crate) fn adopt(memory: &Arc<Memory>, bytes: Vec<u8>) -> Option<v8::UniqueRe
     let len = bytes.len();
     let data = match &memory.arena {
         Some(arena) => arena.copy(&bytes),
-        None => Box::into_raw(bytes.into_boxed_slice()).cast::<u8>(),
+        None => {
+            let data = Box::into_raw(bytes.into_boxed_slice()).cast::<u8>();
+            memory.note(data, len);
+            data
+        }
     };
     if data.is_null() {
         memory.release(len);
@@ -292,7 +335,10 @@ unsafe extern "C" fn drop_adopted(data: *mut c_void, len: usize, owner: *mut c_v
         let memory = Arc::from_raw(owner.cast::<Memory>().cast_const());
         match &memory.arena {
             Some(arena) => arena.free(data.cast(), len),
-            None => drop(Box::from_raw(ptr::slice_from_raw_parts_mut(data.cast::<u8>(), len))),
+            None => {
+                memory.forget(data.cast(), len);
+                drop(Box::from_raw(ptr::slice_from_raw_parts_mut(data.cast::<u8>(), len)));
+            }
         }
         memory.release(len);
     }

@@ -323,3 +323,31 @@ fn a_thousand_hostile_workers_leave_the_process_serving() {
     }
     println!("isolates given up: {}", engine().isolates_abandoned() - abandoned);
 }
+
+/// Resident memory of this process, bytes.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a number") * 4096
+}
+
+/// An isolate that V8 cannot leave is given up; what it held, in buffers above all, goes back to the system.
+#[test]
+fn what_a_given_up_isolate_held_goes_back() {
+    let body = "const held = [];
+        for (let i = 0; i < 24; i++) held.push(new Uint8Array(1 << 20).fill(1), new Uint8Array(1 << 16).fill(2));
+        held.push(new Array(1 << 20).fill(1.5));
+        Array.prototype.indexOf.call({ length: 2 ** 53 - 1 }, held);";
+    let give_up = || {
+        let mut worker = handler(body);
+        assert_eq!(ask(&mut worker, 1).fail, Some(Failure::CpuLimit));
+        drop(worker);
+    };
+    give_up();
+    let (abandoned, before) = (engine().isolates_abandoned(), resident());
+    for _ in 0..4 {
+        give_up();
+    }
+    assert_eq!(engine().isolates_abandoned() - abandoned, 4, "V8 cannot leave that function");
+    let kept = resident().saturating_sub(before) / 4;
+    assert!(kept < 6 << 20, "{kept} bytes are kept of each");
+}
