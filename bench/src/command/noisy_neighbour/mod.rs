@@ -53,8 +53,8 @@ pub struct Arguments {
     /// Requests a second of each noisy tenant in open loops
     #[arg(long, default_value_t = 20.0)]
     noise_rate: f64,
-    /// CPU time of a burning request on an idle core; under the limit of a request, so that caches lost to others do not end it
-    #[arg(long, default_value = "40ms", value_parser = parse_duration)]
+    /// CPU time of a burning request; just under the limit of a request
+    #[arg(long, default_value = "45ms", value_parser = parse_duration)]
     burn: Duration,
     /// Measure this node alone
     #[arg(long)]
