@@ -17,6 +17,9 @@ const FLAGS: &[&str] = &[
     // A loop in a function that has not returned yet goes straight to optimised code. Without helper threads, Maglev's code for
     // it asks for the better code at each round and never gets it: ten times slower than what it replaced.
     "--no-maglev-osr",
+    // A loop that nothing can end: with unrolling, V8 takes the look for interrupts out of the next loop after a short one that has
+    // none, such as an inlined `fill` of a constant length, and so out of the endless loop around it.
+    "--no-turboshaft-loop-unrolling",
 ];
 
 /// The JavaScript engine of this process.

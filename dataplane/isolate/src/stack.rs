@@ -81,6 +81,8 @@ thread_local! {
     static IN_V8: Cell<bool> = const { Cell::new(false) };
     /// V8 collects garbage, holding locks of the whole process.
     static IN_COLLECTION: Cell<bool> = const { Cell::new(false) };
+    /// Full collections that have ended on this thread, and its CPU clock at the end of the last one, ns.
+    static COLLECTIONS: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
     /// The yielder of the stack in use.
     static YIELDER: Cell<*const Yielder<Job, Left>> = const { Cell::new(ptr::null()) };
 }
@@ -139,6 +141,14 @@ fn with_in_v8<R>(value: bool, run: impl FnOnce() -> R) -> R {
 /// Says that a full garbage collection starts or is over.
 pub(crate) fn set_in_collection(value: bool) {
     IN_COLLECTION.set(value);
+    if !value {
+        COLLECTIONS.set((COLLECTIONS.get().0 + 1, crate::clock::thread_cpu_ns()));
+    }
+}
+
+/// Full collections that have ended on this thread, and its CPU clock at the end of the last one, ns. Async-signal-safe.
+pub(crate) fn collections() -> (u64, u64) {
+    COLLECTIONS.get()
 }
 
 /// Whether a frame with this address is one of V8's on this thread's V8 stack, which may be given up.

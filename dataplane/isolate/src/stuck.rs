@@ -4,16 +4,28 @@
 //! *Invariants:* the handler gives up only a turn that the watchdog has marked, only while the thread is inside V8 on its V8
 //! stack, and only where the interrupted instruction is in this program's own code or in code that V8 made: a shared library
 //! (the C library's allocator above all) may hold a lock that nobody would release. Elsewhere it returns, and the watchdog
-//! sends the signal again at its next tick.
+//! sends the signal again at its next tick. The time right after a full collection is the turn's own: without that, what waited for
+//! a collection of a full heap was given up, with all the memory that a heap leaves behind, an instant before it ended by itself.
 //! *Not covered:* a process-wide lock of V8's own outside of garbage collection, held for a few instructions in a function that
 //! has run for a fifth of a second: none of the functions known to poll nothing takes one.
 
-use std::{ffi::c_void, ops::Range, sync::OnceLock};
+use std::{cell::Cell, ffi::c_void, ops::Range, sync::OnceLock};
 
-use crate::{stack, turn, watchdog};
+use crate::{clock::thread_cpu_ns, stack, turn, watchdog};
 
 /// Executable ranges of shared libraries: whatever was loaded when the engine started.
 static LIBRARIES: OnceLock<Vec<Range<usize>>> = OnceLock::new();
+
+/// CPU time after a full collection in which a turn is not given up, ns: a heap at its limit takes V8 longer than the watchdog
+/// waits, and JavaScript that was told to stop does so in its next loop or call.
+const GRACE_NS: u64 = 10_000_000;
+/// Collections that put it off: a function that looks at nothing may have one after the other.
+const COLLECTIONS_MAX: u64 = 4;
+
+thread_local! {
+    /// The turn that was to be given up last, and how many collections this thread had seen by then.
+    static STUCK: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+}
 
 /// The signal, of the real-time ones: nothing else in this process uses it.
 fn number() -> libc::c_int {
@@ -40,17 +52,26 @@ pub(crate) fn signal(thread_id: libc::pid_t) {
 }
 
 extern "C" fn on_signal(_signal: libc::c_int, _info: *mut libc::siginfo_t, context: *mut c_void) {
-    if !watchdog::this_turn_is_stuck() {
-        return;
-    }
+    let Some(turn) = watchdog::stuck_turn() else { return };
     // SAFETY: the kernel passes the interrupted context.
     let registers = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext };
     let (instruction, frame) = place(registers);
     let in_library = LIBRARIES.get().is_none_or(|ranges| ranges.iter().any(|range| range.contains(&instruction)));
-    if !in_library && stack::may_abandon(frame) {
+    if !in_library && stack::may_abandon(frame) && !collecting(turn) {
         // The interrupted code is V8's, outside of the allocator: what follows may use the allocator and thread-locals.
         turn::abandon_current(stack::Cause::Stuck);
     }
+}
+
+/// Whether collections explain why this turn has not ended: one has just ended, and what it served looks soon.
+fn collecting(turn: u64) -> bool {
+    let (collections, ended_ns) = stack::collections();
+    let mut stuck = STUCK.get();
+    if stuck.0 != turn {
+        stuck = (turn, collections);
+        STUCK.set(stuck);
+    }
+    collections - stuck.1 <= COLLECTIONS_MAX && thread_cpu_ns().saturating_sub(ended_ns) < GRACE_NS
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -85,4 +106,30 @@ fn library_ranges() -> Vec<Range<usize>> {
     // SAFETY: `each` matches the signature, and `found` outlives the call.
     unsafe { libc::dl_iterate_phdr(Some(each), (&raw mut found).cast()) };
     found.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn burn(ns: u64) {
+        let end = thread_cpu_ns() + ns;
+        while thread_cpu_ns() < end {}
+    }
+
+    #[test]
+    fn the_time_after_a_collection_is_the_turns_own_a_few_times() {
+        burn(GRACE_NS);
+        assert!(!collecting(8), "none has ended of late");
+        for _ in 0..COLLECTIONS_MAX {
+            stack::set_in_collection(true);
+            stack::set_in_collection(false);
+            assert!(collecting(8));
+        }
+        burn(GRACE_NS);
+        assert!(!collecting(8), "it had its time");
+        stack::set_in_collection(false);
+        assert!(!collecting(8), "it had its collections");
+        assert!(collecting(16), "another turn");
+    }
 }

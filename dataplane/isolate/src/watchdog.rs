@@ -81,11 +81,11 @@ thread_local! {
     static SLOT: Cell<*const Slot> = const { Cell::new(ptr::null()) };
 }
 
-/// Whether the turn that runs on this thread is one to give up. Async-signal-safe.
-pub(crate) fn this_turn_is_stuck() -> bool {
-    let slot = SLOT.get();
+/// The number of the turn that runs on this thread, if it is one to give up. Async-signal-safe.
+pub(crate) fn stuck_turn() -> Option<u64> {
     // SAFETY: set from an `Arc` that this thread's `Watched` holds; null once that is dropped.
-    !slot.is_null() && unsafe { &*slot }.turn.load(Acquire) & STUCK != 0
+    let turn = unsafe { SLOT.get().as_ref() }?.turn.load(Acquire);
+    (turn & STUCK != 0).then_some(turn - turn % STEP)
 }
 
 /// Handle to the watchdog thread, which lives as long as the process.

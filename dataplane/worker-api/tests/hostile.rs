@@ -324,6 +324,18 @@ fn a_thousand_hostile_workers_leave_the_process_serving() {
     println!("isolates given up: {}", engine().isolates_abandoned() - abandoned);
 }
 
+/// V8's optimising compiler must not take the look for interrupts out of a loop that need not end.
+#[test]
+fn an_endless_loop_around_short_ones_ends_and_its_isolate_is_not_given_up() {
+    let abandoned = engine().isolates_abandoned();
+    for short in ["const b = new Array(100).fill(0);", "let b = 0; for (let i = 0; i < 100; i++) b += i;"] {
+        let mut worker = handler(&format!("const a = []; for (;;) {{ {short} a.push(() => b); }}"));
+        let seen = ask(&mut worker, 1);
+        assert!(matches!(seen.fail, Some(Failure::CpuLimit | Failure::MemoryLimit)), "{short}: {seen:?}");
+    }
+    assert_eq!(engine().isolates_abandoned(), abandoned);
+}
+
 /// Resident memory of this process, bytes.
 fn resident() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux");
