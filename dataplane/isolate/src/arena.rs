@@ -1,7 +1,7 @@
 //! [`Arena`]: memory of one isolate's array buffers, in pages of the isolate's domain.
 //!
-//! Used where protection keys are on; elsewhere buffers come from malloc. Small blocks are dlmalloc's, from segments of ours;
-//! large ones are mappings of their own, which come zeroed and go back at once.
+//! Where protection keys are on all buffers lie here, elsewhere small ones: large ones come from malloc there (see `memory`). Small
+//! blocks are dlmalloc's, from segments of ours; large ones are mappings of their own, which come zeroed and go back at once.
 //! *Invariants:* all pages are the domain's; block headers lie in them, so every call runs inside the domain.
 //! *Bounds:* the caller's accounting (see `memory`). *Fails:* with a null pointer.
 
@@ -9,7 +9,10 @@ use std::{
     cell::RefCell,
     ops::Range,
     ptr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use dlmalloc::Dlmalloc;
@@ -24,6 +27,8 @@ const PAGE_BYTES: usize = 4096;
 pub(crate) struct Arena {
     domain: Arc<Domain>,
     heap: Mutex<Dlmalloc<Pages>>,
+    /// Its pages went back to the system, headers of blocks with them.
+    discarded: AtomicBool,
 }
 
 /// Pages of a domain, as dlmalloc and large blocks get them.
@@ -35,7 +40,7 @@ struct Pages {
 impl Arena {
     pub(crate) fn new(domain: Arc<Domain>) -> Arena {
         let pages = Pages { domain: Arc::clone(&domain), mapped: RefCell::new(Regions::new()) };
-        Arena { domain, heap: Mutex::new(Dlmalloc::new_with_allocator(pages)) }
+        Arena { domain, heap: Mutex::new(Dlmalloc::new_with_allocator(pages)), discarded: AtomicBool::new(false) }
     }
 
     /// A block of `len` bytes; zeroed if that is asked for.
@@ -64,6 +69,9 @@ impl Arena {
     /// # Safety
     /// `allocate` gave it, for the same length, and nobody uses it any more.
     pub(crate) unsafe fn free(&self, block: *mut u8, len: usize) {
+        if self.discarded.load(Relaxed) {
+            return;
+        }
         self.with(|heap| match len >= LARGE_BYTES {
             true => heap.allocator().unmap(block as usize, len.next_multiple_of(PAGE_BYTES)),
             // SAFETY: a block of this heap, by the caller's promise.
@@ -71,8 +79,10 @@ impl Arena {
         })
     }
 
-    /// Gives the memory back to the system; the blocks read as zeroes. For an isolate that never runs again.
+    /// Gives the memory back to the system; the blocks read as zeroes. For an isolate that never runs again: no block is asked
+    /// for after this.
     pub(crate) fn discard(&self) {
+        self.discarded.store(true, Relaxed);
         let heap = self.heap.lock().unwrap_or_else(PoisonError::into_inner);
         for region in heap.allocator().mapped.borrow().as_slice() {
             // SAFETY: pages of this arena, whose blocks nobody reads any more.

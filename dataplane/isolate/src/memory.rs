@@ -1,5 +1,5 @@
-//! What an isolate's memory costs: array buffers through an allocator that counts (and, where protection keys are on, takes them
-//! from an arena of the isolate's domain), the heap through V8's near-limit and garbage collection callbacks.
+//! What an isolate's memory costs: array buffers through an allocator that counts (and takes small ones, and where protection keys
+//! are on all of them, from an arena of the isolate's domain), the heap through V8's near-limit and garbage collection callbacks.
 //!
 //! *Invariants:* buffers and heap together stay below the limit, as of the last garbage collection; an allocation past it
 //! fails (`RangeError` in JavaScript) or ends the turn with [`Ended::Memory`](crate::Ended::Memory).
@@ -21,8 +21,8 @@ use pkey::Domain;
 
 use crate::{arena::Arena, turn};
 
-/// Blocks from this size on are remembered, bytes: what smaller ones leave behind when their isolate is given up is bounded by
-/// what a heap can hold of their headers.
+/// Buffers from this size on come from malloc where there are no keys, and are remembered, bytes. Smaller ones come from the arena,
+/// which can be given back as a whole: ten thousands of them would be too many to remember.
 const NOTED_BYTES: usize = 16 << 10;
 const PAGE_BYTES: usize = 4096;
 /// What a heap may grow past its limit until its turn has ended, bytes. One native function of V8 may allocate this much
@@ -83,7 +83,7 @@ unsafe extern "C" fn collect(isolate: v8::UnsafeRawIsolatePtr, level: *mut c_voi
 pub(crate) struct Memory {
     /// Its protection key, and what carries it.
     pub(crate) domain: Arc<Domain>,
-    /// Where buffers lie while protection keys are on; else malloc has them.
+    /// Where small buffers lie, and while protection keys are on all; malloc has the others. A host's isolate has none.
     arena: Option<Arena>,
     /// Buffers from malloc of [`NOTED_BYTES`] and more, and how long they are.
     noted: Mutex<HashMap<usize, usize>>,
@@ -99,8 +99,8 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn new(limit: usize) -> Arc<Memory> {
         let domain = Arc::new(Domain::new());
-        let arena = pkey::is_on().then(|| Arena::new(Arc::clone(&domain)));
-        Memory::with(limit, domain, arena)
+        let arena = Arena::new(Arc::clone(&domain));
+        Memory::with(limit, domain, Some(arena))
     }
 
     /// Of an isolate that is no tenant's and runs outside of any domain: nothing of it carries a key.
@@ -188,6 +188,12 @@ impl Memory {
         }
     }
 
+    /// The arena, for buffers of that length that belong there.
+    #[inline]
+    fn arena_for(&self, len: usize) -> Option<&Arena> {
+        self.arena.as_ref().filter(|_| len < NOTED_BYTES || pkey::is_on())
+    }
+
     /// Remembers a block from malloc, for [`Memory::discard`].
     fn note(&self, data: *const u8, len: usize) {
         if len >= NOTED_BYTES && !data.is_null() {
@@ -241,7 +247,7 @@ fn allocate(memory: &Memory, len: usize, zeroed: bool) -> *mut c_void {
     if !memory.reserve(len) {
         return ptr::null_mut();
     }
-    let data = match &memory.arena {
+    let data = match memory.arena_for(len) {
         Some(arena) => arena.allocate(len, zeroed),
         None => {
             // SAFETY: `layout` has at least one byte.
@@ -260,7 +266,7 @@ unsafe extern "C" fn free(memory: &Memory, data: *mut c_void, len: usize) {
     if let Some(layout) = layout(len).filter(|_| !data.is_null()) {
         // SAFETY: V8 gives back what `allocate` gave, with the same length, once.
         unsafe {
-            match &memory.arena {
+            match memory.arena_for(len) {
                 Some(arena) => arena.free(data.cast(), len),
                 None => {
                     memory.forget(data.cast(), len);
@@ -286,7 +292,7 @@ pub(crate) fn adopt(memory: &Arc<Memory>, bytes: Vec<u8>) -> Option<v8::UniqueRe
         return None;
     }
     let len = bytes.len();
-    let data = match &memory.arena {
+    let data = match memory.arena_for(len) {
         Some(arena) => arena.copy(&bytes),
         None => {
             let data = Box::into_raw(bytes.into_boxed_slice()).cast::<u8>();
@@ -333,7 +339,7 @@ unsafe extern "C" fn drop_adopted(data: *mut c_void, len: usize, owner: *mut c_v
     // SAFETY: what `adopt` made with `Arc::into_raw` and, by the same test, `Arena::copy` or `Box::into_raw`, with this length.
     unsafe {
         let memory = Arc::from_raw(owner.cast::<Memory>().cast_const());
-        match &memory.arena {
+        match memory.arena_for(len) {
             Some(arena) => arena.free(data.cast(), len),
             None => {
                 memory.forget(data.cast(), len);

@@ -2,8 +2,8 @@
 //!
 //! V8 answers some shortages of memory by ending the process: it calls the "out of memory" handler and aborts when that
 //! returns. Here it never returns: the handler leaves V8's stack for good, the isolate is given up with everything it
-//! owned, and the thread goes on with a new stack. Frames that are left behind are never unwound or freed, so
-//! nothing that they point to is invalid; their isolate is never touched again.
+//! owned, and the thread goes on with a new stack. Frames that are left behind are never unwound, so nothing that they
+//! point to is invalid; their pages go back to the system, and their isolate is never touched again.
 //!
 //! The same way out serves a native function of V8 that computes for ever and polls nothing (`Array.prototype.includes` on
 //! a sparse array of 2³² elements): the watchdog sends the thread a signal, whose handler leaves the stack. It does so only
@@ -193,8 +193,11 @@ pub(crate) fn run<R>(job: impl FnOnce(StackInfo) -> R) -> Result<R, Cause> {
                 pkey::abandoned();
                 IN_V8.set(false);
                 IN_COLLECTION.set(false);
-                // Dropping the coroutine would unwind its frames, V8's among them. Its memory stays as it is.
+                let (start, len) = (fiber.limit, fiber.base - fiber.limit);
+                // Dropping the coroutine would unwind its frames, V8's among them.
                 std::mem::forget(fiber);
+                // SAFETY: the pages of a stack that is never resumed; who might point to a frame, the isolate, never runs again.
+                unsafe { libc::madvise(ptr::without_provenance_mut(start), len, libc::MADV_DONTNEED) };
                 return Err(cause);
             }
             CoroutineResult::Return(()) => unreachable!("the stack's loop has no end"),
