@@ -44,6 +44,30 @@ impl<'s> Scope<'s, '_> {
         source: &'static Source,
         compile: Compile,
     ) -> Result<Value<'s>, ScriptError> {
+        let done = self.try_script(name, source, compile);
+        done.map_err(|error| error.unwrap_or_else(|| ScriptError { message: "ended".to_owned() }))
+    }
+
+    /// The same for a file that an isolate needs long after its start, called by a native function. `undefined` where a limit
+    /// ends the turn, which it goes on to do.
+    pub fn run_late_script(&mut self, name: &'static str, source: &'static Source) -> Result<Value<'s>, ScriptError> {
+        match self.try_script(name, source, Compile::Lazy) {
+            Ok(value) => Ok(value),
+            Err(Some(error)) => Err(error),
+            Err(None) => {
+                crate::turn::terminate_current();
+                Ok(self.undefined())
+            }
+        }
+    }
+
+    /// An error of `None`: it was ended.
+    fn try_script(
+        &mut self,
+        name: &'static str,
+        source: &'static Source,
+        compile: Compile,
+    ) -> Result<Value<'s>, Option<ScriptError>> {
         let name = self.string(name);
         v8::tc_scope!(let tc, &mut self.0);
         let text = v8::String::new_from_onebyte_const(tc, &source.0).unwrap_or_else(|| v8::String::empty(tc));
@@ -58,16 +82,13 @@ impl<'s> Scope<'s, '_> {
         if let Some(value) = script.and_then(|script| script.run(tc)) {
             return Ok(Value(value));
         }
-        let message = tc.message();
-        let text = message.map_or_else(
-            || "ended".to_owned(),
-            |message| {
-                let line = message.get_line_number(tc).unwrap_or(0);
-                let text = message.get(tc).to_rust_string_lossy(tc);
-                format!("line {line}: {text}")
-            },
-        );
-        Err(ScriptError { message: text })
+        if tc.has_terminated() || !tc.can_continue() {
+            return Err(None);
+        }
+        let Some(message) = tc.message() else { return Err(None) };
+        let line = message.get_line_number(tc).unwrap_or(0);
+        let text = message.get(tc).to_rust_string_lossy(tc);
+        Err(Some(ScriptError { message: format!("line {line}: {text}") }))
     }
 
     /// Like [`Scope::call`], for the runtime's own functions, which do not throw.

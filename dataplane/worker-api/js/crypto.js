@@ -1,10 +1,7 @@
-// crypto: getRandomValues and randomUUID (Web Cryptography section 10), from ring's SystemRandom; and crypto.subtle.digest.
-//
-// Digest is the one operation of `crypto.subtle` that is here. The others are absent, not stubs: a program that looks
-// for them sees that.
+// crypto: getRandomValues and randomUUID (Web Cryptography section 10), from ring's SystemRandom. `crypto.subtle` is in rare files.
 (function (ops, lib) {
   "use strict";
-  const { PromiseReject, PromiseResolve, TypedArrayPrototypeGetSymbolToStringTag, TypeError } = lib.p;
+  const { TypedArrayPrototypeGetSymbolToStringTag, TypeError } = lib.p;
   const { defineGlobal, requireArgs } = lib;
 
   const RANDOM_BYTES_MAX = 65536;
@@ -13,43 +10,24 @@
   ]);
   const { SetPrototypeHas } = lib.p;
 
-  class SubtleCrypto {
+  class Crypto {
     #brand = undefined;
     constructor(token = undefined) {
       if (token !== lib.internal) throw lib.illegalConstructor();
     }
-    digest(algorithm, data) {
-      try {
-        this.#brand;
-        requireArgs(arguments.length, 2, "digest");
-        const name = lib.domString(lib.isObject(algorithm) ? requiredName(algorithm) : algorithm);
-        if (!lib.isBufferSource(data)) throw new TypeError("digest: the data is neither an ArrayBuffer nor a view of one");
-        const hash = ops.digest(name, data);
-        if (hash === null || hash === undefined) throw new lib.DOMException(`Unrecognized algorithm name: ${name}`, "NotSupportedError");
-        return PromiseResolve(lib.exactBuffer(hash));
-      } catch (error) {
-        return PromiseReject(error);
-      }
-    }
-  }
-  lib.defineInterface(SubtleCrypto, "SubtleCrypto");
-
-  function requiredName(algorithm) {
-    const { name } = algorithm;
-    if (name === undefined) throw new TypeError("The algorithm has no name");
-    return name;
-  }
-
-  class Crypto {
-    #subtle = new SubtleCrypto(lib.internal);
-    constructor(token = undefined) {
-      if (token !== lib.internal) throw lib.illegalConstructor();
-    }
     get subtle() {
-      return this.#subtle;
+      this.#brand;
+      lib.load("subtle.js");
+      return lib.subtle;
+    }
+    // Of the Workers platform.
+    get DigestStream() {
+      this.#brand;
+      lib.load("subtle.js");
+      return lib.DigestStream;
     }
     getRandomValues(array) {
-      this.#subtle;
+      this.#brand;
       requireArgs(arguments.length, 1, "getRandomValues");
       const kind = TypedArrayPrototypeGetSymbolToStringTag(array);
       if (kind === undefined && !lib.isView(array)) throw new TypeError("getRandomValues: the argument is not an ArrayBufferView");
@@ -64,7 +42,7 @@
       return array;
     }
     randomUUID() {
-      this.#subtle;
+      this.#brand;
       return ops.randomUuid();
     }
   }

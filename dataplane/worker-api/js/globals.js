@@ -143,5 +143,8 @@
     delete globalThis.WebAssembly;
     delete globalThis.SharedArrayBuffer;
   });
+  lib.rareGlobals("subtle.js", ["SubtleCrypto", "CryptoKey"]);
+  lib.rareGlobals("url_pattern.js", ["URLPattern"]);
+  lib.rareGlobals("compression.js", ["CompressionStream", "DecompressionStream"]);
   ObjectDefineProperty(globalThis, SymbolToStringTag, { __proto__: null, value: "ServiceWorkerGlobalScope", configurable: true });
 })

@@ -192,22 +192,22 @@
 
   const defaultMarks = { __proto__: null, writableHighWaterMark: 1, writableSize: undefined, readableHighWaterMark: 0, readableSize: undefined };
 
-  // A transform of the runtime's own. `transform(chunk, enqueue)` and `flush(enqueue)` are synchronous; what they
-  // throw errors both sides.
+  // A transform of the runtime's own: `transform(chunk, enqueue, ready)` and `flush(enqueue, ready)`, which give a promise if they
+  // are not done. What they throw errors both sides. `ready()` is undefined while somebody reads, else a promise of that.
   lib.newTransform = (transform, flush) => {
     const stream = new TransformState();
     const push = (chunk) => enqueue(stream.controller, chunk);
+    const ready = () => stream.backpressure ? stream.backpressureChange.promise : undefined;
     const run = (fn, chunk) => {
       try {
-        fn(chunk, push);
-        return resolvedPromise();
+        return fn(chunk, push, ready) ?? resolvedPromise();
       } catch (error) {
         return PromiseReject(error);
       }
     };
     initialize(
       stream, resolvedPromise(), defaultMarks, (chunk) => run(transform, chunk),
-      flush === undefined ? undefined : () => run((_, out) => flush(out), undefined), undefined,
+      flush === undefined ? undefined : () => run((_, out) => flush(out, ready), undefined), undefined,
     );
     return { __proto__: null, readable: rs.publicStream(stream.readable), writable: ws.publicStream(stream.writable) };
   };

@@ -432,6 +432,7 @@
     }
   }
   defineInterface(WritableStream, "WritableStream");
+  lib.WritableStream = WritableStream;
 
   class WritableStreamDefaultWriter {
     #writer;

@@ -160,7 +160,41 @@
 
   // Puts a value on the global object: writable, configurable, not enumerable.
   lib.defineGlobal = (name, value) => {
+    const getter = rare[name];
+    if (getter !== undefined) {
+      // A rare file runs when a program is long at work, which may have put something else there.
+      made[name] = value;
+      if (ObjectGetOwnPropertyDescriptor(globalThis, name)?.get !== getter) return;
+    }
     ObjectDefineProperty(globalThis, name, { __proto__: null, value, writable: true, configurable: true, enumerable: false });
+  };
+
+  // Files that only some programs need are no part of the start-up snapshot: they run when somebody asks for what they make.
+  const rare = { __proto__: null };
+  const made = { __proto__: null };
+  const loaded = { __proto__: null };
+  // `shared`: the native functions of the file that loads this one.
+  lib.load = (file, shared = ops) => {
+    if (loaded[file]) return;
+    const parts = ops.runtimeFile(file);
+    ObjectSetPrototypeOf(parts[1], shared);
+    (0, parts[0])(parts[1], lib);
+    loaded[file] = true;
+  };
+  // Globals that a rare file makes.
+  lib.rareGlobals = (file, names) => {
+    for (let i = 0; i < names.length; i++) {
+      const name = names[i];
+      const get = () => {
+        lib.load(file);
+        return made[name];
+      };
+      rare[name] = get;
+      const set = (value) => {
+        ObjectDefineProperty(globalThis, name, { __proto__: null, value, writable: true, configurable: true, enumerable: false });
+      };
+      ObjectDefineProperty(globalThis, name, { __proto__: null, get, set, configurable: true, enumerable: false });
+    }
   };
 
   // Puts an interface on the global object. Its members are enumerable, as Web IDL has them.

@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use isolate::{Compile, Global, OpTable, Scope, ScriptError, Snapshot, Source, Value};
+use isolate::{Args, Compile, Global, OpError, OpResult, OpTable, Scope, ScriptError, Snapshot, Source, Value};
 
 /// A file of the runtime.
 struct File {
@@ -65,6 +65,36 @@ static RUNTIME_FILES: [File; 27] = files![
 /// Last: it takes what the others made.
 static DISPATCH: File = file!("dispatch.js", Eager);
 
+/// A file that only some Workers need: it runs in the isolate that first asks for what it makes, and is in no snapshot.
+struct RareFile {
+    file: File,
+    /// Native functions that only it has.
+    ops: fn(&mut OpTable),
+}
+
+static RARE_FILES: [RareFile; 5] = [
+    RareFile { file: file!("subtle.js", Lazy), ops: crate::ops::register_subtle },
+    RareFile { file: file!("subtle_keys.js", Lazy), ops: no_ops },
+    RareFile { file: file!("subtle_algorithms.js", Lazy), ops: no_ops },
+    RareFile { file: file!("url_pattern.js", Lazy), ops: crate::ops::register_url_pattern },
+    RareFile { file: file!("compression.js", Lazy), ops: crate::ops::register_compression },
+];
+
+fn no_ops(_: &mut OpTable) {}
+
+/// `runtimeFile(name)`: what a rare file is, a function of `(ops, lib)`, and an object with its own native functions.
+fn runtime_file<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
+    let name = args.string(cx, 0)?;
+    let named = |rare: &&RareFile| rare.file.name.strip_prefix("selvage:") == Some(&name);
+    let rare = RARE_FILES.iter().find(named).ok_or_else(|| OpError::type_error("no such file"))?;
+    let mut table = OpTable::new();
+    (rare.ops)(&mut table);
+    let own = table.object(cx);
+    let function = cx.run_late_script(rare.file.name, &rare.file.source);
+    let function = function.map_err(|error| OpError::range_error(error.message))?;
+    Ok(cx.array(&[function, own]))
+}
+
 /// Functions of `dispatch.js` that Rust calls.
 pub(crate) struct Entry {
     pub(crate) start: Global,
@@ -112,6 +142,7 @@ fn ops() -> OpTable {
     let mut table = OpTable::new();
     crate::core_ops::register(&mut table);
     crate::ops::register(&mut table);
+    table.add("runtimeFile", runtime_file);
     table
 }
 

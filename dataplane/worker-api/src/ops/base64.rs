@@ -3,7 +3,7 @@
 use base64::{
     Engine as _,
     alphabet::STANDARD,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::URL_SAFE_NO_PAD},
 };
 use isolate::{Args, OpError, OpResult, OpTable, Scope};
 
@@ -18,6 +18,11 @@ const FORGIVING: GeneralPurpose = GeneralPurpose::new(
 pub(super) fn register(ops: &mut OpTable) {
     ops.add("base64Encode", base64_encode);
     ops.add("base64Decode", base64_decode);
+}
+
+pub(super) fn register_url(ops: &mut OpTable) {
+    ops.add("base64UrlEncode", base64_url_encode);
+    ops.add("base64UrlDecode", base64_url_decode);
 }
 
 /// `base64Encode(text)`: `text` is a byte string.
@@ -40,6 +45,22 @@ fn base64_decode<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
         Some(bytes) => cx.latin1(&bytes),
         None => cx.null(),
     })
+}
+
+/// `base64UrlEncode(bytes)`: without padding (RFC 7515 §2).
+fn base64_url_encode<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
+    let text = cx.with_bytes(args.get(0), |bytes| URL_SAFE_NO_PAD.encode(bytes));
+    let text = text.ok_or_else(|| OpError::type_error("argument 1 is not a buffer"))?;
+    cx.string_from_utf8(text.as_bytes()).ok_or_else(|| OpError::range_error("Invalid string length"))
+}
+
+/// `base64UrlDecode(text)`: bytes, or `null` if `text` is not base64url without padding.
+fn base64_url_decode<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
+    let text = args.string(cx, 0)?;
+    match URL_SAFE_NO_PAD.decode(text) {
+        Ok(bytes) => cx.uint8_array(bytes).ok_or_else(OpError::out_of_memory),
+        Err(_) => Ok(cx.null()),
+    }
 }
 
 /// Infra standard, "forgiving-base64 decode".

@@ -1,24 +1,33 @@
-//! Native functions behind the Web APIs of `js/`: URLs, encodings, base64, digests, randomness, inspection.
+//! Native functions behind the Web APIs of `js/`: URLs, encodings, base64, cryptography, randomness, inspection.
 //!
 //! *Owns:* nothing between calls but the decoders that JavaScript holds. *Does not:* input or output, clocks, or calls
 //! into JavaScript. *Fails:* with an exception for its caller; a value that cannot be parsed is `null`, and the
 //! JavaScript side throws what its specification says. *Thread:* the isolate's.
 
 mod base64;
-mod digest;
 mod encoding;
+mod flate;
 mod random;
+mod subtle;
 mod url;
+mod url_pattern;
 mod value;
 
 use isolate::OpTable;
 
-/// Adds every function of this folder.
+pub(crate) use self::{flate::register as register_compression, url_pattern::register as register_url_pattern};
+
+/// Adds the functions that every isolate has.
 pub(crate) fn register(ops: &mut OpTable) {
     base64::register(ops);
-    digest::register(ops);
     encoding::register(ops);
     random::register(ops);
     url::register(ops);
     value::register(ops);
+}
+
+/// Adds what `js/subtle.js` and the files that it loads need.
+pub(crate) fn register_subtle(ops: &mut OpTable) {
+    subtle::register(ops);
+    base64::register_url(ops);
 }

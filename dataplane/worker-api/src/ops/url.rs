@@ -38,8 +38,20 @@ fn url_set<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
 /// `urlOrigin(href)`: the origin of any URL; JavaScript asks for those that it cannot cut out of the href itself.
 fn url_origin<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let href = args.string(cx, 0)?;
-    let origin = Url::parse(&href).map_or_else(|_| "null".to_owned(), |url| quirks::origin(&url));
-    Ok(cx.string(&origin))
+    Ok(cx.string(&origin(&href)))
+}
+
+/// A blob URL's origin is that of the URL in its path, if that is one of HTTP.
+fn origin(href: &str) -> String {
+    let url = Url::parse(href).ok();
+    let inner = url.as_ref().filter(|url| url.scheme() == "blob").map(|url| Url::parse(url.path()).ok());
+    let origin = match (&url, inner) {
+        (_, Some(inner)) => {
+            inner.filter(|inner| matches!(inner.scheme(), "http" | "https")).map(|inner| quirks::origin(&inner))
+        }
+        (url, None) => url.as_ref().map(quirks::origin),
+    };
+    origin.unwrap_or_else(|| "null".to_owned())
 }
 
 /// The parts that have a setter, numbered as in `js/url.js`.

@@ -120,3 +120,14 @@ pub(crate) fn ask(worker: &mut Worker, id: u64) -> Seen {
 pub(crate) fn text(seen: &Seen) -> &str {
     std::str::from_utf8(&seen.body).expect("UTF-8")
 }
+
+/// The last three numbers of an area's row in `docs/CONFORMANCE.md`: cases, passing, failing.
+pub(crate) fn page_row(area: &str) -> [u64; 3] {
+    let page = include_str!("../../../../docs/CONFORMANCE.md");
+    let row = page.lines().find(|line| line.starts_with(&format!("| {area} |")));
+    let row = row.unwrap_or_else(|| panic!("docs/CONFORMANCE.md has no row {area:?}"));
+    let mut numbers = row.trim_end_matches(" |").rsplit(" | ").filter_map(|cell| cell.trim().parse().ok());
+    let mut next = || numbers.next().unwrap_or_else(|| panic!("{row}"));
+    let (failing, passing, cases) = (next(), next(), next());
+    [cases, passing, failing]
+}
