@@ -63,7 +63,9 @@ fn in_file(name: &str, text: &str) -> Vec<String> {
     if source && lines > LINES_MAX {
         findings.push(format!("{name}: {lines} lines without tests, more than {LINES_MAX}"));
     }
-    for (number, line) in text.lines().enumerate() {
+    // Tables of cases that others made name whatever they name.
+    let foreign = extension == "json" && name.contains("/tests/conformance/");
+    for (number, line) in text.lines().enumerate().filter(|_| !foreign) {
         if let Some(found) = PRIVATE_PATHS.iter().find(|it| names_private_path(line, it)) {
             findings.push(format!("{name}:{}: a path of one machine ({found}…)", number + 1));
         }
@@ -132,6 +134,7 @@ mod tests {
             check("a.md", &format!("see a{private}me, b.{private}x or {private} alone"), &[]);
         }
         check("a.rs", &format!("\n\n\"{}me\"", PRIVATE_PATHS[0]), &["a.rs:3:"]);
+        check("a/tests/conformance/b.json", &format!("\"{}me\"", PRIVATE_PATHS[0]), &[]);
     }
 
     #[test]
