@@ -26,6 +26,7 @@ use crate::{
     memory::{Memory, MemoryGauge},
     scope::Scope,
     stack::{self, Cause, StackInfo},
+    stuck,
     turn::{self, ThreadClock, TurnFrame},
 };
 
@@ -203,7 +204,7 @@ impl<S: 'static> Isolate<S> {
         let (cpu_ns, held_ns) = frame.end();
         match done {
             Err(cause) => {
-                self.give_up();
+                self.give_up(cause);
                 let ended = match cause {
                     Cause::Memory => Ended::Abandoned,
                     Cause::Stuck => Ended::Stuck,
@@ -268,7 +269,15 @@ impl<S: 'static> Isolate<S> {
 
     /// V8 left its stack: what it owned is never touched again, and its pages go back to the system.
     #[cold]
-    fn give_up(&mut self) {
+    fn give_up(&mut self, cause: Cause) {
+        let account = format_args!("{:032x}", self.memory.domain.account());
+        match cause {
+            Cause::Memory => tracing::warn!(%account, "an isolate is given up: V8 could not go on without more memory"),
+            Cause::Stuck => {
+                let place = format_args!("{:#x}", stuck::last_place());
+                tracing::warn!(%account, %place, "an isolate is given up: a function of V8 did not end");
+            }
+        }
         self.usable = false;
         self.thread.watched.leave();
         turn::clear_current();

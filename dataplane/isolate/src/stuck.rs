@@ -23,6 +23,8 @@ const GRACE_NS: u64 = 10_000_000;
 const COLLECTIONS_MAX: u64 = 4;
 
 thread_local! {
+    /// Where the turn that was given up last was, as an offset in this program; an address of code that V8 made is past its end.
+    static PLACE: Cell<usize> = const { Cell::new(0) };
     /// The turn that was to be given up last, and how many collections this thread had seen by then.
     static STUCK: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
 }
@@ -58,6 +60,7 @@ extern "C" fn on_signal(_signal: libc::c_int, _info: *mut libc::siginfo_t, conte
     let (instruction, frame) = place(registers);
     let in_library = LIBRARIES.get().is_none_or(|ranges| ranges.iter().any(|range| range.contains(&instruction)));
     if !in_library && stack::may_abandon(frame) && !collecting(turn) {
+        PLACE.set(instruction.wrapping_sub(program_start()));
         // The interrupted code is V8's, outside of the allocator: what follows may use the allocator and thread-locals.
         turn::abandon_current(stack::Cause::Stuck);
     }
@@ -82,6 +85,20 @@ fn place(registers: &libc::mcontext_t) -> (usize, usize) {
 #[cfg(target_arch = "aarch64")]
 fn place(registers: &libc::mcontext_t) -> (usize, usize) {
     (registers.pc as usize, registers.sp as usize)
+}
+
+/// Where the turn that was given up last on this thread was, as an offset in this program.
+pub(crate) fn last_place() -> usize {
+    PLACE.get()
+}
+
+/// What the offsets of this program's symbols are counted from.
+fn program_start() -> usize {
+    unsafe extern "C" {
+        /// The linker's, at the program's first byte.
+        static __ehdr_start: u8;
+    }
+    &raw const __ehdr_start as usize
 }
 
 /// Executable segments of every loaded object but the program itself, which comes first.
