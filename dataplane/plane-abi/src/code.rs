@@ -33,6 +33,7 @@ use base::limits::CODE_CACHE_BYTES_MAX;
 use bytes::Bytes;
 use ring::{digest, hmac};
 
+use crate::buffer;
 use crate::layout::{array_at, u32_at, u64_at};
 use crate::seal::Key;
 
@@ -281,7 +282,7 @@ impl CodeStore {
 
     /// An artifact's code, every byte of it checked. Blocking: page cache as a rule.
     pub fn load(&self, artifact: ArtifactHash) -> Result<Bytes, CodeError> {
-        let bytes = fs::read(self.path(artifact)).map_err(|error| match error.kind() {
+        let bytes = buffer::read(&self.path(artifact)).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => CodeError::Absent,
             kind => CodeError::Unreadable(kind),
         })?;
@@ -292,7 +293,7 @@ impl CodeStore {
         let envelope = Envelope::parse(envelope)?;
         envelope.is_for(&self.engine, artifact)?;
         let code_end = CODE_AT + envelope.code.len();
-        Ok(Bytes::from(bytes).slice(CODE_AT..code_end))
+        Ok(bytes.slice(CODE_AT..code_end))
     }
 
     /// Takes code from whom this node believes, its control plane or itself: checks it, marks it, keeps it.

@@ -14,6 +14,7 @@
 
 #![deny(unsafe_code)]
 
+mod buffer;
 mod check;
 pub mod code;
 mod layout;

@@ -5,7 +5,7 @@
 //! that a file damaged on disk is an error and never somebody's code.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,6 +15,7 @@ use base::id::{ArtifactHash, DeploymentId};
 use bytes::Bytes;
 use ring::digest;
 
+use crate::buffer;
 use crate::code::CodeStore;
 use crate::seal::{self, Key, SealError};
 use crate::snapshot::{Deployment, Snapshot};
@@ -83,8 +84,8 @@ impl Published {
 
     /// An artifact's bytes, read from disk (blocking: page cache as a rule) and checked against the hash.
     /// `NotFound` if the node has none; `InvalidData` if the file is not what its name says.
-    pub fn artifact(&self, hash: ArtifactHash) -> io::Result<Vec<u8>> {
-        let bytes = fs::read(artifact_path(&self.artifacts, hash))?;
+    pub fn artifact(&self, hash: ArtifactHash) -> io::Result<Bytes> {
+        let bytes = buffer::read(&artifact_path(&self.artifacts, hash))?;
         if artifact_hash(&bytes) != hash {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("artifact {hash} on disk is damaged")));
         }

@@ -286,7 +286,7 @@ fn published_gives_env_and_artifacts_and_notices_damage() {
     let hash = artifact_hash(b"export default {}");
     assert_eq!(published.artifact(hash).expect_err("missing").kind(), std::io::ErrorKind::NotFound);
     fs::write(artifact_path(folder.path(), hash), b"export default {}").expect("write");
-    assert_eq!(published.artifact(hash).expect("reads"), b"export default {}");
+    assert_eq!(published.artifact(hash).expect("reads"), &b"export default {}"[..]);
     fs::write(artifact_path(folder.path(), hash), b"export default []").expect("write");
     assert_eq!(published.artifact(hash).expect_err("damaged").kind(), std::io::ErrorKind::InvalidData);
 }

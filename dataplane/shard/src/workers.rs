@@ -233,7 +233,7 @@ impl Workers {
             cpu_ms => u64::from(cpu_ms) * limits::MS_NS,
         };
         let spec = WorkerSpec {
-            module: module.into(),
+            module,
             code_cache: published.code(deployment.artifact()),
             module_name: "worker.js".to_owned(),
             env,
