@@ -1,8 +1,11 @@
 //! `cold-start`: from a request to a Worker that has no isolate anywhere to the first byte of its answer.
 //!
-//! Every round asks Workers that nobody asked before, one at each contender: a node without spare isolates, a node with them, and
-//! workerd. Each Worker has a bundle of its own (the example's, 100 KB, with a comment), so that no file, hash or compiled code
-//! is another one's. A deployed Worker is not started before its first request: nodes start ahead only what was in use. Timed
+//! Every round asks Workers that nobody asked before, of each program one at each contender: a node without spare isolates, a
+//! node with them, and workerd. Each Worker has a bundle of its own (with a comment), so that no file, hash or compiled code is
+//! another one's. Both programs have hono and its middleware, 100 KB; [`Program::Hello`] has one route, which shows what a start
+//! costs; [`Program::Example`] is `docs/examples/hono`, whose 40 routes hono makes into matchers at the first request: that is
+//! the program's own time on any platform, and it is shown beside. The promises are about the first.
+//! A deployed Worker is not started before its first request: nodes start ahead only what was in use. Timed
 //! is, on a connection that is open, from before the request is written to the first byte read by a client that spins: reading and
 //! checking module and compiled code, the isolate if there is no spare, compiling, evaluating, and the handler. The second request
 //! to each Worker is timed too: what is left when all of it is warm.
@@ -36,13 +39,22 @@ const WITH_SPARE_P50_MS_MAX: f64 = 1.0;
 const WITHOUT_SPARE_P50_MS_MAX: f64 = 3.0;
 const WITHOUT_SPARE_P99_MS_MAX: f64 = 5.0;
 /// Workers that one shard holds at a time.
-const ROUNDS_MAX: usize = 900;
+const ROUNDS_MAX: usize = 450;
 /// Rounds that count for nothing: the first pays for what a process does once.
 const WARM_UP: usize = 5;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks at whether spares are there.
 const LOOK_GAP: Duration = Duration::from_millis(2);
+
+/// Where the example's own program begins in its bundle.
+const PROGRAM_AT: &str = "// src/index.js\n";
+const HELLO: &str = r#"var app = new Hono3();
+app.use(poweredBy());
+app.get("/", (c) => c.text(`${c.env.GREETING ?? "Hi"} from Hono
+`));
+export { app as default };
+"#;
 
 /// Measure the first answer of Workers that have no isolate yet, with and without spares, and beside workerd
 #[derive(Args, Debug)]
@@ -56,6 +68,47 @@ pub struct Arguments {
     /// Measure this node alone
     #[arg(long)]
     without_peer: bool,
+}
+
+/// What a Worker does with its 100 KB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Program {
+    Hello,
+    Example,
+}
+
+impl Program {
+    const ALL: [Program; 2] = [Program::Hello, Program::Example];
+
+    fn label(self) -> &'static str {
+        match self {
+            Program::Hello => "hello",
+            Program::Example => "40 routes",
+        }
+    }
+
+    /// The Worker of a round.
+    fn name(self, number: usize) -> String {
+        match self {
+            Program::Hello => format!("hello-{number}"),
+            Program::Example => format!("routes-{number}"),
+        }
+    }
+
+    /// Its bundle, made from the example's.
+    fn bundle(self, example: &str) -> anyhow::Result<String> {
+        let bundle = match self {
+            Program::Example => example.to_owned(),
+            Program::Hello => {
+                let (library, program) =
+                    example.split_once(PROGRAM_AT).context("the example's bundle has no src/index.js")?;
+                let (program, _) = program.split_once("\nexport {").context("the example's bundle exports nothing")?;
+                format!("{library}\nfunction notCalled() {{\n{program}\n}}\n{HELLO}")
+            }
+        };
+        ensure!((100_000..110_000).contains(&bundle.len()), "the bundle has {} bytes", bundle.len());
+        Ok(bundle)
+    }
 }
 
 enum Process {
@@ -72,6 +125,11 @@ struct Contender {
     addr: SocketAddr,
     /// Spares it must have before it is asked.
     spares: u64,
+    /// By [`Program::ALL`].
+    times: [Times; 2],
+}
+
+struct Times {
     first: Histogram<u64>,
     second: Histogram<u64>,
 }
@@ -80,13 +138,19 @@ struct Contender {
 struct ContenderReport {
     name: &'static str,
     version: String,
+    programs: Vec<ProgramReport>,
+    /// Mean of the node's own times of a start, µs, by phase.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    phases_us: Vec<(String, f64)>,
+}
+
+#[derive(Serialize)]
+struct ProgramReport {
+    program: &'static str,
     /// A Worker's first answer, from its request, µs.
     first_us: Quantiles,
     /// Its second.
     second_us: Quantiles,
-    /// Mean of the node's own times of a start, µs, by phase.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    phases_us: Vec<(String, f64)>,
 }
 
 #[derive(Serialize)]
@@ -94,7 +158,7 @@ struct Report {
     bench: &'static str,
     machine: Machine,
     rounds: usize,
-    bundle_bytes: usize,
+    bundle_bytes: [usize; 2],
     missing: Vec<String>,
     contenders: Vec<ContenderReport>,
     promises: Vec<Promise>,
@@ -107,18 +171,18 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     let machine = Machine::describe();
     let (server_core, load_core) = machine::two_cores().context("this bench needs two cores: one for the server")?;
     machine::pin_thread(&[load_core])?;
-    let bundle = checkout::example("hono")?;
-    ensure!(bundle.len() >= 100_000, "the example has {} bytes", bundle.len());
+    let example = String::from_utf8(checkout::example("hono")?)?;
+    let bundles = [Program::Hello.bundle(&example)?, Program::Example.bundle(&example)?];
     let dir = tempfile::Builder::new().prefix("selvage-cold-").tempdir()?;
     let count = arguments.rounds + WARM_UP;
     let cores = (server_core, load_core);
     let mut contenders = vec![
-        node("selvage, no spare", &["--spares", "0"], 0, count, &bundle, cores)?,
-        node("selvage, spare", &["--spares", "4"], 4, count, &bundle, cores)?,
+        node("selvage, no spare", &["--spares", "0"], 0, count, &bundles, cores)?,
+        node("selvage, spare", &["--spares", "4"], 4, count, &bundles, cores)?,
     ];
     let mut missing = Vec::new();
     if !arguments.without_peer {
-        match workerd(&dir, &bundle, server_core) {
+        match workerd(&dir, &bundles, server_core) {
             Ok(contender) => contenders.push(contender),
             Err(error) => {
                 eprintln!("!!! SKIPPED workerd: {error:#}");
@@ -137,7 +201,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         bench: "cold-start",
         machine,
         rounds: arguments.rounds,
-        bundle_bytes: bundle.len(),
+        bundle_bytes: bundles.each_ref().map(String::len),
         missing,
         contenders: reports,
         promises,
@@ -146,11 +210,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     print(&report);
     report::last_line(&report)?;
     Ok(verdict)
-}
-
-/// The Worker of a round.
-fn name(number: usize) -> String {
-    format!("cold-{number}")
 }
 
 fn contender(
@@ -162,8 +221,9 @@ fn contender(
     spares: u64,
 ) -> anyhow::Result<Contender> {
     let histogram = || Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3);
-    let (first, second) = (histogram()?, histogram()?);
-    Ok(Contender { name, version: version.to_owned(), process, domain, addr, spares, first, second })
+    let times = || -> anyhow::Result<Times> { Ok(Times { first: histogram()?, second: histogram()? }) };
+    let times = [times()?, times()?];
+    Ok(Contender { name, version: version.to_owned(), process, domain, addr, spares, times })
 }
 
 fn node(
@@ -171,7 +231,7 @@ fn node(
     flags: &[&str],
     spares: u64,
     count: usize,
-    bundle: &[u8],
+    bundles: &[String; 2],
     (server_core, load_core): (usize, usize),
 ) -> anyhow::Result<Contender> {
     let options = Options {
@@ -184,10 +244,12 @@ fn node(
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed_precise}")?;
     let progress = ProgressBar::new(count as u64).with_style(style).with_message(format!("{label}: deployed"));
     for number in 0..count {
-        let deployment = stack.create_for(&stack.tenant(&name(number))?, &name(number))?;
-        let module = [bundle, format!("\n// {}\n", name(number)).as_bytes()].concat();
-        let version = stack.upload(&deployment, &module)?;
-        stack.activate(&deployment, version)?;
+        for (program, bundle) in Program::ALL.into_iter().zip(bundles) {
+            let name = program.name(number);
+            let deployment = stack.create_for(&stack.tenant(&name)?, &name)?;
+            let version = stack.upload(&deployment, format!("{bundle}\n// {name}\n").as_bytes())?;
+            stack.activate(&deployment, version)?;
+        }
         progress.inc(1);
     }
     progress.finish_and_clear();
@@ -197,10 +259,11 @@ fn node(
     contender(label, env!("CARGO_PKG_VERSION"), Process::Node(Box::new(stack)), http, domain, spares)
 }
 
-fn workerd(dir: &TempDir, bundle: &[u8], server_core: usize) -> anyhow::Result<Contender> {
+fn workerd(dir: &TempDir, bundles: &[String; 2], server_core: usize) -> anyhow::Result<Contender> {
     let port = free_port()?;
     let write = |file: &str, bytes: &[u8]| std::fs::write(dir.path().join(file), bytes);
-    write("worker.js", bundle)?;
+    write("hello.js", bundles[0].as_bytes())?;
+    write("routes.js", bundles[1].as_bytes())?;
     write("loader.js", include_bytes!("loader.js"))?;
     write("config.capnp", include_str!("workerd.capnp").replace("@PORT@", &port.to_string()).as_bytes())?;
     let program = Peer::Workerd.find()?;
@@ -219,12 +282,15 @@ fn rounds(arguments: &Arguments, count: usize, contenders: &mut [Contender]) -> 
     for number in 0..count {
         for index in order(contenders.len(), number) {
             let contender = &mut contenders[index];
-            contender.wait_spares()?;
-            std::thread::sleep(Duration::from_millis(arguments.pause_ms));
-            let (first, second) = contender.ask_twice(&mut streams[index], number).with_context(|| contender.name)?;
-            if number >= WARM_UP {
-                contender.first.saturating_record(first.as_nanos() as u64);
-                contender.second.saturating_record(second.as_nanos() as u64);
+            for (place, program) in Program::ALL.into_iter().enumerate() {
+                contender.wait_spares()?;
+                std::thread::sleep(Duration::from_millis(arguments.pause_ms));
+                let asked = contender.ask_twice(&mut streams[index], &program.name(number));
+                let (first, second) = asked.with_context(|| contender.name)?;
+                if number >= WARM_UP {
+                    contender.times[place].first.saturating_record(first.as_nanos() as u64);
+                    contender.times[place].second.saturating_record(second.as_nanos() as u64);
+                }
             }
         }
         progress.inc(1);
@@ -252,8 +318,8 @@ impl Contender {
         Ok(())
     }
 
-    fn ask_twice(&self, stream: &mut TcpStream, number: usize) -> anyhow::Result<(Duration, Duration)> {
-        let request = format!("GET / HTTP/1.1\r\nHost: {}.{}\r\n\r\n", name(number), self.domain);
+    fn ask_twice(&self, stream: &mut TcpStream, name: &str) -> anyhow::Result<(Duration, Duration)> {
+        let request = format!("GET / HTTP/1.1\r\nHost: {name}.{}\r\n\r\n", self.domain);
         let first = first_byte(stream, request.as_bytes())?;
         Ok((first, first_byte(stream, request.as_bytes())?))
     }
@@ -288,7 +354,7 @@ fn first_byte(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result<Duration
 
 /// Checks by the node's own numbers that what was measured is what was meant, and stops the contender.
 fn finish(contender: Contender, count: usize) -> anyhow::Result<ContenderReport> {
-    let Contender { name, version, process, first, second, spares, .. } = contender;
+    let Contender { name, version, process, times, spares, .. } = contender;
     let mut phases_us = Vec::new();
     match process {
         Process::Workerd(server) => {
@@ -299,7 +365,7 @@ fn finish(contender: Contender, count: usize) -> anyhow::Result<ContenderReport>
             let of = |name: &str| metrics.sum(name).with_context(|| name.to_owned());
             let (starts, claimed) = (of("selvage_worker_starts_total")?, of("selvage_spares_claimed_total")?);
             let alone = of("selvage_starts_without_spare_total")?;
-            ensure!(starts >= count as f64, "{name}: {starts} starts for {count} Workers");
+            ensure!(starts >= 2.0 * count as f64, "{name}: {starts} starts for 2 × {count} Workers");
             ensure!(if spares > 0 { alone == 0.0 } else { claimed == 0.0 }, "{name}: {claimed} claimed, {alone} not");
             let refused = metrics.sum("selvage_code_cache_refused_total").unwrap_or(0.0);
             ensure!(refused == 0.0, "{name}: {refused} starts without compiled code");
@@ -307,13 +373,18 @@ fn finish(contender: Contender, count: usize) -> anyhow::Result<ContenderReport>
             stack.stop()?;
         }
     }
-    Ok(ContenderReport { name, version, first_us: Quantiles::of(&first), second_us: Quantiles::of(&second), phases_us })
+    let programs = Program::ALL.into_iter().zip(&times).map(|(program, times)| ProgramReport {
+        program: program.label(),
+        first_us: Quantiles::of(&times.first),
+        second_us: Quantiles::of(&times.second),
+    });
+    Ok(ContenderReport { name, version, programs: programs.collect(), phases_us })
 }
 
 fn promises(contenders: &[Contender]) -> Vec<Promise> {
     let ms = |spare: bool, quantile: f64| {
         let of = |one: &&Contender| matches!(one.process, Process::Node(_)) && (one.spares > 0) == spare;
-        contenders.iter().find(of).map(|one| one.first.value_at_quantile(quantile) as f64 / 1e6)
+        contenders.iter().find(of).map(|one| one.times[0].first.value_at_quantile(quantile) as f64 / 1e6)
     };
     vec![
         Promise::at_most("first answer with a spare, p50, ms", ms(true, 0.5), WITH_SPARE_P50_MS_MAX),
@@ -324,25 +395,27 @@ fn promises(contenders: &[Contender]) -> Vec<Promise> {
 
 fn print(report: &Report) {
     println!(
-        "{}, load average {:.1}; {} Workers each of {} KB, each asked twice; time to the first byte",
+        "{}, load average {:.1}; {} Workers of each program, {} and {} KB, each asked twice; time to the first byte",
         report.machine.cpu,
         report.machine.load_average,
         report.rounds,
-        report.bundle_bytes / 1_000
+        report.bundle_bytes[0] / 1_000,
+        report.bundle_bytes[1] / 1_000
     );
-    let rows: Vec<Vec<String>> = report
-        .contenders
-        .iter()
-        .map(|one| {
-            let cells = [one.first_us.min, one.first_us.p50, one.first_us.p90, one.first_us.p99, one.first_us.max];
-            let phases: Vec<String> =
-                one.phases_us.iter().map(|(name, us)| format!("{name} {}", table::micros(*us))).collect();
-            let second = table::micros(one.second_us.p50);
-            let cells: Vec<String> = cells.map(table::micros).to_vec();
-            [vec![format!("{} {}", one.name, one.version)], cells, vec![second, phases.join(", ")]].concat()
-        })
-        .collect();
-    let heading = ["first answer", "min", "p50", "p90", "p99", "max", "second, p50", "node's own, mean"];
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for one in &report.contenders {
+        let phases: Vec<String> =
+            one.phases_us.iter().map(|(name, us)| format!("{name} {}", table::micros(*us))).collect();
+        for program in &one.programs {
+            let first = &program.first_us;
+            let cells = [first.min, first.p50, first.p90, first.p99, first.max, program.second_us.p50];
+            let mut row = vec![format!("{} {}", one.name, one.version), program.program.to_owned()];
+            row.extend(cells.map(table::micros));
+            row.push(phases.join(", "));
+            rows.push(row);
+        }
+    }
+    let heading = ["first answer", "program", "min", "p50", "p90", "p99", "max", "second, p50", "node's own, mean"];
     print!("{}", table::render(&heading, &rows));
     for missing in &report.missing {
         println!("!!! SKIPPED {missing}");

@@ -8,7 +8,8 @@ const config :Workerd.Config = (
 const main :Workerd.Worker = (
   modules = [
     (name = "loader.js", esModule = embed "loader.js"),
-    (name = "bundle.txt", text = embed "worker.js"),
+    (name = "hello.txt", text = embed "hello.js"),
+    (name = "routes.txt", text = embed "routes.js"),
   ],
   bindings = [(name = "LOADER", workerLoader = ())],
   compatibilityDate = "2026-11-01",
