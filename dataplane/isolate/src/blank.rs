@@ -26,6 +26,7 @@ pub(crate) struct Parts {
     pub(crate) v8: v8::OwnedIsolate,
     pub(crate) memory: Arc<Memory>,
     pub(crate) group: Group,
+    pub(crate) snapshot: Option<&'static Snapshot>,
 }
 
 /// An isolate without a context. Stays on its thread.
@@ -61,7 +62,7 @@ impl Blank {
         // SAFETY: `v8::Isolate::new` entered it on this thread.
         unsafe { v8.exit() };
         Domain::leave(rights);
-        Blank(ManuallyDrop::new(Parts { v8, memory, group }))
+        Blank(ManuallyDrop::new(Parts { v8, memory, group, snapshot }))
     }
 
     /// Makes the context. `None` where V8 could not (out of memory).
@@ -82,7 +83,7 @@ impl Drop for Blank {
         let disposed = stack::run(|_| {
             // SAFETY: taken once, here. Dropping `OwnedIsolate` wants it entered and leaves it; the group goes last.
             unsafe {
-                let Parts { v8, memory, group } = ManuallyDrop::take(&mut self.0);
+                let Parts { v8, memory, group, snapshot: _ } = ManuallyDrop::take(&mut self.0);
                 let rights = memory.domain.enter();
                 v8.enter();
                 drop(v8);

@@ -24,6 +24,7 @@ mod module;
 mod op;
 mod pages;
 mod place;
+mod read_only;
 mod scope;
 mod script;
 mod snapshot;

@@ -8,7 +8,9 @@
 //! none exists when it is made.
 //! *Thread:* made on the main thread, in V8's default group; read by all.
 
-use std::{any::TypeId, borrow::Cow};
+use std::{any::TypeId, borrow::Cow, io, sync::OnceLock};
+
+use pkey::Domain;
 
 use crate::{
     engine::Engine,
@@ -16,6 +18,7 @@ use crate::{
     isolate::Inner,
     memory::Memory,
     op::OpTable,
+    read_only::ReadOnly,
     scope::Scope,
     script::{ScriptError, Source},
     stack,
@@ -32,6 +35,8 @@ const CODE_BASE_AT: usize = 12;
 pub struct Snapshot {
     blob: v8::StartupData,
     references: Box<[v8::ExternalReference]>,
+    /// What its isolates share; none where it could not be copied.
+    read_only: OnceLock<Option<ReadOnly>>,
 }
 
 // SAFETY: the addresses are of functions and statics of this process, which never change; nothing else is shared.
@@ -77,7 +82,8 @@ impl Snapshot {
         let refused = |what: &str| ScriptError { message: format!("no start-up snapshot: {what}") };
         let (done, blob) = made.map_err(|_| refused("out of memory"))?;
         done?;
-        Ok(Snapshot { blob: blob.ok_or_else(|| refused("V8 gives none"))?, references })
+        let blob = blob.ok_or_else(|| refused("V8 gives none"))?;
+        Ok(Snapshot { blob, references, read_only: OnceLock::new() })
     }
 
     /// Checksum of its read-only part, which compiled code refers to by place: V8 refuses code made over another one.
@@ -94,6 +100,16 @@ impl Snapshot {
     /// Never true.
     pub fn is_empty(&self) -> bool {
         self.blob.is_empty()
+    }
+
+    /// Lets an isolate that was made from it share V8's read-only heap with the others, see [`ReadOnly`]. The thread is in the
+    /// isolate's domain. How many bytes.
+    pub(crate) fn share_read_only(&self, cage: usize, domain: &Domain) -> io::Result<usize> {
+        let copy = || {
+            let copied = ReadOnly::copy(cage);
+            copied.inspect_err(|error| tracing::warn!(%error, "isolates do not share their read-only heap")).ok()
+        };
+        self.read_only.get_or_init(copy).as_ref().map_or(Ok(0), |shared| shared.share(cage, domain))
     }
 
     /// Tells V8 to make the isolate from it.

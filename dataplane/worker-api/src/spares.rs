@@ -83,7 +83,9 @@ impl Spares {
                 self.begun.is_some()
             }
             Some(blank) => match Spare::complete(&self.engine, blank, ISOLATE_HEAP_BYTES_MAX) {
-                Ok(spare) => {
+                Ok(mut spare) => {
+                    // Here it is on nobody's time.
+                    spare.isolate.share_read_only();
                     self.ready.push(spare);
                     true
                 }
