@@ -24,6 +24,7 @@ mod module;
 mod op;
 mod pages;
 mod place;
+mod process_lock;
 mod read_only;
 mod scope;
 mod script;

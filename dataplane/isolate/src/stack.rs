@@ -8,9 +8,8 @@
 //! The same way out serves a native function of V8 that computes for ever and polls nothing (`Array.prototype.includes` on
 //! a sparse array of 2³² elements): the watchdog sends the thread a signal, whose handler leaves the stack. It does so only
 //! where that is safe: the thread is inside V8 ([`in_v8`]), not in a function of ours, not in a full garbage collection,
-//! which holds a lock of the whole process (`cppgc::internal::ProcessGlobalLock`), and not in the C library, which may hold
-//! the allocator's lock. V8's own way out, the "out of memory" handler, is taken during evacuation at the earliest: after
-//! marking, and so after that lock.
+//! which holds locks, and not in the C library, which may hold the allocator's. V8's own way out, the "out of memory" handler, is
+//! taken during evacuation at the earliest, where V8 holds none that another isolate wants (see also `process_lock`).
 //!
 //! A job can also be left for a while ([`suspend`]): its thread then runs other jobs, each on a stack of its own, and comes
 //! back to it later. See `suspend`.
@@ -79,7 +78,7 @@ thread_local! {
     static STACK_LIMIT: Cell<usize> = const { Cell::new(0) };
     /// The thread is inside V8, not in a native function that V8 called.
     static IN_V8: Cell<bool> = const { Cell::new(false) };
-    /// V8 collects garbage, holding locks of the whole process.
+    /// V8 collects garbage, holding locks.
     static IN_COLLECTION: Cell<bool> = const { Cell::new(false) };
     /// Full collections that have ended on this thread, and its CPU clock at the end of the last one, ns.
     static COLLECTIONS: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
