@@ -8,7 +8,8 @@
 //! of them is touched by the heap's one thread: there is nothing to guard.
 //!
 //! The linker sends V8's calls of `v8::base::Mutex::Lock` and `Unlock` here (see `.cargo/config.toml`); for that one mutex they do
-//! nothing, for any other what they did. A binary linked without the flags has the lock, and waits.
+//! nothing, for any other what they did. A binary linked without the flags has the lock, and waits. See
+//! docs/decisions/2026-11-21-no-process-wide-lock.md.
 //!
 //! *Invariant:* no `cppgc` cross-thread handle exists in the process.
 
