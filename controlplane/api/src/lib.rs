@@ -58,10 +58,12 @@ use publisher::Publisher;
 
 /// A JSON body, bytes.
 const JSON_BYTES_MAX: usize = 2 << 20;
-/// A multipart body, bytes: a module at its limit, and one somewhat over it, so that it can be refused by name.
-const UPLOAD_BYTES_MAX: usize = 16 << 20;
+/// A multipart body, bytes: a module at its limit with its source map, and one somewhat over it, so that it can be refused by name.
+const UPLOAD_BYTES_MAX: usize = 32 << 20;
 
-const _: () = assert!(UPLOAD_BYTES_MAX > model::rules::MODULE_BYTES_MAX + model::rules::METADATA_BYTES_MAX);
+const _: () = assert!(
+    UPLOAD_BYTES_MAX > model::rules::MODULE_BYTES_MAX + model::rules::MAP_BYTES_MAX + model::rules::METADATA_BYTES_MAX
+);
 const _: () = assert!(model::rules::MODULE_BYTES_MAX == base::limits::MODULE_BYTES_MAX);
 const _: () = assert!(model::rules::PATTERN_BYTES_MAX == base::limits::PATTERN_BYTES_MAX);
 const _: () = assert!(model::rules::SUBDOMAIN_BYTES_MAX == base::limits::SUBDOMAIN_BYTES_MAX);
@@ -185,6 +187,7 @@ fn endpoints() -> Vec<Endpoint> {
         post "/v1/deployments/{deployment_id}/versions" => versions::upload;
         get "/v1/deployments/{deployment_id}/versions/{version}" => versions::get;
         put "/v1/deployments/{deployment_id}/versions/{version}" => versions::activate;
+        get "/v1/deployments/{deployment_id}/versions/{version}/source-map" => versions::source_map;
         get "/v1/deployments/{deployment_id}/routes" => routes::list;
         post "/v1/deployments/{deployment_id}/routes" => routes::create;
         patch "/v1/deployments/{deployment_id}/routes/{route_id}" => routes::update;

@@ -24,7 +24,7 @@ use crate::handlers::{accounts, deployments, env, logs, operator, plans, project
         projects::create, projects::list, projects::get, projects::update, projects::delete,
         deployments::create, deployments::list, deployments::get, deployments::delete, deployments::rollback,
         deployments::pause, deployments::resume,
-        versions::upload, versions::list, versions::get, versions::activate,
+        versions::upload, versions::list, versions::get, versions::activate, versions::source_map,
         routes::list, routes::create, routes::update, routes::delete,
         env::list, env::set, env::delete,
         logs::tail,

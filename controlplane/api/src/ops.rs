@@ -29,6 +29,14 @@ pub(crate) enum Module {
     TooLarge { hash: ArtifactHash, size_bytes: u64 },
 }
 
+/// What an upload brings.
+pub(crate) struct Upload {
+    pub(crate) module: Module,
+    pub(crate) metadata: VersionMetadata,
+    /// The source map: bytes that nothing here looks into.
+    pub(crate) map: Option<Bytes>,
+}
+
 /// What came of a change: the thing changed, and remarks on nodes that do not have it yet.
 pub(crate) struct Changed<T> {
     pub(crate) result: T,
@@ -101,6 +109,7 @@ pub(crate) async fn recover(app: &App) -> Result<(), ApiError> {
         tracing::warn!(validating, publishing, deleting, "finishing what was going on when the last process ended");
     }
     let mut named: HashSet<String> = app.store.artifact_hashes().await?.into_iter().collect();
+    named.extend(app.store.map_hashes().await?);
     let with_code = app.store.artifacts_with_code().await?;
     let with_code = with_code.iter().filter_map(|hash| ArtifactHash::from_hex(hash));
     named.extend(with_code.map(|artifact| code_name(artifact).to_string()));
@@ -171,24 +180,28 @@ async fn settle_validation(app: &App, version: VersionRow) -> Result<(), ApiErro
     Ok(())
 }
 
-/// Stores, records and validates a module. The first of a deployment that runs is put into service at once.
+/// Stores, records and validates a module, its source map with it. The first of a deployment that runs is put into service at once.
 pub(crate) async fn upload(
     app: App,
     deployment: DeploymentId,
-    module: Module,
-    metadata: VersionMetadata,
+    upload: Upload,
 ) -> Result<(VersionRow, Vec<Message>), ApiError> {
+    let Upload { module, metadata, map } = upload;
+    let map_hash = match map {
+        Some(map) => Some(app.artifacts.put(map).await.map_err(ApiError::internal)?.to_string()),
+        None => None,
+    };
     let (new, module) = match module {
         Module::TooLarge { hash, size_bytes } => {
             let artifact_hash = hash.to_string();
-            (NewVersion { artifact_hash, artifact_url: String::new(), size_bytes, metadata }, None)
+            (NewVersion { artifact_hash, artifact_url: String::new(), size_bytes, metadata, map_hash }, None)
         }
         Module::Whole(bytes) => {
             // The bytes come first: a version never names what is not there.
             let hash = app.artifacts.put(bytes.clone()).await.map_err(ApiError::internal)?;
             let (artifact_hash, artifact_url) = (hash.to_string(), format!("artifacts/{hash}"));
             let size_bytes = bytes.len() as u64;
-            (NewVersion { artifact_hash, artifact_url, size_bytes, metadata }, Some((hash, bytes)))
+            (NewVersion { artifact_hash, artifact_url, size_bytes, metadata, map_hash }, Some((hash, bytes)))
         }
     };
     let version = app.store.begin_upload(deployment, &new).await?;

@@ -14,6 +14,7 @@ async fn active(control: &Control) -> String {
         artifact_url: String::new(),
         size_bytes: WORKER.len() as u64,
         metadata: Default::default(),
+        map_hash: None,
     };
     let deployment = id.parse().unwrap();
     let version = control.store.begin_upload(deployment, &new).await.unwrap();

@@ -13,7 +13,7 @@ async fn uploaded(store: &Store, deployment: DeploymentId, control: &Control, mo
     std::fs::write(control.dir.path().join("artifacts").join(&artifact_hash), module).unwrap();
     let artifact_url = format!("artifacts/{artifact_hash}");
     let size_bytes = module.len() as u64;
-    let new = NewVersion { artifact_hash, artifact_url, size_bytes, metadata: Default::default() };
+    let new = NewVersion { artifact_hash, artifact_url, size_bytes, metadata: Default::default(), map_hash: None };
     store.begin_upload(deployment, &new).await.unwrap()
 }
 

@@ -43,6 +43,14 @@ pub const ROUTES_MAX: usize = 1_000;
 pub const BINDINGS_MAX: usize = 100;
 /// A module, bytes.
 pub const MODULE_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// A module's source map, bytes: without the sources' texts it is about as long as the module.
+pub const MAP_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Compatibility flags of a version; each a name of at most [`FLAG_BYTES_MAX`].
+pub const FLAGS_MAX: usize = 64;
+/// A compatibility flag or a schedule, bytes.
+pub const FLAG_BYTES_MAX: usize = 100;
+/// Schedules of a version (Cloudflare's own limit).
+pub const CRONS_MAX: usize = 250;
 /// The `metadata` part of an upload, bytes.
 pub const METADATA_BYTES_MAX: usize = 64 * 1024;
 /// A version's message, bytes.

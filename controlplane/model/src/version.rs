@@ -55,6 +55,9 @@ pub struct Version {
     pub error: Option<ModuleError>,
     /// Whether it is the one that serves.
     pub active: bool,
+    /// Whether a source map came with it: `GET …/versions/{version}/source-map`.
+    #[serde(default)]
+    pub has_source_map: bool,
     /// What came with it.
     pub metadata: VersionMetadata,
     /// When it was uploaded.
@@ -82,6 +85,16 @@ pub struct VersionMetadata {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub compatibility_date: Option<String>,
+    /// Switches of behaviour, as `nodejs_compat`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compatibility_flags: Vec<String>,
+    /// When it is to run by itself. Kept; nothing runs by it yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crons: Vec<String>,
+    /// What its project file named, so that the next deployment knows what the file no longer has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub declared: Option<Declared>,
     /// The module's file name, for stack traces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -92,6 +105,18 @@ pub struct VersionMetadata {
     pub message: Option<String>,
 }
 
+/// Names that a project file gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Declared {
+    /// Patterns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<String>,
+    /// Names of variables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vars: Vec<String>,
+}
+
 impl VersionMetadata {
     /// Whether every field is what it must be.
     pub fn validate(&self) -> Result<(), FieldError> {
@@ -100,6 +125,24 @@ impl VersionMetadata {
         }
         if let Some(module) = &self.main_module {
             rules::name("metadata.main_module", module)?;
+        }
+        let lists = [
+            ("compatibility_flags", &self.compatibility_flags, rules::FLAGS_MAX),
+            ("crons", &self.crons, rules::CRONS_MAX),
+        ];
+        for (field, texts, most) in lists {
+            let bad = |text: &String| {
+                text.is_empty() || text.len() > rules::FLAG_BYTES_MAX || text.contains(char::is_control)
+            };
+            if texts.len() > most || texts.iter().any(bad) {
+                let message = format!("must be at most {most}, each of 1 to 100 bytes without control characters");
+                return Err(FieldError::new(format!("metadata.{field}"), message));
+            }
+        }
+        if let Some(declared) = &self.declared
+            && (declared.routes.len() > rules::ROUTES_MAX || declared.vars.len() > rules::ENV_VARS_MAX)
+        {
+            return Err(FieldError::new("metadata.declared", "must have at most 1000 routes and 128 variables"));
         }
         match &self.message {
             Some(text) if text.len() > rules::MESSAGE_BYTES_MAX || text.contains('\0') => {
@@ -118,6 +161,9 @@ pub struct UploadVersion {
     pub file: Vec<u8>,
     /// What comes with it, JSON.
     pub metadata: Option<VersionMetadata>,
+    /// Its source map, at most 16 MiB. Kept as it is and shown to the deployment's owner alone.
+    #[schema(value_type = Option<String>, format = Binary)]
+    pub source_map: Option<Vec<u8>>,
 }
 
 /// What an activation or a rollback did.
@@ -147,6 +193,13 @@ mod tests {
         assert_eq!(bad.validate().unwrap_err().field, "metadata.compatibility_date");
         let bad = VersionMetadata { message: Some("x".repeat(1001)), ..Default::default() };
         assert_eq!(bad.validate().unwrap_err().field, "metadata.message");
+        let bad = VersionMetadata { crons: vec![String::new()], ..Default::default() };
+        assert_eq!(bad.validate().unwrap_err().field, "metadata.crons");
+        let bad = VersionMetadata { compatibility_flags: vec!["x".to_owned(); 65], ..Default::default() };
+        assert_eq!(bad.validate().unwrap_err().field, "metadata.compatibility_flags");
+        let routes = vec!["a.example/*".to_owned(); 1001];
+        let bad = VersionMetadata { declared: Some(Declared { routes, vars: vec![] }), ..Default::default() };
+        assert_eq!(bad.validate().unwrap_err().field, "metadata.declared");
         assert!(serde_json::from_str::<VersionMetadata>(r#"{"compat_date": "2025-01-01"}"#).is_err());
     }
 }

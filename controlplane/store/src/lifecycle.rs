@@ -107,11 +107,13 @@ impl Store {
             error: None,
             metadata: new.metadata.clone(),
             previous_version_id: None,
+            map_hash: new.map_hash.clone(),
             created_at: now,
             active: false,
         };
         let sql = "INSERT INTO deployment_versions (id, deployment_id, artifact_hash, artifact_url, size_bytes, \
-                   version_number, status, metadata, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+                   version_number, status, metadata, map_hash, created_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
         sqlx::query(sql)
             .bind(version.id.to_string())
             .bind(deployment.to_string())
@@ -121,6 +123,7 @@ impl Store {
             .bind(number)
             .bind(version.status.as_str())
             .bind(serde_json::to_string(&version.metadata).expect("metadata is plain data"))
+            .bind(&version.map_hash)
             .bind(now.unix_ms())
             .execute(&mut *tx)
             .await?;

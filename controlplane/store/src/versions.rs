@@ -29,6 +29,8 @@ pub struct VersionRow {
     pub metadata: VersionMetadata,
     /// The version that was active when this one was last activated.
     pub previous_version_id: Option<VersionId>,
+    /// SHA-256 of its source map, 64 hex digits.
+    pub map_hash: Option<String>,
     /// When it was uploaded.
     pub created_at: Timestamp,
     /// Whether it is the deployment's active one.
@@ -47,6 +49,7 @@ impl VersionRow {
             status: self.status,
             error: self.error.clone(),
             active: self.active,
+            has_source_map: self.map_hash.is_some(),
             metadata: self.metadata.clone(),
             created_at: self.created_at,
         }
@@ -64,6 +67,8 @@ pub struct NewVersion {
     pub size_bytes: u64,
     /// What came with it.
     pub metadata: VersionMetadata,
+    /// SHA-256 of its source map, which is stored already.
+    pub map_hash: Option<String>,
 }
 
 /// The one SELECT of versions, joined with what its deployment serves.
@@ -71,7 +76,7 @@ macro_rules! version_sql {
     ($tail:literal) => {
         concat!(
             "SELECT v.id, v.deployment_id, v.version_number, v.artifact_hash, v.artifact_url, v.size_bytes, v.status, ",
-            "v.error, v.metadata, v.previous_version_id, v.created_at, ",
+            "v.error, v.metadata, v.previous_version_id, v.map_hash, v.created_at, ",
             "COALESCE(d.active_version_id = v.id, FALSE) AS active ",
             "FROM deployment_versions v JOIN deployments d ON d.id = v.deployment_id ",
             $tail
@@ -92,6 +97,7 @@ pub(crate) fn from_row(row: &SqliteRow) -> sqlx::Result<VersionRow> {
         error: row::json_opt(row, "error")?,
         metadata: row::json(row, "metadata")?,
         previous_version_id: row::parsed_opt(row, "previous_version_id")?,
+        map_hash: row.try_get("map_hash")?,
         created_at: row::time(row, "created_at")?,
         active: row.try_get("active")?,
     })
@@ -123,6 +129,12 @@ impl Store {
     /// Hashes of the artifacts whose code cache the artifact store must keep too.
     pub async fn artifacts_with_code(&self) -> Result<Vec<String>> {
         let sql = "SELECT DISTINCT artifact_hash FROM deployment_versions WHERE code_hash IS NOT NULL ORDER BY 1";
+        Ok(sqlx::query_scalar(sql).fetch_all(&self.reader).await?)
+    }
+
+    /// Hashes of the source maps that the artifact store must keep too.
+    pub async fn map_hashes(&self) -> Result<Vec<String>> {
+        let sql = "SELECT DISTINCT map_hash FROM deployment_versions WHERE map_hash IS NOT NULL ORDER BY 1";
         Ok(sqlx::query_scalar(sql).fetch_all(&self.reader).await?)
     }
 

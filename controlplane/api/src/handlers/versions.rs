@@ -2,7 +2,8 @@
 
 use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest, Multipart, Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 
 use base::id::ArtifactHash;
 use bytes::{Bytes, BytesMut};
@@ -14,7 +15,7 @@ use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult, Reply};
 use crate::extract::{Ids, PageQuery, Paged, parse};
 use crate::openapi::Problems;
-use crate::ops::{self, Module};
+use crate::ops::{self, Module, Upload};
 use crate::{App, idempotency};
 
 /// Uploads a version. It is compiled before this answers; one that cannot serve is answered with the place of its error.
@@ -28,54 +29,61 @@ pub(crate) async fn upload(
     caller: Caller,
     Ids(id): Ids<DeploymentId>,
     request: Request,
-) -> Result<axum::response::Response, ApiError> {
+) -> Result<Response, ApiError> {
     caller.deployment(&app, id).await?;
     let headers = request.headers().clone();
     let multipart = Multipart::from_request(request, &app).await.map_err(|_| {
         let message = "the body must be `Content-Type: multipart/form-data` with a boundary";
         ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code::NOT_ALLOWED, message)
     })?;
-    let (module, metadata) = read_form(multipart).await?;
-    metadata.validate()?;
-    let fingerprint = fingerprint(id, &module, &metadata);
-    idempotency::once(&app, &caller, &headers, &fingerprint, store_version(&app, id, module, metadata)).await
+    let upload = read_form(multipart).await?;
+    upload.metadata.validate()?;
+    let fingerprint = fingerprint(id, &upload);
+    idempotency::once(&app, &caller, &headers, &fingerprint, store_version(&app, id, upload)).await
 }
 
-async fn store_version(app: &App, id: DeploymentId, module: Module, metadata: VersionMetadata) -> ApiResult<Version> {
-    let (version, messages) = ops::run(app, id, move |app| ops::upload(app, id, module, metadata)).await?;
+async fn store_version(app: &App, id: DeploymentId, upload: Upload) -> ApiResult<Version> {
+    let (version, messages) = ops::run(app, id, move |app| ops::upload(app, id, upload)).await?;
     Ok(Reply::created(version.to_api()).with_messages(messages))
 }
 
-fn fingerprint(id: DeploymentId, module: &Module, metadata: &VersionMetadata) -> String {
-    let hash = match module {
+fn fingerprint(id: DeploymentId, upload: &Upload) -> String {
+    let hash = match &upload.module {
         Module::Whole(bytes) => hex::encode(Sha256::digest(bytes)),
         Module::TooLarge { hash, .. } => hash.to_string(),
     };
-    let metadata = serde_json::to_string(metadata).expect("metadata is plain data");
-    hex::encode(Sha256::digest(format!("upload {id} {hash} {metadata}")))
+    let metadata = serde_json::to_string(&upload.metadata).expect("metadata is plain data");
+    let map = upload.map.as_ref().map(|map| hex::encode(Sha256::digest(map))).unwrap_or_default();
+    hex::encode(Sha256::digest(format!("upload {id} {hash} {map} {metadata}")))
 }
 
-/// Reads the parts `file` and `metadata`, each once.
-async fn read_form(mut form: Multipart) -> Result<(Module, VersionMetadata), ApiError> {
-    let (mut module, mut metadata) = (None, None);
+/// Reads the parts `file`, `metadata` and `source_map`, each once.
+async fn read_form(mut form: Multipart) -> Result<Upload, ApiError> {
+    let (mut module, mut metadata, mut map) = (None, None, None);
     while let Some(part) = form.next_field().await.map_err(bad_form)? {
         let name = part.name().unwrap_or("").to_owned();
         match name.as_str() {
             "file" if module.is_none() => module = Some(read_module(part).await?),
             "metadata" if metadata.is_none() => {
-                let bytes = read_bounded(part, rules::METADATA_BYTES_MAX).await?;
+                let bytes = read_bounded(part, "metadata", rules::METADATA_BYTES_MAX).await?;
                 metadata = Some(parse::<VersionMetadata>(&bytes).map_err(|mut error| {
                     let inner = error.item.field.take().filter(|field| field != "body");
                     error.item.field = Some(inner.map_or("metadata".to_owned(), |field| format!("metadata.{field}")));
                     error
                 })?);
             }
-            "file" | "metadata" => return Err(ApiError::field(name, "is there twice")),
-            _ => return Err(ApiError::field(name, "is no part of an upload; the parts are `file` and `metadata`")),
+            "source_map" if map.is_none() => {
+                map = Some(read_bounded(part, "source_map", rules::MAP_BYTES_MAX).await?);
+            }
+            "file" | "metadata" | "source_map" => return Err(ApiError::field(name, "is there twice")),
+            _ => {
+                let message = "is no part of an upload; the parts are `file`, `metadata` and `source_map`";
+                return Err(ApiError::field(name, message));
+            }
         }
     }
     let module = module.ok_or_else(|| ApiError::field("file", "is missing: the module goes into the part `file`"))?;
-    Ok((module, metadata.unwrap_or_default()))
+    Ok(Upload { module, metadata: metadata.unwrap_or_default(), map })
 }
 
 /// Reads the module. Past the limit its bytes are counted and hashed, and let go.
@@ -97,11 +105,11 @@ async fn read_module(mut part: Field<'_>) -> Result<Module, ApiError> {
     Ok(Module::Whole(kept.freeze()))
 }
 
-async fn read_bounded(mut part: Field<'_>, most: usize) -> Result<Bytes, ApiError> {
+async fn read_bounded(mut part: Field<'_>, name: &str, most: usize) -> Result<Bytes, ApiError> {
     let mut kept = BytesMut::new();
     while let Some(chunk) = part.chunk().await.map_err(bad_form)? {
         if kept.len() + chunk.len() > most {
-            return Err(ApiError::field("metadata", format!("must be at most {most} bytes")));
+            return Err(ApiError::field(name, format!("must be at most {most} bytes")));
         }
         kept.extend_from_slice(&chunk);
     }
@@ -110,7 +118,7 @@ async fn read_bounded(mut part: Field<'_>, most: usize) -> Result<Bytes, ApiErro
 
 fn bad_form(error: MultipartError) -> ApiError {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        let message = "the upload is over 16 MiB; a module has at most 10 MiB";
+        let message = "the upload is over 32 MiB; a module has at most 10 MiB";
         return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, code::BODY_TOO_LARGE, message);
     }
     ApiError::field("body", format!("is not a multipart form: {}", error.body_text()))
@@ -146,6 +154,25 @@ pub(crate) async fn get(
     caller.deployment(&app, id).await?;
     let row = app.store.version(id, version_ref(&version)?).await?;
     Ok(Reply::ok(row.ok_or_else(|| ApiError::not_found("version"))?.to_api()))
+}
+
+/// Gives the source map that came with a version, byte for byte.
+#[utoipa::path(get, path = "/v1/deployments/{deployment_id}/versions/{version}/source-map",
+    operation_id = "get_source_map", tag = "versions",
+    params(("deployment_id" = DeploymentId, Path), ("version" = String, Path)),
+    responses((status = 200, description = "The map", body = serde_json::Value), Problems))]
+pub(crate) async fn source_map(
+    State(app): State<App>,
+    caller: Caller,
+    Ids((id, version)): Ids<(DeploymentId, String)>,
+) -> Result<Response, ApiError> {
+    caller.deployment(&app, id).await?;
+    let row = app.store.version(id, version_ref(&version)?).await?;
+    let row = row.ok_or_else(|| ApiError::not_found("version"))?;
+    let hash = row.map_hash.as_deref().and_then(ArtifactHash::from_hex);
+    let map = app.artifacts.get(hash.ok_or_else(|| ApiError::not_found("source map"))?).await;
+    let map = map.map_err(ApiError::internal)?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], map).into_response())
 }
 
 /// Activates a version, by number or id. It serves on every connected node when this answers, unless a message says

@@ -155,6 +155,7 @@ mod tests {
             size_bytes: 2048,
             status: VersionStatus::Invalid,
             error: Some(model::ModuleError { kind: "syntax".into(), message: "bad\nworse".into(), location: None }),
+            has_source_map: false,
             active: false,
             metadata: VersionMetadata::default(),
             created_at: Timestamp::from_unix_ms(0),
