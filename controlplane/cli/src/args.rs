@@ -23,6 +23,7 @@ Exit codes:
 Environment:
   SELVAGE_API_URL, SELVAGE_TOKEN, SELVAGE_ACCOUNT  win over what `selvage login` stored
   SELVAGE_CONFIG                                   the file of `login` (default ~/.config/selvage/config.toml)
+  SELVAGE_ESBUILD                                  the esbuild to bundle with (default: the project's, else one fetched once with npm)
   NO_COLOR                                         no colours";
 
 /// Deploy Workers to a Selvage platform.
@@ -165,7 +166,7 @@ pub(crate) struct Target {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DeployArgs {
-    /// A module, or a folder with wrangler.toml or worker.js
+    /// A module (JavaScript, TypeScript), or a folder with a wrangler file or worker.js
     #[arg(default_value = ".")]
     pub(crate) path: PathBuf,
     /// The deployment's name (default: the project file's, or made from the path)
@@ -183,6 +184,12 @@ pub(crate) struct DeployArgs {
     /// A line for the list of versions
     #[arg(long, short, value_name = "TEXT")]
     pub(crate) message: Option<String>,
+    /// Deploy the module as it is: no TypeScript, no imports
+    #[arg(long)]
+    pub(crate) no_bundle: bool,
+    /// Bundle and write worker.js and its map here; deploy nothing
+    #[arg(long, value_name = "DIR")]
+    pub(crate) outdir: Option<PathBuf>,
     /// Upload only
     #[arg(long)]
     pub(crate) no_activate: bool,
@@ -292,7 +299,7 @@ pub(crate) enum PlanCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
-    /// A module, or a folder with wrangler.toml or worker.js
+    /// A module (JavaScript, TypeScript), or a folder with a wrangler file or worker.js
     #[arg(default_value = ".")]
     pub(crate) path: PathBuf,
     /// Where the Worker answers

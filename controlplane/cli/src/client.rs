@@ -178,20 +178,34 @@ impl Client {
         self.send("PATCH", &format!("/v1/accounts/{id}"), Some(body))
     }
 
-    /// Uploads a module; `progress` is told how many bytes have been sent.
+    /// The source map of a version; none if it has none.
+    pub(crate) fn source_map(&self, id: DeploymentId, version: u32) -> Outcome<Option<Vec<u8>>> {
+        let request = self.request("GET", &format!("/v1/deployments/{id}/versions/{version}/source-map"));
+        let request = request.body(()).map_err(|error| Failure::failed(error.to_string()))?;
+        match self.exchange(self.agent.run(request))? {
+            (200, map) => Ok(Some(map)),
+            (404, _) => Ok(None),
+            (status, bytes) => Err(failure_of(status, &bytes)),
+        }
+    }
+
+    /// Uploads a module with its source map; `progress` is told how many bytes have been sent.
     pub(crate) fn upload(
         &self,
         id: DeploymentId,
-        module: &[u8],
+        (module, map): (&[u8], Option<&[u8]>),
         metadata: &VersionMetadata,
         progress: impl FnMut(u64),
         total: impl FnOnce(u64),
     ) -> Outcome<Upload> {
         let metadata_json = serde_json::to_vec(metadata).expect("metadata is plain strings");
         let name = metadata.main_module.as_deref().unwrap_or("worker.js");
-        let form = Form::new(&[module, &metadata_json])
+        let mut form = Form::new(&[module, &metadata_json, map.unwrap_or_default()])
             .part("metadata", None, "application/json", &metadata_json)
             .part("file", Some(name), "application/javascript+module", module);
+        if let Some(map) = map {
+            form = form.part("source_map", Some("worker.js.map"), "application/json", map);
+        }
         let content_type = form.content_type();
         let body = form.finish();
         total(body.len() as u64);

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bundle;
 mod client;
 mod command;
 mod context;
@@ -14,11 +15,14 @@ mod excerpt;
 mod failure;
 mod jsonc;
 mod logs;
+mod maps;
 mod multipart;
 mod output;
 mod project;
 mod prompt;
 mod settings;
+mod sourcemap;
+mod wrangler;
 
 use std::process::ExitCode;
 

@@ -1,87 +1,71 @@
-//! What is to be deployed: a module, and what `wrangler.toml` or `wrangler.jsonc` says of it.
+//! What is to be deployed: a module, and what the project file beside or above it says of it.
 //!
-//! Owns the reading of project files, with line and column for what is wrong in them. Reads `name`, `main`, `route`, `routes`,
-//! `vars`, `compatibility_date`, `[build]` and `[env.NAME]`; other keys are named in a warning, never silently lost. Does
-//! not bundle: the module is one file (`[build] command` may make it). Main thread.
+//! Owns finding both. The file's shape and what of it means nothing here is `wrangler`'s; what the module needs is `bundle`'s.
+//! Main thread.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use model::CreateRoute;
-use serde::Deserialize;
 use serde_json::Value;
 
-use crate::failure::{Failure, Outcome, Place, io};
+use crate::bundle::Options;
+use crate::failure::{Failure, Outcome, io};
+use crate::wrangler::{self, FILES, RouteSpec, Section, WatchDir, Wrangler};
 
-/// Names of the project file, in the order they are looked for.
-const PROJECT_FILES: [&str; 3] = ["wrangler.toml", "wrangler.jsonc", "wrangler.json"];
 /// Modules to look for where no file says `main`.
-const MAIN_FILES: [&str; 6] =
-    ["worker.js", "worker.mjs", "src/worker.js", "src/index.js", "index.js", "dist/worker.js"];
-/// Keys that mean something here.
-const KEYS: [&str; 10] =
-    ["name", "main", "route", "routes", "vars", "compatibility_date", "build", "env", "$schema", "workers_dev"];
-/// A project file, bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+const MAIN_FILES: [&str; 10] = [
+    "worker.js",
+    "worker.mjs",
+    "worker.ts",
+    "src/worker.js",
+    "src/worker.ts",
+    "src/index.js",
+    "src/index.ts",
+    "index.js",
+    "index.ts",
+    "dist/worker.js",
+];
 
 /// A Worker in a folder, or a module alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Project {
     /// Deployment's name; also its subdomain.
     pub(crate) name: String,
     /// The module's file.
     pub(crate) main: PathBuf,
+    /// The folder that paths in maps and messages begin at.
+    pub(crate) folder: PathBuf,
     /// The project file, if there is one.
     pub(crate) file: Option<PathBuf>,
     /// Patterns it answers for.
     pub(crate) routes: Vec<CreateRoute>,
     /// Variables, not secret.
     pub(crate) vars: BTreeMap<String, String>,
+    /// Variables that the file no longer has stay.
+    pub(crate) keep_vars: bool,
+    /// When it is to run by itself.
+    pub(crate) crons: Vec<String>,
     /// The day whose behaviour the code expects.
     pub(crate) compatibility_date: Option<String>,
-    /// A shell command that makes `main`, and where to run it.
-    pub(crate) build: Option<(String, PathBuf)>,
+    /// Switches of behaviour.
+    pub(crate) compatibility_flags: Vec<String>,
+    /// A shell command that makes `main`.
+    pub(crate) build: Option<Build>,
+    /// How to bundle; none: `main` is deployed as it is.
+    pub(crate) bundle: Option<Options>,
+    /// Whether the map goes to the control plane, so that everybody's `tail` shows the author's lines.
+    pub(crate) upload_map: bool,
     /// Remarks for the user.
     pub(crate) warnings: Vec<String>,
 }
 
-/// The project file's shape.
-#[derive(Debug, Default, Deserialize)]
-struct Wrangler {
-    name: Option<String>,
-    main: Option<String>,
-    compatibility_date: Option<String>,
-    route: Option<RouteSpec>,
-    #[serde(default)]
-    routes: Vec<RouteSpec>,
-    #[serde(default)]
-    vars: BTreeMap<String, Value>,
-    build: Option<Build>,
-    #[serde(default)]
-    env: BTreeMap<String, Environment>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct Environment {
-    name: Option<String>,
-    main: Option<String>,
-    compatibility_date: Option<String>,
-    route: Option<RouteSpec>,
-    routes: Option<Vec<RouteSpec>>,
-    vars: Option<BTreeMap<String, Value>>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged, expecting = "a route must be a pattern, or a table with `pattern`")]
-enum RouteSpec {
-    Pattern(String),
-    Table { pattern: String, zone_id: Option<String>, zone_name: Option<String>, custom_domain: Option<bool> },
-}
-
-#[derive(Debug, Deserialize)]
-struct Build {
-    command: Option<String>,
-    cwd: Option<String>,
+/// A shell command, where it runs, and the folders it reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Build {
+    pub(crate) command: String,
+    pub(crate) cwd: PathBuf,
+    pub(crate) watch: Vec<PathBuf>,
 }
 
 impl Project {
@@ -92,26 +76,35 @@ impl Project {
                 .hint("name a module or a folder; `selvage init` makes one")
         })?;
         if meta.is_dir() {
-            let file = PROJECT_FILES.map(|name| path.join(name)).into_iter().find(|file| file.is_file());
+            let file = FILES.map(|name| path.join(name)).into_iter().find(|file| file.is_file());
             return match file {
-                Some(file) => Project::of_file(&file, environment),
+                Some(file) => Project::of_file(&file, None, environment),
                 None => Project::of_folder(path, environment),
             };
         }
         match path.file_name().and_then(|name| name.to_str()) {
-            Some(name) if PROJECT_FILES.contains(&name) => Project::of_file(path, environment),
-            _ => Project::of_module(path, environment),
+            Some(name) if FILES.contains(&name) => Project::of_file(path, None, environment),
+            _ => match file_above(path) {
+                Some(file) => Project::of_file(&file, Some(path), environment),
+                None => Project::of_module(path, environment),
+            },
         }
+    }
+
+    /// Whether the other one differs in nothing but what comes with a version.
+    pub(crate) fn only_code_differs(&self, other: &Project) -> bool {
+        self.name == other.name && self.routes == other.routes && self.vars == other.vars && self.file == other.file
     }
 
     fn of_folder(folder: &Path, environment: Option<&str>) -> Outcome<Project> {
         let main =
             MAIN_FILES.map(|name| folder.join(name)).into_iter().find(|file| file.is_file()).ok_or_else(|| {
-                Failure::usage(format!("{} has neither {} nor a module", folder.display(), PROJECT_FILES.join(", ")))
+                Failure::usage(format!("{} has neither {} nor a module", folder.display(), FILES.join(", ")))
                     .hint(format!("looked for {}; `selvage init` makes a project", MAIN_FILES.join(", ")))
             })?;
         let mut project = Project::of_module(&main, environment)?;
         project.name = name_from(&std::fs::canonicalize(folder).map_err(io("read", folder))?)?;
+        folder.clone_into(&mut project.folder);
         Ok(project)
     }
 
@@ -122,120 +115,136 @@ impl Project {
         Ok(Project {
             name: name_from(main)?,
             main: main.to_owned(),
-            file: None,
-            routes: Vec::new(),
-            vars: BTreeMap::new(),
-            compatibility_date: None,
-            build: None,
-            warnings: Vec::new(),
+            folder: folder_of(main).to_owned(),
+            bundle: Some(Options::default()),
+            upload_map: true,
+            ..Project::default()
         })
     }
 
-    fn of_file(file: &Path, environment: Option<&str>) -> Outcome<Project> {
-        let length = std::fs::metadata(file).map_err(io("read", file))?.len();
-        if length > FILE_BYTES_MAX {
-            return Err(Failure::usage(format!("{} is larger than {FILE_BYTES_MAX} bytes", file.display())));
+    /// `main` wins over the file's.
+    fn of_file(file: &Path, main: Option<&Path>, environment: Option<&str>) -> Outcome<Project> {
+        let Wrangler { section, mut warnings } = wrangler::read(file, environment)?;
+        let folder = folder_of(file);
+        let name = match &section.name {
+            Some(name) => name.clone(),
+            None => {
+                let name = name_from(&std::fs::canonicalize(folder).map_err(io("read", folder))?)?;
+                environment.map_or_else(|| name.clone(), |environment| format!("{name}-{environment}"))
+            }
+        };
+        if section.workers_dev == Some(false) {
+            warnings.push("`workers_dev = false`: it answers at its subdomain all the same".to_owned());
         }
-        let text = std::fs::read(file).map_err(io("read", file))?;
-        let text = String::from_utf8(text).map_err(|_| Failure::usage(format!("{} is not UTF-8", file.display())))?;
-        let (wrangler, keys) = parse(file, &text)?;
-        assemble(file, wrangler, &keys, environment)
+        let routes = section.route.iter().chain(section.routes.iter().flatten()).cloned();
+        let routes = routes.map(|route| route_of(route, &mut warnings)).collect();
+        let vars = section.vars.clone().unwrap_or_default();
+        let vars = vars.into_iter().map(|(key, value)| var_of(key, value, &mut warnings)).collect();
+        let crons = section.triggers.as_ref().and_then(|triggers| triggers.crons.clone()).unwrap_or_default();
+        if !crons.is_empty() {
+            warnings.push(format!(
+                "`triggers.crons` is kept with the version, but this platform does not run schedules yet: {}",
+                crons.join(", ")
+            ));
+        }
+        let build = section.build.as_ref().and_then(|build| {
+            let watch = match &build.watch_dir {
+                None => vec![folder.join("src")],
+                Some(WatchDir::One(dir)) => vec![folder.join(dir)],
+                Some(WatchDir::Many(dirs)) => dirs.iter().map(|dir| folder.join(dir)).collect(),
+            };
+            let cwd = build.cwd.as_ref().map_or_else(|| folder.to_owned(), |cwd| folder.join(cwd));
+            Some(Build { command: build.command.clone()?, cwd, watch })
+        });
+        Ok(Project {
+            name,
+            main: main_of(file, folder, main, &section)?,
+            folder: folder.to_owned(),
+            file: Some(file.to_owned()),
+            routes,
+            vars,
+            keep_vars: section.keep_vars == Some(true),
+            crons,
+            compatibility_date: section.compatibility_date.clone(),
+            compatibility_flags: section.compatibility_flags.clone().unwrap_or_default(),
+            build,
+            bundle: (section.no_bundle != Some(true)).then(|| options(&section, folder)),
+            upload_map: section.upload_source_maps != Some(false),
+            warnings,
+        })
     }
 }
 
-/// The file's content, and the names of its top-level keys.
-fn parse(file: &Path, text: &str) -> Outcome<(Wrangler, Vec<String>)> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    if file.extension().is_some_and(|extension| extension == "toml") {
-        let fail = |error: toml::de::Error| toml_failure(file, text, &error);
-        let table: toml::Table = toml::from_str(text).map_err(fail)?;
-        return Ok((toml::from_str(text).map_err(fail)?, table.keys().cloned().collect()));
+/// The project file of a module: the nearest above it, but none from beyond its package.
+fn file_above(module: &Path) -> Option<PathBuf> {
+    let module = std::path::absolute(module).ok()?;
+    for folder in module.parent()?.ancestors() {
+        let file = FILES.map(|name| folder.join(name)).into_iter().find(|file| file.is_file());
+        if file.is_some() {
+            return file.map(|file| near(&file));
+        }
+        if folder.join("package.json").is_file() || folder.join(".git").exists() {
+            return None;
+        }
     }
-    let json = crate::jsonc::to_json(text);
-    let fail = |error: serde_json::Error| {
-        let place = Place {
-            file: file.display().to_string(),
-            line: error.line().max(1) as u32,
-            column: error.column().max(1) as u32,
-        };
-        // serde_json ends its text with the place, which is said already.
-        let message = error.to_string();
-        let message = message.split(" at line ").next().unwrap_or_default().to_owned();
-        Failure::usage(format!("{place}: {message}")).at(place, text)
-    };
-    let table: BTreeMap<String, Value> = serde_json::from_str(&json).map_err(fail)?;
-    Ok((serde_json::from_str(&json).map_err(fail)?, table.keys().cloned().collect()))
+    None
 }
 
-fn assemble(file: &Path, wrangler: Wrangler, keys: &[String], environment: Option<&str>) -> Outcome<Project> {
-    let folder = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut warnings: Vec<String> = Vec::new();
-    let lost: Vec<&str> = keys.iter().map(String::as_str).filter(|key| !KEYS.contains(key)).collect();
-    if !lost.is_empty() {
-        warnings.push(format!("{}: not used by this version of Selvage: {}", file.display(), lost.join(", ")));
+/// The path as seen from the current folder, if it is below.
+fn near(path: &Path) -> PathBuf {
+    let below = std::env::current_dir().ok().and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
+    below.unwrap_or_else(|| path.to_owned())
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn main_of(file: &Path, folder: &Path, named: Option<&Path>, section: &Section) -> Outcome<PathBuf> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
     }
-    let Wrangler { name, main, compatibility_date, route, routes, vars, build, env } = wrangler;
-    let base_name = match name {
-        Some(name) => name,
-        None => name_from(&std::fs::canonicalize(folder).map_err(io("read", folder))?)?,
-    };
-    let mut project = Project {
-        name: base_name,
-        main: PathBuf::new(),
-        file: Some(file.to_owned()),
-        routes: Vec::new(),
-        vars: BTreeMap::new(),
-        compatibility_date,
-        build: None,
-        warnings,
-    };
-    let (mut main, mut routes, mut vars) = (main, route.into_iter().chain(routes).collect::<Vec<_>>(), vars);
-    if let Some(environment) = environment {
-        let mut env = env;
-        let Some(overlay) = env.remove(environment) else {
-            let known = env.keys().cloned().collect::<Vec<_>>().join(", ");
-            let failure = Failure::usage(format!("{} has no [env.{environment}]", file.display()));
-            return Err(if known.is_empty() { failure } else { failure.hint(format!("it has {known}")) });
-        };
-        // As wrangler does: name-environment unless it says a name; routes and vars are not inherited.
-        project.name = overlay.name.unwrap_or_else(|| format!("{}-{environment}", project.name));
-        main = overlay.main.or(main);
-        project.compatibility_date = overlay.compatibility_date.or(project.compatibility_date);
-        routes = overlay.route.into_iter().chain(overlay.routes.unwrap_or_default()).collect();
-        vars = overlay.vars.unwrap_or_default();
+    if let Some(main) = &section.main {
+        return Ok(folder.join(main));
     }
-    project.build = build.and_then(|build| {
-        let cwd = build.cwd.map_or_else(|| folder.to_owned(), |cwd| folder.join(cwd));
-        build.command.map(|command| (command, cwd))
-    });
-    project.main = match main {
-        Some(main) => folder.join(main),
-        None => {
-            let found = MAIN_FILES.map(|name| folder.join(name)).into_iter().find(|file| file.is_file());
-            found.ok_or_else(|| {
-                Failure::usage(format!("{} has no `main`, and there is no worker.js beside it", file.display()))
-                    .hint("add `main = \"worker.js\"`")
-            })?
-        }
-    };
-    project.routes = routes.into_iter().map(|route| route_of(route, &mut project.warnings)).collect();
-    project.vars = vars.into_iter().map(|(key, value)| var_of(key, value, &mut project.warnings)).collect();
-    Ok(project)
+    let found = MAIN_FILES.map(|name| folder.join(name)).into_iter().find(|file| file.is_file());
+    found.ok_or_else(|| {
+        Failure::usage(format!("{} has no `main`, and there is no worker.js beside it", file.display()))
+            .hint("add `main = \"src/index.ts\"`, or whatever your module is")
+    })
+}
+
+fn options(section: &Section, folder: &Path) -> Options {
+    let flags = section.compatibility_flags.iter().flatten();
+    Options {
+        rules: section.rules.clone().unwrap_or_default(),
+        define: section.define.clone().unwrap_or_default(),
+        alias: section.alias.clone().unwrap_or_default(),
+        minify: section.minify == Some(true),
+        keep_names: section.keep_names,
+        tsconfig: section.tsconfig.as_ref().map(|tsconfig| folder.join(tsconfig)),
+        jsx_factory: section.jsx_factory.clone(),
+        jsx_fragment: section.jsx_fragment.clone(),
+        node: flags.into_iter().any(|flag| flag == "nodejs_compat" || flag == "nodejs_compat_v2"),
+        development: false,
+    }
 }
 
 fn route_of(route: RouteSpec, warnings: &mut Vec<String>) -> CreateRoute {
-    match route {
-        RouteSpec::Pattern(pattern) => CreateRoute { pattern, zone_id: None, enabled: None },
+    let (pattern, zone_id, zone_name, custom_domain) = match route {
+        RouteSpec::Pattern(pattern) => (pattern, None, None, false),
         RouteSpec::Table { pattern, zone_id, zone_name, custom_domain } => {
-            if zone_name.is_some() {
-                warnings.push(format!("route {pattern}: `zone_name` is not used; `zone_id` is"));
-            }
-            // A custom domain stands for all of its paths.
-            let pattern =
-                if custom_domain == Some(true) && !pattern.contains('/') { format!("{pattern}/*") } else { pattern };
-            CreateRoute { pattern, zone_id, enabled: None }
+            (pattern, zone_id, zone_name, custom_domain == Some(true))
         }
+    };
+    if zone_name.is_some() && zone_id.is_none() {
+        warnings.push(format!("route {pattern}: `zone_name` is not used; its host alone decides"));
     }
+    // Routes are of both schemes here.
+    let pattern = ["https://", "http://"].iter().find_map(|scheme| pattern.strip_prefix(scheme)).unwrap_or(&pattern);
+    // A custom domain stands for all of its paths.
+    let all = custom_domain && !pattern.contains('/');
+    CreateRoute { pattern: format!("{pattern}{}", if all { "/*" } else { "" }), zone_id, enabled: None }
 }
 
 fn var_of(key: String, value: Value, warnings: &mut Vec<String>) -> (String, String) {
@@ -261,22 +270,6 @@ pub(crate) fn name_from(path: &Path) -> Outcome<String> {
             .hint("give one with `--name`, or as `name` in wrangler.toml"));
     }
     Ok(name)
-}
-
-/// A TOML error as file:line:column with its excerpt.
-pub(crate) fn toml_failure(file: &Path, text: &str, error: &toml::de::Error) -> Failure {
-    let message = error.message().lines().collect::<Vec<_>>().join(", ");
-    let Some(span) = error.span() else {
-        return Failure::usage(format!("{}: {message}", file.display()));
-    };
-    let before = &text[..text.floor_char_boundary(span.start)];
-    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    let place = Place {
-        file: file.display().to_string(),
-        line: before.matches('\n').count() as u32 + 1,
-        column: before[line_start..].chars().count() as u32 + 1,
-    };
-    Failure::usage(format!("{place}: {message}")).at(place, text)
 }
 
 #[cfg(test)]
@@ -326,7 +319,7 @@ name = "shop"
 main = "src/app.js"
 compatibility_date = "2025-01-31"
 routes = ["example.com/*", { pattern = "shop.example", custom_domain = true }]
-kv_namespaces = []
+kv_namespaces = [{ binding = "CACHE", id = "1" }]
 [vars]
 GREETING = "hi"
 LIMIT = 3
@@ -342,7 +335,9 @@ cwd = "web"
         let patterns: Vec<&str> = project.routes.iter().map(|route| route.pattern.as_str()).collect();
         assert_eq!(patterns, ["example.com/*", "shop.example/*"]);
         assert_eq!(project.vars, BTreeMap::from([("GREETING".into(), "hi".into()), ("LIMIT".into(), "3".into())]));
-        assert_eq!(project.build, Some(("npm run build".into(), dir.path().join("web"))));
+        let build = project.build.expect("a build");
+        assert_eq!((build.command.as_str(), build.cwd), ("npm run build", dir.path().join("web")));
+        assert_eq!(build.watch, [dir.path().join("src")]);
         assert_eq!(project.warnings.len(), 2, "{:?}", project.warnings);
         assert!(project.warnings[0].contains("kv_namespaces"));
     }
@@ -381,14 +376,36 @@ cwd = "web"
     }
 
     #[test]
-    fn environments_do_not_inherit_routes_and_vars() {
-        let text = "name = \"a\"\nroutes = [\"x/*\"]\n[vars]\nA = \"1\"\n[env.staging]\nroute = \"y/*\"\n";
+    fn a_module_belongs_to_the_project_above_it() {
+        let text = "name = \"shop\"\nmain = \"src/index.ts\"\n[env.live]\n";
+        let dir = write(&[("wrangler.toml", text), ("src/other.ts", ""), ("lib/package.json", "{}"), ("lib/a.ts", "")]);
+        let project = Project::read(&dir.path().join("src/other.ts"), Some("live")).expect("good");
+        assert_eq!((project.name.as_str(), project.main), ("shop-live", dir.path().join("src/other.ts")));
+        assert_eq!(Project::read(&dir.path().join("lib/a.ts"), None).expect("good").name, "a", "another package's");
+    }
+
+    #[test]
+    fn patterns_lose_their_scheme_and_crons_are_said() {
+        let project = read(
+            "wrangler.toml",
+            "routes = [\"https://a.example/*\", { pattern = \"b.example/x\", zone_name = \"b.example\" }]\n[triggers]\ncrons = [\"0 * * * *\"]\n",
+        )
+        .expect("good");
+        let patterns: Vec<&str> = project.routes.iter().map(|route| route.pattern.as_str()).collect();
+        assert_eq!(patterns, ["a.example/*", "b.example/x"]);
+        assert_eq!(project.crons, ["0 * * * *"]);
+        assert!(project.warnings[0].contains("zone_name") && project.warnings[1].contains("0 * * * *"));
+    }
+
+    #[test]
+    fn what_bundling_needs_is_read() {
+        let text = "compatibility_flags = [\"nodejs_compat\"]\nminify = true\ntsconfig = \"tsconfig.worker.json\"\nrules = [{ type = \"Text\", globs = [\"**/*.md\"] }]\n[define]\nX = \"1\"\n";
         let dir = write(&[("wrangler.toml", text), ("worker.js", "")]);
-        let project = Project::read(dir.path(), Some("staging")).expect("good");
-        assert_eq!((project.name.as_str(), project.routes[0].pattern.as_str()), ("a-staging", "y/*"));
-        assert!(project.vars.is_empty());
-        let failure = Project::read(dir.path(), Some("live")).expect_err("no such environment");
-        assert_eq!(failure.hint.as_deref(), Some("it has staging"));
+        let options = Project::read(dir.path(), None).expect("good").bundle.expect("it is bundled");
+        assert!(options.node && options.minify && options.rules.len() == 1 && options.define.contains_key("X"));
+        assert_eq!(options.tsconfig, Some(dir.path().join("tsconfig.worker.json")));
+        assert_eq!(read("wrangler.toml", "no_bundle = true").expect("good").bundle, None);
+        check_bad("wrangler.toml", "rules = [{ type = \"Python\", globs = [] }]\n", Some((1, 19)), "unknown variant");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Kind, Outcome, io};
-use crate::project::toml_failure;
+use crate::wrangler::toml_failure;
 
 /// The API of a control plane on this machine, as `selvage-control serve` listens by default.
 pub(crate) const DEFAULT_API_URL: &str = "http://127.0.0.1:7070";

@@ -1,11 +1,14 @@
 //! `dev`: a control plane, a node and a Worker on this machine, for as long as the command runs.
 //!
-//! Owns the two processes, their data folder and the watch on the project's files. Everything else is what users do: the Worker is
-//! deployed by [`super::deploy`] through the API, its logs come over the API's WebSocket. *Invariant:* when the command ends,
+//! Owns the two processes, their data folder, the watch on the project's files, and the listener before the node ([`front`]), where a browser sees what
+//! is wrong. Everything else is what users do: the Worker is deployed by [`super::deploy`] through the API, its logs come over the API's WebSocket. A save is
+//! bundled by an esbuild that stays, and deployed by two calls, upload and activation, unless more than the code changed. *Invariant:* when the command ends,
 //! however it ends short of SIGKILL, both processes have ended before it, the node first. Stdout: `ready <url>`, then log records; with
-//! `--json` one object per line. Main thread; one thread for logs, one per process for its stderr.
+//! `--json` one object per line. Main thread; one thread for logs, one per process for its stderr, those of the front.
 
+mod front;
 mod process;
+mod vars;
 mod watch;
 
 use std::io::{Read, Write};
@@ -17,18 +20,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use model::{AccountId, DeploymentId, LogRecord};
+use model::{AccountId, Deployment, DeploymentId, LogRecord};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::args::{DEFAULT_PROJECT, DeployArgs, DevArgs};
+use crate::bundle::Bundler;
 use crate::client::Client;
 use crate::command::deploy::{self, Deployed};
 use crate::command::tail;
 use crate::context::Context;
-use crate::failure::{Failure, Outcome, io};
+use crate::excerpt::excerpt;
+use crate::failure::{Failure, Outcome, Place, io};
 use crate::logs::{self, Listener};
-use crate::output::{Ink, Output};
+use crate::maps::Maps;
+use crate::output::{Ink, Output, duration};
+use crate::project::Project;
+use front::{Fault, Front};
 use process::Process;
 use watch::Watch;
 
@@ -39,7 +47,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The node's connection to the control plane, and the Worker's first answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often files and processes are looked at.
-const TICK: Duration = Duration::from_millis(150);
+const TICK: Duration = Duration::from_millis(20);
 
 /// What `selvage-control bootstrap` prints.
 #[derive(Deserialize)]
@@ -53,6 +61,7 @@ struct Platform {
     node: Process,
     control: Process,
     http: SocketAddr,
+    front: Front,
     context: Context,
     _folder: Option<tempfile::TempDir>,
 }
@@ -113,13 +122,14 @@ fn start(context: &Context, args: &DevArgs, stop: &AtomicBool) -> Outcome<Platfo
     spinner.set_message("starting the node");
     let mut command = Command::new(&node_program);
     command.args(["serve", "--admin", "127.0.0.1:0", "--data"]).arg(data.join("node"));
-    command.arg("--listen").arg(args.listen.to_string()).arg("--shards").arg(args.shards.to_string());
+    command.args(["--listen", "127.0.0.1:0"]).arg("--shards").arg(args.shards.to_string());
     command.arg("--control").arg(push.to_string()).arg("--identity").arg(&identity);
     let (node, ready) = Process::start("node", command, output, args.verbose, READY_TIMEOUT, stop)?;
     spinner.finish_and_clear();
     let http = ready.address("http")?;
+    let front = Front::start(args.listen, http)?;
     let context = context.elsewhere(format!("http://{api}"), bootstrap.token, bootstrap.account_id);
-    Ok(Platform { node, control, http, context, _folder: folder })
+    Ok(Platform { node, control, http, front, context, _folder: folder })
 }
 
 /// The account and token to work with. A token is shown once, when it is made, so they are kept beside the data they open.
@@ -146,67 +156,100 @@ fn credentials(control_program: &Path, control_data: &Path, file: &Path) -> Outc
 
 /// Deploys, says `ready`, then follows logs and files until the user or a process ends it.
 fn serve(platform: &mut Platform, args: &DevArgs, stop: &Arc<AtomicBool>) -> Outcome {
-    let output = platform.context.output;
     let client = platform.context.client()?;
     await_node(&client, stop)?;
     let mut watch = Watch::new(&args.path, args.env.as_deref());
-    let deployed = deploy_once(platform, &client, args);
-    watch.settle();
-    let mut logs: Option<LogThread> = None;
-    let mut said_ready = false;
-    let mut on_deployed = |platform: &Platform, deployed: Outcome<Deployed>| -> Outcome {
-        match deployed {
-            Ok(deployed) => {
-                logs.get_or_insert_with(|| follow_logs(&platform.context, deployed.deployment.id, Arc::clone(stop)));
-                answer(platform.http, &deployed, stop)?;
-                let url = url(&deployed, platform.http);
-                if !said_ready {
-                    say_ready(&output, &url, platform.context.settings.api_url.as_str(), &deployed);
-                    said_ready = true;
-                } else {
-                    say_redeployed(&output, &deployed);
-                }
-                Ok(())
-            }
-            // The user mends the file and goes on.
-            Err(failure) => {
-                if output.json {
-                    output.line(&failure.json().to_string());
-                } else {
-                    output.failure(&failure);
-                }
-                Ok(())
-            }
-        }
-    };
-    if stop.load(Ordering::Relaxed) {
-        return Ok(());
-    }
-    on_deployed(platform, deployed)?;
+    let mut session =
+        Session { client: &client, args, bundler: Bundler::default(), last: None, logs: None, ready: false };
+    session.turn(platform, &mut watch, stop)?;
     while !stop.load(Ordering::Relaxed) {
         platform.node.check()?;
         platform.control.check()?;
         std::thread::sleep(TICK);
         if watch.changed() {
-            let deployed = deploy_once(platform, &client, args);
-            watch.settle();
-            on_deployed(platform, deployed)?;
+            session.turn(platform, &mut watch, stop)?;
         }
     }
     Ok(())
 }
 
-fn deploy_once(platform: &Platform, client: &Client, args: &DevArgs) -> Outcome<Deployed> {
-    let args = DeployArgs {
-        path: args.path.clone(),
-        name: None,
-        project: DEFAULT_PROJECT.to_owned(),
-        subdomain: None,
-        env: args.env.clone(),
-        message: None,
-        no_activate: false,
-    };
-    deploy::run(&platform.context, client, &args)
+/// What is kept from one deployment to the next.
+struct Session<'a> {
+    client: &'a Client,
+    args: &'a DevArgs,
+    bundler: Bundler,
+    /// What was deployed last.
+    last: Option<(Project, Deployment)>,
+    logs: Option<LogThread>,
+    ready: bool,
+}
+
+impl Session<'_> {
+    /// Bundles and deploys, and says how it went. Only what ends `dev` is a failure.
+    fn turn(&mut self, platform: &Platform, watch: &mut Watch, stop: &Arc<AtomicBool>) -> Outcome {
+        let output = platform.context.output;
+        let begun = Instant::now();
+        match self.deploy(platform, watch) {
+            Ok(deployed) => {
+                if self.logs.is_none() {
+                    let folder = self.last.as_ref().map(|(project, _)| project.folder.clone()).unwrap_or_default();
+                    self.logs = Some(follow_logs(platform, deployed.deployment.id, folder, Arc::clone(stop)));
+                    answer(platform.http, &deployed, stop)?;
+                }
+                platform.front.deployed();
+                let url = url(&deployed, platform.front.address());
+                if self.ready {
+                    say_redeployed(&output, &deployed, begun.elapsed());
+                } else {
+                    say_ready(&output, &url, platform.context.settings.api_url.as_str(), &deployed);
+                    self.ready = true;
+                }
+            }
+            // The user mends the file and goes on.
+            Err(failure) => {
+                platform.front.failed(Fault {
+                    title: failure.message.clone(),
+                    text: failure.excerpt.clone().unwrap_or_default(),
+                    hint: failure.hint.clone(),
+                });
+                if output.json {
+                    output.line(&failure.json().to_string());
+                } else {
+                    output.failure(&failure);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn deploy(&mut self, platform: &Platform, watch: &mut Watch) -> Outcome<Deployed> {
+        let args = DeployArgs {
+            path: self.args.path.clone(),
+            name: None,
+            project: DEFAULT_PROJECT.to_owned(),
+            subdomain: None,
+            env: self.args.env.clone(),
+            message: None,
+            no_activate: false,
+            no_bundle: false,
+            outdir: None,
+        };
+        let prepared = deploy::prepare(&platform.context, &args, &mut self.bundler, true);
+        watch.settle(prepared.as_ref().ok().map(|(_, bundle)| bundle.inputs.as_slice()));
+        let (mut project, bundle) = prepared?;
+        if let Some(file) = vars::file(&project.folder, self.args.env.as_deref()) {
+            let text = std::fs::read_to_string(&file).map_err(io("read", &file))?;
+            project.vars.extend(vars::parse(&text));
+        }
+        let deployed = match &self.last {
+            Some((last, deployment)) if last.only_code_differs(&project) => {
+                deploy::update(&platform.context, self.client, deployment, &args, &project, &bundle)?
+            }
+            _ => deploy::run(&platform.context, self.client, &args, &project, &bundle)?,
+        };
+        self.last = Some((project, deployed.deployment.clone()));
+        Ok(deployed)
+    }
 }
 
 /// The node must be connected before the first activation, or nothing would serve it.
@@ -270,11 +313,13 @@ fn say_ready(output: &Output, url: &str, api_url: &str, deployed: &Deployed) {
     output.line(&format!("curl {url}"));
 }
 
-fn say_redeployed(output: &Output, deployed: &Deployed) {
+fn say_redeployed(output: &Output, deployed: &Deployed, took: Duration) {
+    let version = deployed.version.version_number;
     if output.json {
-        output.line(&json!({"event": "deployed", "version": deployed.version.version_number}).to_string());
+        let took_ms = took.as_millis() as u64;
+        output.line(&json!({"event": "deployed", "version": version, "took_ms": took_ms}).to_string());
     } else {
-        output.note(&deployed.text(output));
+        output.note(&format!("{} v{version} in {}", output.ink_stderr(Ink::Green, "Reloaded"), duration(took)));
     }
 }
 
@@ -294,15 +339,22 @@ impl Drop for LogThread {
     }
 }
 
-struct Printer {
+struct Printer<'a> {
     output: Output,
+    maps: Maps<'a>,
+    front: Front,
+    folder: PathBuf,
     user_stop: Arc<AtomicBool>,
     own_stop: Arc<AtomicBool>,
 }
 
-impl Listener for Printer {
+impl Listener for Printer<'_> {
     fn record(&mut self, record: LogRecord) {
+        let record = self.maps.mapped(record);
         tail::print(&self.output, &record);
+        if record.message.starts_with("Uncaught") {
+            self.front.threw(fault(&record.message, &self.folder));
+        }
     }
 
     fn stop(&self) -> bool {
@@ -310,12 +362,37 @@ impl Listener for Printer {
     }
 }
 
-fn follow_logs(context: &Context, id: DeploymentId, user_stop: Arc<AtomicBool>) -> LogThread {
+/// An exception as a page shows it: its first line, the author's lines around its place, and the stack.
+fn fault(message: &str, folder: &Path) -> Fault {
+    let (title, stack) = message.split_once('\n').unwrap_or((message, ""));
+    let shown = stack.lines().find_map(|line| {
+        let place = place_of(line)?;
+        let source = std::fs::read_to_string(folder.join(&place.file)).ok()?;
+        excerpt(&source, &place)
+    });
+    let text = shown.map_or_else(|| stack.to_owned(), |shown| format!("{shown}\n\n{stack}"));
+    Fault { title: title.to_owned(), text, hint: None }
+}
+
+/// The FILE:LINE:COLUMN at the end of a stack's line; none for packages.
+fn place_of(line: &str) -> Option<Place> {
+    let place = line.trim_end().trim_end_matches(')').rsplit([' ', '(']).next()?;
+    let mut parts = place.rsplitn(3, ':');
+    let (column, line, file) = (parts.next()?, parts.next()?, parts.next()?);
+    let own = !file.contains("node_modules/");
+    own.then_some(Place { file: file.to_owned(), line: line.parse().ok()?, column: column.parse().ok()? })
+}
+
+fn follow_logs(platform: &Platform, id: DeploymentId, folder: PathBuf, user_stop: Arc<AtomicBool>) -> LogThread {
     let stop = Arc::new(AtomicBool::new(false));
-    let mut printer = Printer { output: context.output, user_stop, own_stop: Arc::clone(&stop) };
-    let (settings, output) = (context.settings.clone(), context.output);
+    let own_stop = Arc::clone(&stop);
+    let (settings, output) = (platform.context.settings.clone(), platform.context.output);
+    let front = platform.front.clone();
     let thread = std::thread::spawn(move || {
-        let followed = Client::new(&settings, output).and_then(|client| logs::follow(&client, id, &mut printer));
+        let followed = Client::new(&settings, output).and_then(|client| {
+            let mut printer = Printer { output, maps: Maps::new(&client, id), front, folder, user_stop, own_stop };
+            logs::follow(&client, id, &mut printer)
+        });
         if let Err(failure) = followed {
             output.warn(&format!("no more logs: {}", failure.message));
         }
@@ -343,4 +420,22 @@ fn run_once(command: &mut Command) -> Outcome<Vec<u8>> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(Failure::failed(format!("{program} failed ({}): {}", output.status, said.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exception_is_shown_where_its_author_wrote_it() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(dir.path().join("src")).expect("a folder");
+        std::fs::write(dir.path().join("src/a.ts"), "one\ntwo\n").expect("a file");
+        let stack = "    at f (node_modules/p/index.js:1:1)\n    at g (src/a.ts:2:3)\n    at src/a.ts:1:1";
+        let fault = fault(&format!("Error: x\n{stack}"), dir.path());
+        assert_eq!(fault.title, "Error: x");
+        assert!(fault.text.contains("2 │ two\n  │   ^") && fault.text.ends_with(stack), "{}", fault.text);
+        assert_eq!(super::fault("only this", dir.path()).text, "");
+        assert_eq!(place_of("    at async Promise.all (index 0)"), None);
+    }
 }

@@ -1,4 +1,4 @@
-//! `tail`: live logs on stdout, one record a line; with `--json` the records as they came.
+//! `tail`: live logs on stdout, one record a line, with the author's files and lines in stacks; with `--json` the records as JSON.
 
 use model::LogRecord;
 
@@ -6,22 +6,24 @@ use crate::args::Target;
 use crate::context::Context;
 use crate::failure::Outcome;
 use crate::logs::{self, Listener};
+use crate::maps::Maps;
 use crate::output::{Ink, Output, printable};
 
 /// Prints records up to a limit.
-struct Printer {
+struct Printer<'a> {
     output: Output,
+    maps: Maps<'a>,
     left: Option<u64>,
     name: String,
 }
 
-impl Listener for Printer {
+impl Listener for Printer<'_> {
     fn opened(&mut self) {
         self.output.note(&format!("Following the logs of {}; Ctrl-C ends it.", self.name));
     }
 
     fn record(&mut self, record: LogRecord) {
-        print(&self.output, &record);
+        print(&self.output, &self.maps.mapped(record));
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(1);
         }
@@ -35,7 +37,8 @@ impl Listener for Printer {
 /// The command. Ctrl-C ends it as it ends any program.
 pub(crate) fn tail(context: &Context, target: &Target, limit: Option<u64>) -> Outcome {
     let (client, deployment) = context.deployment(target)?;
-    let mut printer = Printer { output: context.output, left: limit, name: printable(&deployment.name) };
+    let (output, maps) = (context.output, Maps::new(&client, deployment.id));
+    let mut printer = Printer { output, maps, left: limit, name: printable(&deployment.name) };
     logs::follow(&client, deployment.id, &mut printer)
 }
 

@@ -1,11 +1,13 @@
-//! Whether the project's files have changed, by time and size: a look every tick at a few files costs nothing, and works on
-//! every file system. Watched are the module and the project file; where a build command makes the module, the files of the
-//! folder that it is run in instead of the module, [`SOURCES_MAX`] of them at most, without `node_modules` and hidden ones.
+//! Whether the project's files have changed, by time and size: a look every tick at some hundred files costs next to nothing, and works on
+//! every file system. Watched are the files that went into the bundle, packages aside, the project file, `package.json` and `tsconfig.json`; where a build command
+//! makes the module its folders; and where the last bundle failed, so that what it lacks may be any file, all of the project: [`SOURCES_MAX`] files at most, without
+//! `node_modules` and hidden ones.
 
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::project::Project;
+use crate::project::{Build, Project};
+use crate::wrangler::FILES;
 
 /// Files watched for a build command.
 const SOURCES_MAX: usize = 2_000;
@@ -13,56 +15,102 @@ const SOURCES_MAX: usize = 2_000;
 /// What a file looked like; none if it was not there.
 type Look = Option<(SystemTime, u64)>;
 
-/// The module and the project file.
+/// A file that is away for longer is gone; editors take it away for a moment when they save.
+const GONE_AFTER: Duration = Duration::from_millis(300);
+
+/// The project's files.
 pub(crate) struct Watch {
     path: PathBuf,
     environment: Option<String>,
+    /// What the last bundle was made of; none if it failed.
+    inputs: Option<Vec<PathBuf>>,
     seen: Vec<(PathBuf, Look)>,
+    /// Since when a file that was there is away.
+    away: Option<Instant>,
 }
 
 impl Watch {
     /// Begins to watch the project at `path`.
     pub(crate) fn new(path: &Path, environment: Option<&str>) -> Watch {
-        let mut watch = Watch { path: path.to_owned(), environment: environment.map(str::to_owned), seen: Vec::new() };
+        let environment = environment.map(str::to_owned);
+        let mut watch = Watch { path: path.to_owned(), environment, inputs: None, seen: Vec::new(), away: None };
         watch.seen = watch.look();
         watch
     }
 
-    /// Whether a file changed since the last call. A file that is away for a moment, as editors do when they save, does not count until
-    /// it is back.
+    /// Whether a file changed since the last call.
     pub(crate) fn changed(&mut self) -> bool {
         let now = self.look();
-        if now == self.seen || now.iter().any(|(_, look)| look.is_none()) {
+        if now == self.seen {
+            self.away = None;
             return false;
         }
+        let there = |file: &Path| self.seen.iter().any(|(seen, look)| seen == file && look.is_some());
+        if now.iter().any(|(file, look)| look.is_none() && there(file)) {
+            let since = *self.away.get_or_insert_with(Instant::now);
+            if since.elapsed() < GONE_AFTER {
+                return false;
+            }
+        }
+        self.away = None;
         self.seen = now;
         true
     }
 
-    /// Takes what a build command made as seen.
-    pub(crate) fn settle(&mut self) {
-        if Project::read(&self.path, self.environment.as_deref()).is_ok_and(|project| project.build.is_some()) {
-            self.seen = self.look();
+    /// From now on these are what the module is made of; none: it could not be made. What a build command made in the meantime is no change;
+    /// what the author saved in the meantime is.
+    pub(crate) fn settle(&mut self, inputs: Option<&[PathBuf]>) {
+        self.inputs = inputs.map(<[PathBuf]>::to_vec);
+        let built = Project::read(&self.path, self.environment.as_deref()).is_ok_and(|project| project.build.is_some());
+        let before = std::mem::take(&mut self.seen);
+        self.seen = self.look();
+        if !built {
+            for (file, look) in &mut self.seen {
+                if let Some((_, old)) = before.iter().find(|(seen, _)| seen == file) {
+                    *look = *old;
+                }
+            }
         }
     }
 
     fn look(&self) -> Vec<(PathBuf, Look)> {
-        // A project file that cannot be read now keeps the files of before in sight.
-        let files = match Project::read(&self.path, self.environment.as_deref()) {
-            Ok(Project { build: Some((_, cwd)), main, file, .. }) => {
-                let mut files = sources(&cwd);
-                files.retain(|source| *source != main);
-                files.extend(file);
-                files
-            }
-            Ok(project) => std::iter::once(project.main).chain(project.file).collect(),
-            Err(_) => self.seen.iter().map(|(file, _)| file.clone()).collect::<Vec<_>>(),
-        };
         let look = |file: &PathBuf| {
             let meta = std::fs::metadata(file).ok()?;
             Some((meta.modified().ok()?, meta.len()))
         };
+        let mut files = self.files();
+        files.sort_unstable();
+        files.dedup();
         files.into_iter().map(|file| (file.clone(), look(&file))).collect()
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let folder = if self.path.is_dir() { self.path.as_path() } else { Path::new(".") };
+        let (folder, mut files) = match Project::read(&self.path, self.environment.as_deref()) {
+            Ok(Project { build: Some(Build { watch, cwd, .. }), main, folder, .. }) => {
+                let mut files: Vec<PathBuf> =
+                    watch.iter().filter(|dir| dir.is_dir()).flat_map(|dir| sources(dir)).collect();
+                if files.is_empty() {
+                    files = sources(&cwd);
+                }
+                files.retain(|source| *source != main);
+                (folder, files)
+            }
+            Ok(project) => match &self.inputs {
+                Some(inputs) => (project.folder, inputs.clone()),
+                None if project.file.is_some() => (project.folder.clone(), sources(&project.folder)),
+                None => (project.folder, vec![project.main]),
+            },
+            // What cannot be read now keeps the files of before in sight, and any other may be what mends it.
+            Err(_) => {
+                let mut files: Vec<PathBuf> = self.seen.iter().map(|(file, _)| file.clone()).collect();
+                files.extend(if self.path.is_dir() { sources(folder) } else { Vec::new() });
+                (folder.to_owned(), files)
+            }
+        };
+        files.extend(FILES.iter().chain(&["package.json", "tsconfig.json"]).map(|name| folder.join(name)));
+        files.extend(super::vars::file(&folder, self.environment.as_deref()));
+        files
     }
 }
 
@@ -102,6 +150,7 @@ mod tests {
         let main = dir.path().join("worker.js");
         std::fs::write(&main, "1").expect("a file");
         let mut watch = Watch::new(dir.path(), None);
+        watch.settle(Some(std::slice::from_ref(&main)));
         assert!(!watch.changed());
         std::fs::write(&main, "22").expect("a file");
         assert!(watch.changed());
@@ -112,6 +161,36 @@ mod tests {
         assert!(watch.changed());
         std::fs::write(dir.path().join("wrangler.toml"), "name = \"x\"\nmain = \"worker.js\"\n").expect("a file");
         assert!(watch.changed(), "a project file that comes is seen");
+        std::fs::remove_file(&main).expect("removed");
+        assert!(!watch.changed());
+        std::thread::sleep(GONE_AFTER);
+        assert!(watch.changed(), "it is gone for good");
+    }
+
+    #[test]
+    fn what_went_into_the_bundle_is_watched_and_after_a_failure_everything() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(dir.path().join("src")).expect("a folder");
+        let file = |name: &str, text: &str| {
+            std::fs::write(dir.path().join(name), text).expect("a file");
+            dir.path().join(name)
+        };
+        file("wrangler.toml", "main = \"src/a.ts\"\n");
+        let inputs = [file("src/a.ts", "1"), file("src/b.ts", "1")];
+        file("src/c.ts", "1");
+        let mut watch = Watch::new(dir.path(), None);
+        watch.settle(Some(&inputs));
+        file("src/c.ts", "22");
+        assert!(!watch.changed(), "it is not part of the bundle");
+        file("src/b.ts", "22");
+        assert!(watch.changed());
+        // Saved while it was being bundled.
+        file("src/b.ts", "333");
+        watch.settle(Some(&inputs));
+        assert!(watch.changed());
+        watch.settle(None);
+        file("src/new.ts", "1");
+        assert!(watch.changed(), "what was missing has come");
     }
 
     #[test]
@@ -128,7 +207,7 @@ mod tests {
         std::fs::write(dir.path().join("src/a.ts"), "22").expect("a file");
         assert!(watch.changed());
         std::fs::write(dir.path().join("src/made.ts"), "1").expect("a file");
-        watch.settle();
+        watch.settle(None);
         assert!(!watch.changed(), "what the build made is taken as seen");
     }
 }
