@@ -18,14 +18,7 @@ use serde_json::json;
 
 /// Says loudly that a test did not run; under `cargo xtask keys` that is a failure.
 fn skip(what: &str) {
-    use std::io::Write as _;
-    let line = format!("SKIPPED: {what}\n");
-    eprint!("{line}");
-    if let Some(log) = std::env::var_os("SELVAGE_SKIP_LOG")
-        && let Ok(mut log) = std::fs::OpenOptions::new().append(true).create(true).open(log)
-    {
-        let _ = log.write_all(line.as_bytes());
-    }
+    e2e::skipped(what);
     assert!(std::env::var_os("SELVAGE_KEYS_REQUIRED").is_none(), "keys are required here");
 }
 

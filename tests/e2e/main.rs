@@ -2,6 +2,7 @@
 //! attacker would. One binary, so that it links once. See the crate `e2e` for the harness.
 
 mod activation;
+mod bundling;
 mod code_cache;
 mod crash;
 mod examples;
@@ -15,5 +16,7 @@ mod logs;
 mod main_job;
 mod malformed_http;
 mod modules;
+mod npm_packages;
 mod streaming;
+mod templates;
 mod tokens;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::http::get;
+use e2e::http::{Request, get};
 use e2e::platform::{Platform, Run, STOP_TIMEOUT, finish};
 use e2e::process::Process;
 use e2e::{binary, checkout, eventually};
@@ -272,6 +272,90 @@ fn dev_serves_redeploys_on_change_and_stops_both() {
     for child in children {
         assert!(!Path::new(&format!("/proc/{child}")).exists(), "process {child} is still there");
     }
+}
+
+/// `selvage dev` of a TypeScript project: ready, its address and its Worker's host.
+fn dev_of(folder: &Path) -> (Process, std::net::SocketAddr, String) {
+    let mut command = Command::new(binary("selvage"));
+    command.args(["--json", "dev", "--listen", "127.0.0.1:0"]).arg(folder);
+    command.env_remove("SELVAGE_TOKEN").env("SELVAGE_ESBUILD", e2e::npm::esbuild());
+    let mut dev = Process::start("selvage dev", command, &folder.with_extension("log"));
+    let ready: Value = serde_json::from_str(&dev.line(|line| line.contains("\"ready\""))).expect("JSON");
+    let url = ready["url"].as_str().expect("a URL").trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let (host, port) = url.rsplit_once(':').expect("a port");
+    (dev, ([127, 0, 0, 1], port.parse().expect("a port")).into(), host.to_owned())
+}
+
+#[test]
+fn dev_shows_what_is_wrong_and_reloads_at_once() {
+    let Some(_) = e2e::npm::packages("selvage dev of TypeScript") else { return };
+    let temporary = tempfile::tempdir().expect("a temporary folder");
+    let folder = temporary.path().join("app");
+    std::fs::create_dir_all(folder.join("src")).expect("a folder");
+    let lib = |text: &str| std::fs::write(folder.join("src/lib.ts"), text).expect("a file");
+    let index = "import { answer } from './lib';\nexport default {\n  fetch(_: Request, env: Record<string, string>) { return new Response(answer(env)); },\n};\n";
+    let answers =
+        |text: &str| format!("export const answer = (env: Record<string, string>): string => {text:?} + env.KEY;\n");
+    write(&folder, &[("wrangler.toml", "name = \"app\"\nmain = \"src/index.ts\"\n"), (".dev.vars", "KEY=k # own\n")]);
+    std::fs::write(folder.join("src/index.ts"), index).expect("a file");
+    lib(&answers("one"));
+    let (mut dev, address, host) = dev_of(&folder);
+    let ask = |accept: &str| {
+        let request = Request::new("GET", &host, "/").header("Accept", accept).header("Connection", "close");
+        e2e::http::send(address, &request)
+    };
+    assert_eq!(ask("*/*").text(), "onek");
+
+    // From a save to the new answer.
+    let mut times = Vec::new();
+    for round in 0..10 {
+        let begun = std::time::Instant::now();
+        lib(&answers(&format!("r{round}")));
+        eventually("the new answer", Duration::from_secs(20), || {
+            (ask("*/*").text() == format!("r{round}k")).then_some(())
+        });
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    println!(
+        "selvage dev, from a save to the new answer: best {:?}, median {:?}, worst {:?}",
+        times[0], times[5], times[9]
+    );
+    assert!(times[0] < Duration::from_millis(300), "{times:?}");
+
+    // A mistake: the terminal has it, a browser gets it as a page, others what was there.
+    lib("export const answer = (env) => {\n  return (;\n};\n");
+    let failure: Value = serde_json::from_str(&dev.line(|line| line.contains("\"invalid\""))).expect("JSON");
+    assert_eq!(failure["error"]["place"]["line"], 2, "{failure}");
+    let page = ask("text/html,*/*");
+    assert!(page.status == 500 && page.text().contains("src/lib.ts:2:11: Unexpected"), "{page:?}");
+    assert!(page.text().contains("2 │   return (;"), "{page:?}");
+    assert_eq!(ask("*/*").text(), "r9k");
+
+    // An exception, with the author's place.
+    lib(
+        "export function answer(): string {\n  const none = undefined as unknown as { x: string };\n  return none.x;\n}\n",
+    );
+    dev.line(|line| line.contains("\"deployed\""));
+    let page = ask("text/html");
+    assert!(page.status == 500 && page.text().contains("TypeError"), "{page:?}");
+    assert!(
+        page.text().contains("answer (src/lib.ts:3:15)") && page.text().contains("3 │   return none.x;"),
+        "{page:?}"
+    );
+    assert!(ask("*/*").text().contains("at answer (src/lib.ts:3:15)"));
+
+    lib(&answers("mended"));
+    dev.line(|line| line.contains("\"deployed\""));
+    assert_eq!(ask("text/html").text(), "mendedk");
+    // A file that was missing comes.
+    std::fs::write(folder.join("src/index.ts"), index.replace("./lib", "./other")).expect("a file");
+    dev.line(|line| line.contains("\"invalid\""));
+    std::fs::write(folder.join("src/other.ts"), answers("other")).expect("a file");
+    dev.line(|line| line.contains("\"deployed\""));
+    assert_eq!(ask("*/*").text(), "otherk");
+    dev.signal(rustix::process::Signal::INT);
+    assert!(dev.wait(STOP_TIMEOUT).success(), "{}", dev.log_tail());
 }
 
 fn children_of(pid: u32) -> Vec<u32> {

@@ -14,6 +14,7 @@ pub mod api;
 pub mod hostile;
 pub mod http;
 pub mod load;
+pub mod npm;
 pub mod platform;
 pub mod process;
 pub mod random;
@@ -47,6 +48,18 @@ pub fn checkout(path: &str) -> PathBuf {
 /// Whether the long forms are wanted.
 pub fn full() -> bool {
     std::env::var_os("SELVAGE_E2E_FULL").is_some_and(|value| value != "0" && !value.is_empty())
+}
+
+/// Says that something was not tested, where `cargo xtask test` finds it.
+pub fn skipped(what: &str) {
+    let line = format!("SKIPPED: {what}\n");
+    eprint!("{line}");
+    if let Some(log) = std::env::var_os("SELVAGE_SKIP_LOG")
+        && let Ok(mut log) = std::fs::OpenOptions::new().append(true).create(true).open(log)
+    {
+        // The line is on stderr in any case.
+        let _ = std::io::Write::write_all(&mut log, line.as_bytes());
+    }
 }
 
 /// Tries every 5 ms until `probe` gives something, or panics with `what` after `limit`.

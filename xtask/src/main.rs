@@ -12,6 +12,7 @@ mod bench;
 mod checkout;
 mod dev;
 mod keys;
+mod npm;
 mod packages;
 mod progress;
 mod run;
@@ -41,6 +42,8 @@ enum Task {
     Test(test::Arguments),
     /// Run the tests that need memory protection keys, in an emulated machine where this one has none
     Keys(keys::Arguments),
+    /// Run npm packages on a platform of its own, bundled and deployed by `selvage deploy`
+    NpmPackages(npm::Arguments),
     /// Hold the code against what the documents promise about it; rustfmt; clippy
     Tidy(tidy::Arguments),
     /// Find V8's archive, or build it from source, and put it where cargo looks for it
@@ -72,6 +75,7 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::Dev(arguments) => dev::run(&checkout, &arguments),
         Task::Test(arguments) => test::run(&checkout, &arguments),
         Task::Keys(arguments) => keys::run(&checkout, &arguments),
+        Task::NpmPackages(arguments) => npm::run(&checkout, &arguments),
         Task::Tidy(arguments) => tidy::run(&checkout, &arguments).map(|()| ExitCode::SUCCESS),
         Task::V8(arguments) => v8::run(&checkout, &arguments).map(|_| ExitCode::SUCCESS),
         Task::Setup => packages::ensure("building", packages::BUILD).map(|()| ExitCode::SUCCESS),

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that can be tested on this machine, and what could not.
 //!
-//! Owns: the order (tidy, one build of all binaries and tests, tests, doc tests), the two variables below, the report of what
+//! Owns: the order (tidy, one build of all binaries and tests, npm packages, tests, doc tests), the two variables below, the report of what
 //! was skipped. Every test lives in its crate or in `tests/`; none lives here.
 //!
 //! To tests it gives:
@@ -20,7 +20,7 @@ use anyhow::{Context, Result};
 use crate::artifacts::{self, BIN_DIR_VARIABLE};
 use crate::checkout::Checkout;
 use crate::progress::{say, warn};
-use crate::{run, tidy};
+use crate::{npm, run, tidy};
 
 /// The variable that names the file for lines `SKIPPED: <what>: <why>`.
 const SKIP_LOG_VARIABLE: &str = "SELVAGE_SKIP_LOG";
@@ -86,6 +86,8 @@ pub(crate) fn run(checkout: &Checkout, arguments: &Arguments) -> Result<ExitCode
         run::checked(&mut cargo(&["build", "--release", "--workspace", "--lib", "--bins", "--tests", "--examples"]))
     });
     if built {
+        // Without them the tests that need them say that they were skipped.
+        npm::install(checkout);
         let nextest = run::captured(Command::new("cargo-nextest").args(["nextest", "--version"])).is_ok();
         step("tests", &mut || {
             let mut command = if nextest {
