@@ -23,6 +23,7 @@ use crate::{
     blank::{Blank, Parts},
     engine::Engine,
     group::Group,
+    imports::Import,
     memory::{Memory, MemoryGauge},
     scope::Scope,
     snapshot::Snapshot,
@@ -114,11 +115,17 @@ pub(crate) struct Inner {
     pub(crate) memory: Arc<Memory>,
     pub(crate) dom_exception: RefCell<Option<v8::Global<v8::Function>>>,
     pub(crate) rejections: RefCell<Vec<v8::Global<v8::Promise>>>,
+    /// Some promise was given as rejected without a handler.
+    pub(crate) unhandled: Cell<bool>,
+    /// Promises that got a handler since.
+    pub(crate) handled: RefCell<Vec<v8::Global<v8::Promise>>>,
     /// Rejections that there was no room for.
     pub(crate) rejections_dropped: Cell<u64>,
     /// What tasks of V8's threw.
     pub(crate) thrown: RefCell<Vec<v8::Global<v8::Value>>>,
     pub(crate) handle_template: RefCell<Option<v8::Global<v8::ObjectTemplate>>>,
+    /// Modules that the tenant's module imports.
+    pub(crate) imports: RefCell<Vec<Import>>,
     panic: RefCell<Option<String>>,
 }
 
@@ -130,9 +137,12 @@ impl Inner {
             memory: Arc::clone(memory),
             dom_exception: RefCell::new(None),
             rejections: RefCell::new(Vec::new()),
+            unhandled: Cell::new(false),
+            handled: RefCell::new(Vec::new()),
             rejections_dropped: Cell::new(0),
             thrown: RefCell::new(Vec::new()),
             handle_template: RefCell::new(None),
+            imports: RefCell::new(Vec::new()),
             panic: RefCell::new(None),
         }
     }
@@ -396,7 +406,7 @@ impl<S: 'static> Drop for Isolate<S> {
                     ManuallyDrop::drop(&mut self.context);
                     let inner = Box::from_raw(self.inner);
                     drop((inner.dom_exception.take(), inner.rejections.take(), inner.handle_template.take()));
-                    drop(inner.thrown.take());
+                    drop((inner.thrown.take(), inner.imports.take(), inner.handled.take()));
                     ManuallyDrop::drop(&mut self.v8);
                     ManuallyDrop::drop(&mut self.group);
                 }
@@ -426,16 +436,26 @@ const REJECTIONS_MAX: usize = 256;
 pub(crate) const TASKS_MAX: usize = 16;
 
 pub(crate) unsafe extern "C" fn promise_rejected(message: v8::PromiseRejectMessage<'_>) {
-    if message.get_event() != v8::PromiseRejectEvent::PromiseRejectWithNoHandler {
-        return;
-    }
+    let added = match message.get_event() {
+        v8::PromiseRejectEvent::PromiseRejectWithNoHandler => false,
+        v8::PromiseRejectEvent::PromiseHandlerAddedAfterReject => true,
+        _ => return,
+    };
     v8::callback_scope!(unsafe scope, &message);
     let promise = message.get_promise();
     let scope: &mut v8::PinScope<'_, '_> = scope;
+    if added && !Scope::wrap(scope).inner().unhandled.get() {
+        return;
+    }
     let promise = v8::Global::new(scope, promise);
     let inner = Scope::wrap(scope).inner();
     let mut rejections = inner.rejections.borrow_mut();
-    if rejections.len() < REJECTIONS_MAX {
+    if added {
+        let mut handled = inner.handled.borrow_mut();
+        if handled.len() < REJECTIONS_MAX && !rejections.contains(&promise) {
+            handled.push(promise);
+        }
+    } else if rejections.len() < REJECTIONS_MAX {
         rejections.push(promise);
     } else {
         inner.rejections_dropped.set(inner.rejections_dropped.get() + 1);

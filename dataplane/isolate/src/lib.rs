@@ -17,6 +17,7 @@ mod engine;
 mod entropy;
 mod group;
 mod handle;
+mod imports;
 mod isolate;
 mod kind;
 mod memory;

@@ -1,7 +1,7 @@
 //! A tenant's ES module: compiling, from source or from V8's code cache, with the place of a syntax error, and evaluating,
 //! top-level `await` included.
 //!
-//! *Does not:* load anything: a module that imports does not compile here (bundles have no imports). Nor does it check a code
+//! *Does not:* load anything: what a module imports is the runtime's own, see `imports`. Nor does it check a code
 //! cache: V8 looks at version, flags and the source's length, and in a release build not at the code itself, so whoever
 //! gives one here has verified every byte of it.
 
@@ -11,6 +11,37 @@ use crate::{
     scope::Scope,
     value::{Global, PromiseState, Value},
 };
+
+/// Why a module did not compile or link: a `ModuleError` of what `$tc` caught. `$module`, if there is one, has a refused import as
+/// its request `$refused`: that is reported without a place, but the statement itself has one.
+macro_rules! caught {
+    ($tc:ident, $module:expr, $refused:expr) => {{
+        let module: Option<v8::Local<'_, v8::Module>> = $module;
+        match $tc.message() {
+            _ if $tc.has_terminated() || !$tc.can_continue() => ModuleError::Ended,
+            None => ModuleError::Ended,
+            Some(message) => {
+                let mut text = message.get($tc).to_rust_string_lossy($tc);
+                if let Some(rest) = text.strip_prefix("Uncaught ") {
+                    text = rest.to_owned();
+                }
+                let request = module.filter(|_| message.get_line_number($tc).unwrap_or(0) == 0).and_then(|module| {
+                    let request = module.get_module_requests().get($tc, $refused)?;
+                    let request = v8::Local::<v8::ModuleRequest>::try_from(request).ok()?;
+                    Some(module.source_offset_to_location(request.get_source_offset()))
+                });
+                let (line, column) = match request {
+                    Some(place) => (place.get_line_number() + 1, place.get_column_number() + 1),
+                    None => {
+                        (message.get_line_number($tc).unwrap_or(0).max(1) as i32, message.get_start_column() as i32 + 1)
+                    }
+                };
+                ModuleError::Syntax { message: text, line: line as u32, column: column as u32 }
+            }
+        }
+    }};
+}
+pub(crate) use caught;
 
 /// Why a module cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +79,10 @@ pub struct ModuleState {
 }
 
 impl ModuleState {
+    pub(crate) fn module(&self) -> &v8::Global<v8::Module> {
+        &self.module
+    }
+
     /// Whether V8 refused the code cache it was given (another version, other flags, another source) and compiled from
     /// source.
     pub fn cache_rejected(&self) -> bool {
@@ -56,7 +91,7 @@ impl ModuleState {
 }
 
 impl<'s> Scope<'s, '_> {
-    /// Compiles and links a module. `name` is what stacks call it.
+    /// Compiles a module, which is to be linked. `name` is what stacks call it.
     pub fn compile_module(
         &mut self,
         name: &str,
@@ -80,31 +115,9 @@ impl<'s> Scope<'s, '_> {
         let no_reason = v8::script_compiler::NoCacheReason::NoReason;
         let module = crate::stack::in_v8(|| v8::script_compiler::compile_module2(tc, &mut source, options, no_reason));
         let cache_rejected = source.get_cached_data().is_some_and(|data| data.rejected());
-        let linked = module.and_then(|module| module.instantiate_module(tc, refuse_import).map(|_| module));
-        match linked {
+        match module {
             Some(module) => Ok(ModuleState { module: v8::Global::new(tc, module), done: None, cache_rejected }),
-            None if tc.has_terminated() || !tc.can_continue() => Err(ModuleError::Ended),
-            None => {
-                let Some(message) = tc.message() else { return Err(ModuleError::Ended) };
-                let mut text = message.get(tc).to_rust_string_lossy(tc);
-                if let Some(rest) = text.strip_prefix("Uncaught ") {
-                    text = rest.to_owned();
-                }
-                // A refused import is reported without a place; the statement itself has one.
-                let request = module.filter(|_| message.get_line_number(tc).unwrap_or(0) == 0).and_then(|module| {
-                    let requests = module.get_module_requests();
-                    let request = requests.get(tc, 0)?;
-                    let request = v8::Local::<v8::ModuleRequest>::try_from(request).ok()?;
-                    Some(module.source_offset_to_location(request.get_source_offset()))
-                });
-                let (line, column) = match request {
-                    Some(place) => (place.get_line_number() + 1, place.get_column_number() + 1),
-                    None => {
-                        (message.get_line_number(tc).unwrap_or(0).max(1) as i32, message.get_start_column() as i32 + 1)
-                    }
-                };
-                Err(ModuleError::Syntax { message: text, line: line as u32, column: column as u32 })
-            }
+            None => Err(caught!(tc, None, 0)),
         }
     }
 
@@ -152,21 +165,4 @@ impl<'s> Scope<'s, '_> {
         let line = message.get_line_number(&self.0)?;
         Some((u32::try_from(line).ok()?, u32::try_from(message.get_start_column()).ok()? + 1))
     }
-}
-
-/// A module has no other module to import.
-fn refuse_import<'s>(
-    context: v8::Local<'s, v8::Context>,
-    specifier: v8::Local<'s, v8::String>,
-    _attributes: v8::Local<'s, v8::FixedArray>,
-    _referrer: v8::Local<'s, v8::Module>,
-) -> Option<v8::Local<'s, v8::Module>> {
-    v8::callback_scope!(unsafe scope, context);
-    let specifier = specifier.to_rust_string_lossy(scope);
-    let text = format!("cannot find module {specifier:?}: a Worker is one module, bundled");
-    if let Some(text) = v8::String::new(scope, &text) {
-        let error = v8::Exception::error(scope, text);
-        scope.throw_exception(error);
-    }
-    None
 }

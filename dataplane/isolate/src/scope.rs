@@ -281,15 +281,25 @@ impl<'s, 'i> Scope<'s, 'i> {
         }
     }
 
-    /// Rejections that had no handler when they happened and still have none. Empties the list.
-    pub fn unhandled_rejections(&mut self) -> Vec<Value<'s>> {
+    /// Rejected promises, each with its reason, that had no handler when that happened and still have none. Empties the list.
+    pub fn unhandled_rejections(&mut self) -> Vec<(Value<'s>, Value<'s>)> {
         let inner = self.inner();
         if inner.rejections.borrow().is_empty() {
             return Vec::new();
         }
         let rejections = inner.rejections.take();
         let promises = rejections.iter().map(|promise| v8::Local::new(&self.0, promise));
-        promises.filter(|promise| !promise.has_handler()).map(|promise| Value(promise.result(&self.0))).collect()
+        let unhandled = promises.filter(|promise| !promise.has_handler());
+        let unhandled: Vec<_> =
+            unhandled.map(|promise| (Value(promise.into()), Value(promise.result(&self.0)))).collect();
+        self.inner().unhandled.set(self.inner().unhandled.get() || !unhandled.is_empty());
+        unhandled
+    }
+
+    /// Promises that got a handler after [`Scope::unhandled_rejections`] may have given them. Empties the list.
+    pub fn handled_rejections(&mut self) -> Vec<Value<'s>> {
+        let handled = self.inner().handled.take();
+        handled.iter().map(|promise| Value(v8::Local::new(&self.0, promise).into())).collect()
     }
 
     pub(crate) fn error_object(&self, class: ErrorClass, message: Value<'s>) -> Value<'s> {

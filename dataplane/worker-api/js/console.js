@@ -24,6 +24,7 @@
   let groups = 0;
 
   // Formatter: %s %d %i %f %o %O %c %% in the first argument, the rest after a space.
+  lib.formatLog = (args) => formatArgs(args);
   function formatArgs(args) {
     let text = "";
     let next = 0;

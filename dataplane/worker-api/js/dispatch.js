@@ -7,7 +7,7 @@
   "use strict";
   const {
     ArrayBufferIsView, ArrayPrototypePush, Map, MapPrototypeDelete, MapPrototypeGet, MapPrototypeGetSize, MapPrototypeSet, ObjectDefineProperty, Promise,
-    PromisePrototypeThen, PromiseResolve, TypeError, TypedArrayPrototypeGetByteLength,
+    PromisePrototypeThen, PromiseResolve, TypeError, TypedArrayPrototypeGetByteLength, WeakMap, WeakMapPrototypeDelete, WeakMapPrototypeGet, WeakMapPrototypeSet,
   } = lib.p;
 
   const BODY_NONE = 0;
@@ -350,6 +350,34 @@
 
   const describe = (error) => lib.describeError(error);
 
+  // Promises that the program was told of as rejected and without a handler, with their reasons.
+  const unhandled = new WeakMap();
+
+  // A promise was rejected and has no handler, or (`handled`) got one after the program was told so.
+  function rejected(promise, reason, handled) {
+    if (!handled) {
+      let cancelled = false;
+      if (lib.hasListeners(lib.globalTarget)) {
+        WeakMapPrototypeSet(unhandled, promise, { __proto__: null, reason });
+        const event = new lib.PromiseRejectionEvent("unhandledrejection", { __proto__: null, cancelable: true, promise, reason });
+        cancelled = !lib.fire(lib.globalTarget, event);
+      }
+      if (!cancelled) ops.log(LEVEL_ERROR, `Uncaught (in promise) ${lib.describeError(reason)}`);
+      return;
+    }
+    const told = WeakMapPrototypeGet(unhandled, promise);
+    if (told === undefined) return;
+    WeakMapPrototypeDelete(unhandled, promise);
+    lib.fire(lib.globalTarget, new lib.PromiseRejectionEvent("rejectionhandled", { __proto__: null, promise, reason: told.reason }));
+  }
+
+  // The object that is a built-in module.
+  function builtin(specifier, envFlat) {
+    lib.load("node/modules.js");
+    lib.nodeEnv(envFlat);
+    return lib.nodeModule(specifier);
+  }
+
   // Once per isolate, before the tenant's module.
   function late() {
     for (let i = 0; i < lib.late.length; i++) lib.late[i]();
@@ -358,7 +386,7 @@
 
   lib.entry = {
     __proto__: null,
-    late, start, request, requestBody, pullResponse, clientGone, fetchResponse, fetchBody, fetchFailed, pullFetchUpload, timeout, forget, describe,
+    late, start, request, requestBody, pullResponse, clientGone, fetchResponse, fetchBody, fetchFailed, pullFetchUpload, timeout, forget, describe, rejected, builtin,
     DOMException: lib.DOMException,
   };
 })

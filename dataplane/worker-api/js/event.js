@@ -294,6 +294,11 @@
         listener.callback = function (event) {
           const { original } = listener;
           if (typeof original !== "function") return;
+          // OnErrorEventHandler: other arguments, and true is what cancels.
+          if (type === "error" && target === globalTarget && lib.isErrorEvent(event)) {
+            if (ReflectApply(original, this, [event.message, event.filename, event.lineno, event.colno, event.error]) === true) event.preventDefault();
+            return;
+          }
           if (ReflectApply(original, this, [event]) === false) event.preventDefault();
         };
         ArrayPrototypePush(listeners, listener);
@@ -338,7 +343,14 @@
       this.#origin = options.origin === undefined ? "" : lib.usvString(options.origin);
       this.#lastEventId = options.lastEventId === undefined ? "" : domString(options.lastEventId);
       this.#source = options.source ?? null;
-      this.#ports = ObjectFreeze([]);
+      const ports = [];
+      if (options.ports !== undefined) {
+        lib.iterate(options.ports, "MessageEvent init's ports", (port) => {
+          if (!lib.isMessagePort?.(port)) throw new TypeError("MessageEvent init's ports has a value that is no MessagePort");
+          ArrayPrototypePush(ports, port);
+        });
+      }
+      this.#ports = ObjectFreeze(ports);
     }
     get data() {
       return this.#data;
@@ -355,8 +367,14 @@
     get ports() {
       return this.#ports;
     }
+    static {
+      lib.setEventPorts = (event, ports) => {
+        event.#ports = ObjectFreeze(ports);
+      };
+    }
   }
   lib.defineInterface(MessageEvent, "MessageEvent");
+  lib.MessageEvent = MessageEvent;
 
   class ErrorEvent extends Event {
     #message;
@@ -388,6 +406,9 @@
     }
     get error() {
       return this.#error;
+    }
+    static {
+      lib.isErrorEvent = (value) => #error in value;
     }
   }
   lib.defineInterface(ErrorEvent, "ErrorEvent");

@@ -14,6 +14,8 @@
     callback;
     args;
     repeats;
+    // The stores of `node:async_hooks` that were there; undefined where a program has none.
+    flow = lib.captureFlow === undefined ? undefined : lib.captureFlow();
     constructor(callback, args, repeats) {
       this.callback = callback;
       this.args = args;
@@ -50,7 +52,8 @@
     const timer = MapPrototypeGet(timers, id);
     if (timer === undefined) return;
     if (!repeats) MapPrototypeDelete(timers, id);
-    ReflectApply(timer.callback, globalThis, timer.args);
+    if (timer.flow === undefined) ReflectApply(timer.callback, globalThis, timer.args);
+    else lib.withinFlow(timer.flow, timer.callback, timer.args);
   };
 
   defineGlobal("setTimeout", function setTimeout(callback, delay = 0, ...args) {
@@ -143,6 +146,19 @@
     delete globalThis.WebAssembly;
     delete globalThis.SharedArrayBuffer;
   });
+  // Event handlers of the global object (HTML section 8.1.8.2.1).
+  const handlers = ["error", "unhandledrejection", "rejectionhandled"];
+  for (let i = 0; i < handlers.length; i++) {
+    const type = handlers[i];
+    ObjectDefineProperty(globalThis, `on${type}`, {
+      __proto__: null,
+      get: () => lib.getHandler(lib.globalTarget, type),
+      set: (value) => lib.setHandler(lib.globalTarget, type, value),
+      configurable: true,
+      enumerable: false,
+    });
+  }
+  lib.rareGlobals("messages.js", ["MessageChannel", "MessagePort"]);
   lib.rareGlobals("subtle.js", ["SubtleCrypto", "CryptoKey"]);
   lib.rareGlobals("url_pattern.js", ["URLPattern"]);
   lib.rareGlobals("compression.js", ["CompressionStream", "DecompressionStream"]);

@@ -259,6 +259,9 @@
     get writable() {
       return ws.publicStream(this.#state.writable);
     }
+    static {
+      lib.isTransformStream = (value) => lib.isObject(value) && #state in value;
+    }
   }
   defineInterface(TransformStream, "TransformStream");
 

@@ -35,7 +35,7 @@
   // Objects of the platform that have no serialisation of their own.
   const isPlatform = (value) =>
     lib.isHeaders(value) || lib.isRequest(value) || lib.isResponse(value) || lib.isReadableStream(value) || lib.isWritableStream(value) ||
-    lib.isURL(value) || lib.isURLSearchParams(value) || lib.isFormData(value) || lib.isEvent(value) || lib.isEventTarget(value);
+    lib.isTransformStream(value) || lib.isURL(value) || lib.isURLSearchParams(value) || lib.isFormData(value) || lib.isEvent(value) || lib.isEventTarget(value);
 
   function define(object, key, value) {
     ObjectDefineProperty(object, key, { __proto__: null, value, writable: true, configurable: true, enumerable: true });
@@ -94,6 +94,7 @@
     if (lib.isFile(value)) {
       return keep(lib.newFile(lib.blobBytes(value), lib.blobType(value), lib.fileName(value), lib.fileLastModified(value)));
     }
+    if (lib.isCryptoKey?.(value)) return keep(lib.cloneKey(value));
     if (lib.isBlob(value)) return keep(lib.newBlob(lib.blobBytes(value), lib.blobType(value)));
     if (lib.isDOMException(value)) {
       const copy = keep(new lib.DOMException(lib.domExceptionMessage(value), lib.domExceptionName(value)));
@@ -189,23 +190,49 @@
   // A chunk of a stream for its second branch (Streams, "tee" with cloning).
   lib.cloneChunk = (chunk) => clone(new Map(), chunk);
 
-  lib.defineGlobal("structuredClone", function structuredClone(value, options = undefined) {
-    lib.requireArgs(arguments.length, 1, "structuredClone");
-    const { transfer } = lib.dictionary(options, "structuredClone's options");
+  // StructuredSerializeWithTransfer and its reverse: the copy, and the message ports that moved. Nothing moves if anything fails.
+  lib.cloneWithTransfer = (value, transfer, forbidden) => {
+    const memory = new Map();
+    const moves = [];
     const buffers = [];
+    const ports = [];
+    for (let i = 0; i < transfer.length; i++) {
+      const item = transfer[i];
+      if (item === forbidden || MapPrototypeHas(memory, item) || ArrayPrototypeIndexOf(buffers, item) !== -1) throw refuse("A value of the transfer list");
+      if (lib.isArrayBuffer(item)) {
+        if (ArrayBufferPrototypeGetDetached(item)) throw refuse("A value of the transfer list");
+        ArrayPrototypePush(buffers, item);
+        continue;
+      }
+      lib.load("messages.js");
+      const move = lib.isMessagePort(item) ? lib.movePort(item) : lib.moveStream(item);
+      if (move === undefined) throw refuse("A value of the transfer list");
+      MapPrototypeSet(memory, item, move.made);
+      ArrayPrototypePush(moves, move);
+      if (lib.isMessagePort(item)) ArrayPrototypePush(ports, move.made);
+    }
+    const copy = clone(memory, value);
+    for (let i = 0; i < buffers.length; i++) if (ArrayBufferPrototypeGetDetached(buffers[i])) throw refuse("A value of the transfer list");
+    for (let i = 0; i < moves.length; i++) if (!moves[i].possible()) throw refuse("A value of the transfer list");
+    for (let i = 0; i < buffers.length; i++) ArrayBufferPrototypeTransfer(buffers[i], 0);
+    for (let i = 0; i < moves.length; i++) moves[i].commit();
+    return { __proto__: null, copy, ports };
+  };
+
+  lib.transferList = (transfer) => {
+    const list = [];
     if (transfer !== undefined) {
       lib.iterate(transfer, "The transfer list", (item) => {
         if (!lib.isObject(item)) throw new TypeError("The transfer list has a value that is no object");
-        if (!lib.isArrayBuffer(item) || ArrayBufferPrototypeGetDetached(item)) throw refuse("A value of the transfer list");
-        if (ArrayPrototypeIndexOf(buffers, item) !== -1) throw refuse("An ArrayBuffer that is twice in the transfer list");
-        ArrayPrototypePush(buffers, item);
+        ArrayPrototypePush(list, item);
       });
     }
-    const copy = clone(new Map(), value);
-    for (let i = 0; i < buffers.length; i++) {
-      if (ArrayBufferPrototypeGetDetached(buffers[i])) throw refuse("A value of the transfer list");
-      ArrayBufferPrototypeTransfer(buffers[i], 0);
-    }
-    return copy;
+    return list;
+  };
+
+  lib.defineGlobal("structuredClone", function structuredClone(value, options = undefined) {
+    lib.requireArgs(arguments.length, 1, "structuredClone");
+    const transfer = lib.transferList(lib.dictionary(options, "structuredClone's options").transfer);
+    return lib.cloneWithTransfer(value, transfer, undefined).copy;
   });
 })

@@ -343,6 +343,9 @@
   }
   lib.defineInterface(SubtleCrypto, "SubtleCrypto");
   lib.subtle = new SubtleCrypto(lib.internal);
+  // For `node:crypto`.
+  lib.subtleOps = ops;
+  lib.pbkdf2 = pbkdf2;
 
   function exported(format, key) {
     if (!lib.exportable(key)) throw fail("NotSupportedError", `A key of ${keyInfo(key).name} has no form`);

@@ -56,8 +56,21 @@ pub(crate) fn register(ops: &mut OpTable) {
 }
 
 /// The request that the running flow of control belongs to, finished or not.
-pub(crate) fn flow_request(cx: &Scope<'_, '_>) -> Option<RequestId> {
-    cx.flow().as_f64().map(|id| RequestId(id as u64))
+///
+/// The flow's value is the request's number, or a frame of AsyncLocalStorage, an array that begins with it.
+pub(crate) fn flow_request(cx: &mut Scope<'_, '_>) -> Option<RequestId> {
+    let flow = cx.flow();
+    let number = flow.as_f64().or_else(|| cx.element(flow, 0)?.as_f64());
+    number.map(|id| RequestId(id as u64))
+}
+
+/// What `js/node/async_hooks.js` needs.
+pub(crate) fn register_flow(ops: &mut OpTable) {
+    ops.add("flow", |cx: &mut Scope<'_, '_>, _args| Ok(cx.flow()));
+    ops.add("setFlow", |cx: &mut Scope<'_, '_>, args| {
+        cx.set_flow(args.get(0));
+        Ok(cx.undefined())
+    });
 }
 
 #[inline]

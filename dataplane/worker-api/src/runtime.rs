@@ -72,13 +72,54 @@ struct RareFile {
     ops: fn(&mut OpTable),
 }
 
-static RARE_FILES: [RareFile; 5] = [
+static RARE_FILES: [RareFile; 20] = [
     RareFile { file: file!("subtle.js", Lazy), ops: crate::ops::register_subtle },
     RareFile { file: file!("subtle_keys.js", Lazy), ops: no_ops },
     RareFile { file: file!("subtle_algorithms.js", Lazy), ops: no_ops },
     RareFile { file: file!("url_pattern.js", Lazy), ops: crate::ops::register_url_pattern },
     RareFile { file: file!("compression.js", Lazy), ops: crate::ops::register_compression },
+    RareFile { file: file!("messages.js", Lazy), ops: no_ops },
+    RareFile { file: file!("node/modules.js", Lazy), ops: no_ops },
+    RareFile { file: file!("node/assert.js", Lazy), ops: no_ops },
+    RareFile { file: file!("node/async_hooks.js", Lazy), ops: crate::core_ops::register_flow },
+    RareFile { file: file!("node/buffer.js", Lazy), ops: no_ops },
+    RareFile { file: file!("node/crypto.js", Lazy), ops: no_ops },
+    RareFile { file: file!("node/events.js", Lazy), ops: no_ops },
+    RareFile { file: file!("node/path.js", Lazy), ops: no_ops },
+    RareFile { file: file!("node/process.js", Lazy), ops: no_ops },
+    RareFile { file: file!("node/querystring.js", Lazy), ops: no_ops },
+    RareFile { file: file!("node/stream.js", Lazy), ops: no_ops },
+    RareFile { file: file!("node/stream_readable.js", Lazy), ops: no_ops },
+    RareFile { file: file!("node/string_decoder.js", Lazy), ops: no_ops },
+    RareFile { file: file!("node/url.js", Lazy), ops: no_ops },
+    RareFile { file: file!("node/util_module.js", Lazy), ops: no_ops },
 ];
+
+/// Modules that a Worker can import, `node:` before them or not.
+const BUILTIN_MODULES: [&str; 17] = [
+    "assert",
+    "assert/strict",
+    "async_hooks",
+    "buffer",
+    "crypto",
+    "events",
+    "path",
+    "path/posix",
+    "process",
+    "querystring",
+    "stream",
+    "stream/promises",
+    "string_decoder",
+    "timers",
+    "url",
+    "util",
+    "util/types",
+];
+
+/// Whether a specifier is a built-in module's.
+pub(crate) fn is_builtin(specifier: &str) -> bool {
+    BUILTIN_MODULES.contains(&specifier.strip_prefix("node:").unwrap_or(specifier))
+}
 
 fn no_ops(_: &mut OpTable) {}
 
@@ -109,6 +150,8 @@ pub(crate) struct Entry {
     pub(crate) timeout: Global,
     pub(crate) forget: Global,
     pub(crate) describe: Global,
+    pub(crate) rejected: Global,
+    pub(crate) builtin: Global,
     /// The usual methods as strings of JavaScript, the most usual first.
     methods: Vec<(&'static str, Global)>,
 }
@@ -187,6 +230,8 @@ pub(crate) fn complete(scope: &mut Scope<'_, '_>) -> Result<Entry, ScriptError> 
         timeout: take("timeout")?,
         forget: take("forget")?,
         describe: take("describe")?,
+        rejected: take("rejected")?,
+        builtin: take("builtin")?,
         methods: METHODS.into_iter().map(|name| (name, scope.keep(scope.interned(name)))).collect(),
     })
 }

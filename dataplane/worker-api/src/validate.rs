@@ -11,6 +11,7 @@ use crate::{
     Engine,
     event::Now,
     limits::RequestLimits,
+    runtime::is_builtin,
     worker::{StartError, Worker, WorkerSpec},
 };
 
@@ -59,7 +60,8 @@ pub fn compile_ahead(engine: &Engine, module: &[u8]) -> Option<Vec<u8>> {
     let mut isolate = Blank::new(Some(engine.snapshot), limits)?.into_isolate(&engine.isolates, ())?;
     let compiled = isolate.turn(COMPILE_AHEAD_NS, |scope| {
         let module = scope.compile_module(MODULE_NAME, source, ModuleCode::Eager).ok()?;
-        scope.code_cache(&module)
+        let links = scope.module_imports(&module).iter().all(|specifier| is_builtin(specifier));
+        links.then(|| scope.code_cache(&module))?
     });
     compiled.value.flatten().filter(|_| compiled.ended.is_none())
 }

@@ -24,7 +24,7 @@ use crate::{
         BodyEvent, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, MonotonicNs, Now, RequestHead, RequestId,
     },
     limits::RequestLimits,
-    runtime::Entry,
+    runtime::{Entry, is_builtin},
     spares::Spare,
     state::{BodyIn, Reply, Request, State},
 };
@@ -469,7 +469,7 @@ impl Worker {
                     log_thrown(scope, entry, None, "Uncaught", error);
                 }
             }
-            log_rejections(scope, entry, request);
+            tell_rejections(scope, entry, request);
         });
         self.held_ns = self.held_ns.max(turn.held_ns);
         let used = match request.and_then(|id| self.isolate.state_mut().requests.get_mut(&id)) {
@@ -632,6 +632,13 @@ fn evaluate(
 ) -> Result<(ModuleState, Vec<String>), StartError> {
     let code = spec.code_cache.as_ref().map_or(ModuleCode::Lazy, |code| ModuleCode::Cached(code));
     let mut module = scope.compile_module(&spec.module_name, source, code).map_err(start_error)?;
+    let mut env = Vec::with_capacity(spec.env.len() * 2);
+    for (name, value) in &spec.env {
+        env.push(scope.interned(name));
+        env.push(scope.string(value));
+    }
+    let env = scope.array(&env);
+    link(scope, entry, &module, env)?;
     scope.start_module(&mut module).map_err(start_error)?;
     scope.run_microtasks();
     match scope.module_progress(&module) {
@@ -646,12 +653,7 @@ fn evaluate(
         }
     }
     let Some(default) = scope.module_export(&module, "default") else { return Err(StartError::NoFetch) };
-    let mut env = Vec::with_capacity(spec.env.len() * 2);
-    for (name, value) in &spec.env {
-        env.push(scope.interned(name));
-        env.push(scope.string(value));
-    }
-    let args = [default, scope.array(&env)];
+    let args = [default, env];
     let start = scope.open(&entry.start);
     let names = match scope.call(start, &args) {
         Ok(names) => names,
@@ -660,6 +662,22 @@ fn evaluate(
     };
     let names = (0..scope.array_len(names)).filter_map(|index| scope.element(names, index)).collect::<Vec<_>>();
     Ok((module, names.into_iter().filter_map(|name| scope.text(name)).collect()))
+}
+
+/// Links a module with the built-in modules that it imports.
+fn link<'s>(scope: &mut Scope<'s, '_>, entry: &Entry, module: &ModuleState, env: Value<'s>) -> Result<(), StartError> {
+    let wanted = scope.module_imports(module);
+    let mut imports = Vec::new();
+    for specifier in wanted.iter().filter(|specifier| is_builtin(specifier)) {
+        let args = [scope.string(specifier), env];
+        let builtin = scope.open(&entry.builtin);
+        match scope.call(builtin, &args) {
+            Ok(object) => imports.push((&specifier[..], object)),
+            Err(CallError::Thrown(reason)) => return Err(threw(scope, entry, reason)),
+            Err(CallError::Ended) => return Err(StartError::CpuLimit),
+        }
+    }
+    scope.link_module(module, &imports).map_err(start_error)
 }
 
 fn start_error(error: ModuleError) -> StartError {
@@ -696,10 +714,33 @@ fn log_thrown<'s>(scope: &mut Scope<'s, '_>, entry: &Entry, request: Option<Requ
     scope.state::<State>().log(request, LogLevel::Error, format!("{what} {text}"));
 }
 
+/// Times that a program's handlers of rejections may cause others, which are looked at in the same turn.
+const REJECTION_ROUNDS: usize = 8;
+
+/// Tells the program of promises that were rejected and have no handler, and of those that have one now; what it does not cancel
+/// is logged.
 #[inline]
-fn log_rejections(scope: &mut Scope<'_, '_>, entry: &Entry, request: Option<RequestId>) {
-    for reason in scope.unhandled_rejections() {
-        log_thrown(scope, entry, request, "Uncaught (in promise)", reason);
+fn tell_rejections(scope: &mut Scope<'_, '_>, entry: &Entry, request: Option<RequestId>) {
+    for _ in 0..REJECTION_ROUNDS {
+        let unhandled = scope.unhandled_rejections();
+        let handled = scope.handled_rejections();
+        if unhandled.is_empty() && handled.is_empty() {
+            break;
+        }
+        let rejected = scope.open(&entry.rejected);
+        for (promise, reason) in unhandled {
+            let told = scope.call(rejected, &[promise, reason, scope.boolean(false)]);
+            if matches!(told, Err(CallError::Ended)) {
+                return;
+            }
+        }
+        for promise in handled {
+            let args = [promise, scope.undefined(), scope.boolean(true)];
+            if matches!(scope.call(rejected, &args), Err(CallError::Ended)) {
+                return;
+            }
+        }
+        scope.run_microtasks();
     }
     let dropped = scope.dropped_rejections();
     if dropped > 0 {

@@ -52,6 +52,7 @@ fn what_does_not_compile_has_no_code_and_top_levels_do_not_run() {
     assert_eq!(compile_ahead(&engine(), b"export default {"), None);
     assert_eq!(compile_ahead(&engine(), b"\xff"), None);
     assert_eq!(compile_ahead(&engine(), b"import 'x'; export default {};"), None);
+    assert_eq!(compile_ahead(&engine(), b"import 'node:path'; import 'node:fs'; export default {};"), None);
     assert!(compile_ahead(&engine(), b"for (;;);").is_some());
 }
 
@@ -63,4 +64,22 @@ fn errors_have_their_place_with_compiled_code_too() {
     let without = Worker::start(&engine(), with(source, None)).err().expect("fails");
     assert_eq!(with_cache, without);
     assert!(with_cache.to_string().contains("line 4"), "{with_cache}");
+}
+
+#[test]
+fn a_module_with_built_in_imports_starts_from_code_too() {
+    let source = "import path, { join } from 'node:path'; import 'assert';
+        const table = join('1,4', '..', '1,4,9never'); export default { fetch() { return new Response(path.normalize(table)); } };";
+    let ahead = compile_ahead(&engine(), source.as_bytes()).expect("compiles");
+    check(Worker::start(&engine(), with(source, Some(ahead))).expect("starts"), CodeOrigin::Cache);
+}
+
+#[test]
+fn what_is_not_built_in_is_refused_where_it_is_imported() {
+    let source = "import 'node:path';\nimport { x } from 'left-pad';\nexport default { fetch() {} };";
+    let error = Worker::start(&engine(), with(source, None)).err().expect("fails").to_string();
+    assert!(error.contains("left-pad") && error.contains("line 2"), "{error}");
+    let missing = "import { nothing } from 'node:path'; export default { fetch() {} };";
+    let error = Worker::start(&engine(), with(missing, None)).err().expect("fails").to_string();
+    assert!(error.contains("nothing"), "{error}");
 }

@@ -213,6 +213,41 @@ const SHAPES: &[(&str, &str)] = &[
     ("base64", "let s = btoa('x'.repeat(1 << 20)); for (;;) s = btoa(s);"),
     ("random", "const b = new Uint8Array(65536); for (;;) crypto.getRandomValues(b);"),
     (
+        "rsa_generate",
+        "for (;;) await crypto.subtle.generateKey({ name: 'RSA-PSS', modulusLength: 4096, publicExponent: new Uint8Array([1, 0, 1]), hash: 'SHA-256' }, false, ['sign']);",
+    ),
+    (
+        "pbkdf2",
+        "const k = await crypto.subtle.importKey('raw', new Uint8Array(1), 'PBKDF2', false, ['deriveBits']);
+         await crypto.subtle.deriveBits({ name: 'PBKDF2', hash: 'SHA-512', salt: new Uint8Array(1), iterations: 4294967295 }, k, 1 << 20);",
+    ),
+    ("digests", "const b = new Uint8Array(1 << 25); for (;;) crypto.subtle.digest('SHA-512', b);"),
+    ("keys", "const a = []; for (;;) a.push(await crypto.subtle.generateKey('Ed25519', true, ['sign']));"),
+    ("codecs", "const a = []; for (;;) a.push(new CompressionStream('gzip'));"),
+    (
+        "decompression_bomb",
+        "const small = await new Response(new Response(new Uint8Array(1 << 24)).body.pipeThrough(new CompressionStream('gzip'))).bytes();
+         const a = []; for (;;) a.push(await new Response(new Response(small).body.pipeThrough(new DecompressionStream('gzip'))).bytes());",
+    ),
+    (
+        "url_pattern",
+        "return new Response(String(new URLPattern({ pathname: '/(' + '(?:a+)+'.repeat(20) + 'b)' }).test({ pathname: '/' + 'a'.repeat(60) })));",
+    ),
+    (
+        "url_pattern_long",
+        "let s = ''; for (let i = 0; s.length < 16000; i++) s += ':n' + i + '/'; for (;;) try { new URLPattern('https://h/' + s); } catch {}",
+    ),
+    (
+        "message_flood",
+        "const { port1, port2 } = new MessageChannel(); port2.onmessage = () => {}; for (;;) port1.postMessage(new Uint8Array(1000));",
+    ),
+    (
+        "message_loop",
+        "const { port1, port2 } = new MessageChannel(); for (const p of [port1, port2]) p.onmessage = () => p.postMessage('x'.repeat(1000));
+         port1.postMessage(1); await new Promise(() => {});",
+    ),
+    ("rejection_loop", "onunhandledrejection = () => { Promise.reject(1); }; Promise.reject(1); return new Response('x');"),
+    (
         "stream_infinite",
         "return new Response(await new Response(new ReadableStream({ pull(c) { c.enqueue(new Uint8Array(65536)); } })).text());",
     ),

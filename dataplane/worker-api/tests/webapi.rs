@@ -88,6 +88,22 @@ fn compression() {
 }
 
 #[test]
+fn messages() {
+    check("Messages, transfers, unhandled errors", include_str!("js/messages.js"));
+}
+
+#[test]
+fn modules_of_node() {
+    check("Modules of Node.js", include_str!("js/node.js"));
+}
+
+/// The outcomes that are expected are what Node.js itself gave.
+#[test]
+fn streams_of_node() {
+    check("node:stream beside Node.js", include_str!("js/node_stream.js"));
+}
+
+#[test]
 fn a_program_that_overwrites_the_built_ins() {
     check("A program that overwrites the built-ins", include_str!("js/patched.js"));
 }

@@ -6,6 +6,7 @@
 
 mod base64;
 mod encoding;
+mod file_url;
 mod flate;
 mod random;
 mod subtle;

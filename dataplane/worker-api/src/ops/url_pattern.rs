@@ -1,6 +1,7 @@
 //! URLPattern (WHATWG URL Pattern) on the crate `urlpattern`: patterns become regular expressions, which V8 compiles and runs,
 //! where CPU limits hold.
 
+use base::limits::{KIB, MIB};
 use isolate::{Args, OpError, OpResult, OpTable, Scope, Value};
 use urlpattern::{
     UrlPatternOptions,
@@ -13,10 +14,18 @@ pub(crate) fn register(ops: &mut OpTable) {
     ops.add("urlPatternInput", input);
 }
 
+/// Bytes of a pattern, all of its parts together: the crate looks for repeated names in a time that is the square of it.
+const PATTERN_BYTES_MAX: usize = 16 * KIB;
+/// Bytes of what is matched, as of a URL.
+const INPUT_BYTES_MAX: usize = 2 * MIB;
+
 /// `urlPatternParse(pattern, base, ignore_case)`: `[has_groups, then for each component: pattern, expression, names]`. A pattern
 /// is a string or an array, see [`init_of`].
 fn parse<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let (given, base) = input_of(cx, args)?;
+    if input_bytes(&given) > PATTERN_BYTES_MAX {
+        return Err(OpError::type_error(format!("Invalid URL pattern: longer than {PATTERN_BYTES_MAX} bytes")));
+    }
     let options = UrlPatternOptions { ignore_case: args.flag(2), ..UrlPatternOptions::default() };
     let parsed = quirks::process_construct_pattern_input(given, base.as_deref())
         .and_then(|init| quirks::parse_pattern::<Expression>(init, options))
@@ -32,6 +41,9 @@ fn parse<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
 /// `urlPatternInput(input, base)`: the eight components of what is to be matched; `null` if it is no URL.
 fn input<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let (given, base) = input_of(cx, args)?;
+    if input_bytes(&given) > INPUT_BYTES_MAX || base.as_ref().is_some_and(|base| base.len() > INPUT_BYTES_MAX) {
+        return Ok(cx.null());
+    }
     let processed = quirks::process_match_input(given, base.as_deref());
     let processed =
         processed.map_err(|error| OpError::type_error(format!("Invalid input of a URL pattern: {error}")))?;
@@ -71,6 +83,26 @@ fn input_of<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> Result<(StringOrInit
     };
     let base = if args.get(1).is_undefined() { None } else { Some(args.string(cx, 1)?) };
     Ok((given, base))
+}
+
+fn input_bytes(input: &StringOrInit<'_>) -> usize {
+    match input {
+        StringOrInit::String(text) => text.len(),
+        StringOrInit::Init(init) => {
+            let parts = [
+                &init.protocol,
+                &init.username,
+                &init.password,
+                &init.hostname,
+                &init.port,
+                &init.pathname,
+                &init.search,
+                &init.hash,
+                &init.base_url,
+            ];
+            parts.into_iter().flatten().map(String::len).sum()
+        }
+    }
 }
 
 /// An array of protocol, username, password, hostname, port, pathname, search, hash and base URL, each a string or `undefined`.

@@ -172,3 +172,16 @@ test("URLSearchParams operations", () => {
   throws(() => p.get(), TypeError);
   throws(() => p.append("a"), TypeError);
 });
+
+test("a URL of more than 2 MiB is none", () => {
+  const fits = `http://x/${"a".repeat(2097152 - 9)}`;
+  eq(new URL(fits).href.length, 2097152);
+  throws(() => new URL(`${fits}a`), TypeError);
+  throws(() => new URL("/", `${fits}a`), TypeError);
+  throws(() => new URL(`file:///${fits}`), TypeError);
+  const url = new URL("file:////a//b");
+  url.pathname = "//c|/../d";
+  eq([url.href, url.origin, url.host, url.searchParams.size], ["file:////d", "null", "", 0]);
+  url.search = "q";
+  eq(url.search, "?q");
+});

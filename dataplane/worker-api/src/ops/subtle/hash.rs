@@ -10,6 +10,7 @@ pub(super) fn register(ops: &mut OpTable) {
     ops.add("digestNew", digest_new);
     ops.add("digestPush", digest_push);
     ops.add("digestEnd", digest_end);
+    ops.add("digestCopy", digest_copy);
 }
 
 /// `digest(name, bytes)`
@@ -37,6 +38,12 @@ fn digest_push<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
 fn digest_end<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let digest = cx.with_handle::<digest::Context, _>(args.get(0), |context| context.clone().finish());
     bytes_or_null(cx, Some(digest.ok_or_else(not_a_digest)?.as_ref().to_vec()))
+}
+
+/// `digestCopy(digest)`: another one of what came so far.
+fn digest_copy<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
+    let copy = cx.with_handle::<digest::Context, _>(args.get(0), |context| context.clone());
+    cx.handle(copy.ok_or_else(not_a_digest)?).ok_or_else(OpError::out_of_memory)
 }
 
 fn not_a_digest() -> OpError {
