@@ -232,6 +232,11 @@ pub(crate) fn suspend() {
     IN_V8.set(in_v8);
 }
 
+/// Says that the job that runs is being given up: nothing may begin that a second time.
+pub(crate) fn set_leaving() {
+    IN_V8.set(false);
+}
+
 /// Leaves the job that runs on this stack, for ever. Returns only if no job runs.
 pub(crate) fn abandon(cause: Cause) {
     if STACK_START.get() == 0 {

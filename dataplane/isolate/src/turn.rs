@@ -169,6 +169,8 @@ pub(crate) fn abandon_current(cause: Cause) {
     if isolate.is_null() {
         return;
     }
+    // The watchdog's signal may come at any instruction of what follows, which can be done once.
+    stack::set_leaving();
     // In a signal handler the thread has the kernel's default rights.
     pkey::renew();
     // SAFETY: the isolate whose turn runs here, entered once by `Isolate::turn`.
