@@ -235,9 +235,9 @@ test("rare files", async () => {
   eq(found, { a: "1", 0: "X2" });
   const size = await hostile(async () => {
     const small = new Response(new Uint8Array(100_000)).body.pipeThrough(new CompressionStream("gzip"));
-    return (await new Response(small.pipeThrough(new DecompressionStream("gzip"))).bytes()).length;
+    return new Response(small.pipeThrough(new DecompressionStream("gzip"))).bytes();
   });
-  eq(size, 100_000);
+  eq(size.length, 100_000);
   const got = await hostile(async () => {
     const { port1, port2 } = new MessageChannel();
     let resolve;
