@@ -235,7 +235,7 @@ test("rare files", async () => {
   eq(found, { a: "1", 0: "X2" });
   const size = await hostile(async () => {
     const small = new Response(new Uint8Array(100_000)).body.pipeThrough(new CompressionStream("gzip"));
-    return new Response(small.pipeThrough(new DecompressionStream("gzip"))).bytes();
+    return await new Response(small.pipeThrough(new DecompressionStream("gzip"))).bytes();
   });
   eq(size.length, 100_000);
   const got = await hostile(async () => {
@@ -244,7 +244,7 @@ test("rare files", async () => {
     const message = new Promise((f) => resolve = f);
     port2.onmessage = (event) => resolve(event.data);
     port1.postMessage({ a: "b" });
-    return message;
+    return await message;
   });
   eq(got, { a: "b" });
 });
