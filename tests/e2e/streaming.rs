@@ -18,7 +18,7 @@ export default { fetch(request) {
   const total = Number(url.searchParams.get('bytes'));
   const delay = Number(url.searchParams.get('delay') ?? 0);
   pulled = 0;
-  const chunk = new Uint8Array(32768).fill(120);
+  const chunk = new Uint8Array(16384).fill(120);
   return new Response(new ReadableStream({
     async pull(controller) {
       if (delay) await new Promise(resolve => setTimeout(resolve, delay));
