@@ -159,7 +159,7 @@
     });
   }
   lib.rareGlobals("messages.js", ["MessageChannel", "MessagePort"]);
-  lib.rareGlobals("subtle.js", ["SubtleCrypto", "CryptoKey"]);
+  lib.rareGlobals("subtle.js", ["CryptoKey"]);
   lib.rareGlobals("url_pattern.js", ["URLPattern"]);
   lib.rareGlobals("compression.js", ["CompressionStream", "DecompressionStream"]);
   ObjectDefineProperty(globalThis, SymbolToStringTag, { __proto__: null, value: "ServiceWorkerGlobalScope", configurable: true });

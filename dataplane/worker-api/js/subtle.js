@@ -1,5 +1,5 @@
-// SubtleCrypto (Web Cryptography section 14), whole, and the two of the Workers platform: `timingSafeEqual` and `DigestStream`.
-// A rare file: it runs when a program first asks for `crypto.subtle`.
+// What SubtleCrypto does (Web Cryptography section 14), whole, and the two of the Workers platform: `timingSafeEqual` and `DigestStream`.
+// A rare file: it runs when a program first calls a method of `crypto.subtle`. Many programs look at that object while they start.
 //
 // Everything is computed when a method is called; the promise it gives is already settled. A private RSA key's operation is
 // the longest thing that cannot be interrupted.
@@ -8,8 +8,7 @@
   lib.load("subtle_algorithms.js");
   lib.load("subtle_keys.js", ops);
   const {
-    JSONParse, MathMin, ObjectDefineProperty, PromiseReject, PromiseResolve, TypeError, TypedArrayPrototypeGetByteLength, TypedArrayPrototypeSet,
-    TypedArrayPrototypeSubarray, Uint8Array,
+    JSONParse, MathMin, ObjectDefineProperty, TypeError, TypedArrayPrototypeGetByteLength, TypedArrayPrototypeSet, TypedArrayPrototypeSubarray, Uint8Array,
   } = lib.p;
   const { hasAlgorithm, keyBytes, keyInfo, keyType, normalizeAlgorithm, requireArgs } = lib;
 
@@ -144,15 +143,6 @@
     return pbkdf2(algorithm, keyBytes(key), length / 8);
   }
 
-  // A settled promise of what `work` gives or throws.
-  function settled(work) {
-    try {
-      return PromiseResolve(work());
-    } catch (error) {
-      return PromiseReject(error);
-    }
-  }
-
   // A JWK for a program: an ordinary object.
   function shownJwk(jwk) {
     const shown = {};
@@ -176,173 +166,119 @@
     return jwk;
   }
 
-  class SubtleCrypto {
-    #brand = undefined;
-    constructor(token = undefined) {
-      if (token !== lib.internal) throw lib.illegalConstructor();
-    }
+  // What the methods of `SubtleCrypto` (crypto.js) do with as many arguments as they need.
+  lib.subtleWork = {
+    __proto__: null,
     encrypt(algorithm, key, data) {
-      return settled(() => {
-        this.#brand;
-        requireArgs(arguments.length, 3, "encrypt");
-        return this.#cipher(true, "encrypt", algorithm, key, data);
-      });
-    }
+      return this.crypt(true, "encrypt", algorithm, key, data);
+    },
     decrypt(algorithm, key, data) {
-      return settled(() => {
-        this.#brand;
-        requireArgs(arguments.length, 3, "decrypt");
-        return this.#cipher(false, "decrypt", algorithm, key, data);
-      });
-    }
-    #cipher(encrypt, usage, algorithm, key, data) {
+      return this.crypt(false, "decrypt", algorithm, key, data);
+    },
+    crypt(encrypt, usage, algorithm, key, data) {
       algorithm = algorithmArgument(algorithm);
       keyArgument(key, "The key");
       const bytes = bytesArgument(data, "The data");
       const normal = normalizeAlgorithm(algorithm, usage);
       checkKey(normal, key, usage);
       return lib.exactBuffer(cipher(encrypt, normal, key, bytes));
-    }
+    },
     sign(algorithm, key, data) {
-      return settled(() => {
-        this.#brand;
-        requireArgs(arguments.length, 3, "sign");
-        algorithm = algorithmArgument(algorithm);
-        keyArgument(key, "The key");
-        const bytes = bytesArgument(data, "The data");
-        const normal = normalizeAlgorithm(algorithm, "sign");
-        checkKey(normal, key, "sign");
-        return lib.exactBuffer(signature(normal, key, bytes));
-      });
-    }
+      algorithm = algorithmArgument(algorithm);
+      keyArgument(key, "The key");
+      const bytes = bytesArgument(data, "The data");
+      const normal = normalizeAlgorithm(algorithm, "sign");
+      checkKey(normal, key, "sign");
+      return lib.exactBuffer(signature(normal, key, bytes));
+    },
     verify(algorithm, key, signature, data) {
-      return settled(() => {
-        this.#brand;
-        requireArgs(arguments.length, 4, "verify");
-        algorithm = algorithmArgument(algorithm);
-        keyArgument(key, "The key");
-        const given = bytesArgument(signature, "The signature");
-        const bytes = bytesArgument(data, "The data");
-        const normal = normalizeAlgorithm(algorithm, "verify");
-        checkKey(normal, key, "verify");
-        return verifies(normal, key, given, bytes);
-      });
-    }
+      algorithm = algorithmArgument(algorithm);
+      keyArgument(key, "The key");
+      const given = bytesArgument(signature, "The signature");
+      const bytes = bytesArgument(data, "The data");
+      const normal = normalizeAlgorithm(algorithm, "verify");
+      checkKey(normal, key, "verify");
+      return verifies(normal, key, given, bytes);
+    },
     digest(algorithm, data) {
-      return settled(() => {
-        this.#brand;
-        requireArgs(arguments.length, 2, "digest");
-        algorithm = algorithmArgument(algorithm);
-        const bytes = bytesArgument(data, "The data");
-        return lib.exactBuffer(ops.digest(normalizeAlgorithm(algorithm, "digest").name, bytes));
-      });
-    }
+      algorithm = algorithmArgument(algorithm);
+      const bytes = bytesArgument(data, "The data");
+      return lib.exactBuffer(ops.digest(normalizeAlgorithm(algorithm, "digest").name, bytes));
+    },
     generateKey(algorithm, extractable, keyUsages) {
-      return settled(() => {
-        this.#brand;
-        requireArgs(arguments.length, 3, "generateKey");
-        algorithm = algorithmArgument(algorithm);
-        const usages = lib.keyUsages(keyUsages);
-        return lib.generateKey(normalizeAlgorithm(algorithm, "generateKey"), !!extractable, usages);
-      });
-    }
+      algorithm = algorithmArgument(algorithm);
+      const usages = lib.keyUsages(keyUsages);
+      return lib.generateKey(normalizeAlgorithm(algorithm, "generateKey"), !!extractable, usages);
+    },
     deriveKey(algorithm, baseKey, derivedKeyType, extractable, keyUsages) {
-      return settled(() => {
-        this.#brand;
-        requireArgs(arguments.length, 5, "deriveKey");
-        algorithm = algorithmArgument(algorithm);
-        keyArgument(baseKey, "The base key");
-        derivedKeyType = algorithmArgument(derivedKeyType);
-        const usages = lib.keyUsages(keyUsages);
-        const normal = normalizeAlgorithm(algorithm, "deriveBits");
-        const imported = normalizeAlgorithm(derivedKeyType, "importKey");
-        const sized = normalizeAlgorithm(derivedKeyType, "getKeyLength");
-        checkKey(normal, baseKey, "deriveKey");
-        const bytes = derivedBits(normal, baseKey, lib.keyLength(sized));
-        return lib.importKey("raw", bytes, imported, !!extractable, usages);
-      });
-    }
+      algorithm = algorithmArgument(algorithm);
+      keyArgument(baseKey, "The base key");
+      derivedKeyType = algorithmArgument(derivedKeyType);
+      const usages = lib.keyUsages(keyUsages);
+      const normal = normalizeAlgorithm(algorithm, "deriveBits");
+      const imported = normalizeAlgorithm(derivedKeyType, "importKey");
+      const sized = normalizeAlgorithm(derivedKeyType, "getKeyLength");
+      checkKey(normal, baseKey, "deriveKey");
+      const bytes = derivedBits(normal, baseKey, lib.keyLength(sized));
+      return lib.importKey("raw", bytes, imported, !!extractable, usages);
+    },
     deriveBits(algorithm, baseKey, length = null) {
-      return settled(() => {
-        this.#brand;
-        requireArgs(arguments.length, 2, "deriveBits");
-        algorithm = algorithmArgument(algorithm);
-        keyArgument(baseKey, "The base key");
-        const bits = length === null || length === undefined ? null : lib.unsignedMod(length, 4294967296);
-        const normal = normalizeAlgorithm(algorithm, "deriveBits");
-        checkKey(normal, baseKey, "deriveBits");
-        return lib.exactBuffer(derivedBits(normal, baseKey, bits));
-      });
-    }
+      algorithm = algorithmArgument(algorithm);
+      keyArgument(baseKey, "The base key");
+      const bits = length === null || length === undefined ? null : lib.unsignedMod(length, 4294967296);
+      const normal = normalizeAlgorithm(algorithm, "deriveBits");
+      checkKey(normal, baseKey, "deriveBits");
+      return lib.exactBuffer(derivedBits(normal, baseKey, bits));
+    },
     importKey(format, keyData, algorithm, extractable, keyUsages) {
-      return settled(() => {
-        this.#brand;
-        requireArgs(arguments.length, 5, "importKey");
-        format = formatArgument(format);
-        const isBytes = lib.isBufferSource(keyData);
-        if (!isBytes && !lib.isObject(keyData)) throw new TypeError("The key's data is neither a buffer nor a JWK");
-        let data = isBytes ? keyData : lib.jwkOf(keyData);
-        algorithm = algorithmArgument(algorithm);
-        const usages = lib.keyUsages(keyUsages);
-        const normal = normalizeAlgorithm(algorithm, "importKey");
-        if (isBytes === (format === "jwk")) throw new TypeError(format === "jwk" ? "The key's data is no JWK" : "The key's data is no buffer");
-        if (isBytes) data = lib.copyBytes(data);
-        return lib.importKey(format, data, normal, !!extractable, usages);
-      });
-    }
+      format = formatArgument(format);
+      const isBytes = lib.isBufferSource(keyData);
+      if (!isBytes && !lib.isObject(keyData)) throw new TypeError("The key's data is neither a buffer nor a JWK");
+      let data = isBytes ? keyData : lib.jwkOf(keyData);
+      algorithm = algorithmArgument(algorithm);
+      const usages = lib.keyUsages(keyUsages);
+      const normal = normalizeAlgorithm(algorithm, "importKey");
+      if (isBytes === (format === "jwk")) throw new TypeError(format === "jwk" ? "The key's data is no JWK" : "The key's data is no buffer");
+      if (isBytes) data = lib.copyBytes(data);
+      return lib.importKey(format, data, normal, !!extractable, usages);
+    },
     exportKey(format, key) {
-      return settled(() => {
-        this.#brand;
-        requireArgs(arguments.length, 2, "exportKey");
-        format = formatArgument(format);
-        keyArgument(key, "The key");
-        const data = exported(format, key);
-        return format === "jwk" ? shownJwk(data) : lib.exactBuffer(data);
-      });
-    }
+      format = formatArgument(format);
+      keyArgument(key, "The key");
+      const data = exported(format, key);
+      return format === "jwk" ? shownJwk(data) : lib.exactBuffer(data);
+    },
     wrapKey(format, key, wrappingKey, wrapAlgorithm) {
-      return settled(() => {
-        this.#brand;
-        requireArgs(arguments.length, 4, "wrapKey");
-        format = formatArgument(format);
-        keyArgument(key, "The key");
-        keyArgument(wrappingKey, "The wrapping key");
-        wrapAlgorithm = algorithmArgument(wrapAlgorithm);
-        const normal = normalizeAlgorithm(wrapAlgorithm, hasAlgorithm(wrapAlgorithm, "wrapKey") ? "wrapKey" : "encrypt");
-        checkKey(normal, wrappingKey, "wrapKey");
-        const data = exported(format, key);
-        return lib.exactBuffer(cipher(true, normal, wrappingKey, format === "jwk" ? lib.jwkText(data) : data));
-      });
-    }
+      format = formatArgument(format);
+      keyArgument(key, "The key");
+      keyArgument(wrappingKey, "The wrapping key");
+      wrapAlgorithm = algorithmArgument(wrapAlgorithm);
+      const normal = normalizeAlgorithm(wrapAlgorithm, hasAlgorithm(wrapAlgorithm, "wrapKey") ? "wrapKey" : "encrypt");
+      checkKey(normal, wrappingKey, "wrapKey");
+      const data = exported(format, key);
+      return lib.exactBuffer(cipher(true, normal, wrappingKey, format === "jwk" ? lib.jwkText(data) : data));
+    },
     unwrapKey(format, wrappedKey, unwrappingKey, unwrapAlgorithm, unwrappedKeyAlgorithm, extractable, keyUsages) {
-      return settled(() => {
-        this.#brand;
-        requireArgs(arguments.length, 7, "unwrapKey");
-        format = formatArgument(format);
-        const wrapped = bytesArgument(wrappedKey, "The wrapped key");
-        keyArgument(unwrappingKey, "The unwrapping key");
-        unwrapAlgorithm = algorithmArgument(unwrapAlgorithm);
-        unwrappedKeyAlgorithm = algorithmArgument(unwrappedKeyAlgorithm);
-        const usages = lib.keyUsages(keyUsages);
-        const normal = normalizeAlgorithm(unwrapAlgorithm, hasAlgorithm(unwrapAlgorithm, "unwrapKey") ? "unwrapKey" : "decrypt");
-        const imported = normalizeAlgorithm(unwrappedKeyAlgorithm, "importKey");
-        checkKey(normal, unwrappingKey, "unwrapKey");
-        const bytes = cipher(false, normal, unwrappingKey, wrapped);
-        return lib.importKey(format, format === "jwk" ? parsedJwk(bytes) : bytes, imported, !!extractable, usages);
-      });
-    }
+      format = formatArgument(format);
+      const wrapped = bytesArgument(wrappedKey, "The wrapped key");
+      keyArgument(unwrappingKey, "The unwrapping key");
+      unwrapAlgorithm = algorithmArgument(unwrapAlgorithm);
+      unwrappedKeyAlgorithm = algorithmArgument(unwrappedKeyAlgorithm);
+      const usages = lib.keyUsages(keyUsages);
+      const normal = normalizeAlgorithm(unwrapAlgorithm, hasAlgorithm(unwrapAlgorithm, "unwrapKey") ? "unwrapKey" : "decrypt");
+      const imported = normalizeAlgorithm(unwrappedKeyAlgorithm, "importKey");
+      checkKey(normal, unwrappingKey, "unwrapKey");
+      const bytes = cipher(false, normal, unwrappingKey, wrapped);
+      return lib.importKey(format, format === "jwk" ? parsedJwk(bytes) : bytes, imported, !!extractable, usages);
+    },
     // Of the Workers platform: whether two buffers are the same, in a time that does not tell where they differ.
     timingSafeEqual(a, b) {
-      this.#brand;
-      requireArgs(arguments.length, 2, "timingSafeEqual");
       const first = bytesArgument(a, "The first argument");
       const second = bytesArgument(b, "The second argument");
       if (lib.viewByteLength(first) !== lib.viewByteLength(second)) throw new TypeError("The arguments do not have the same length");
       return ops.timingSafeEqual(first, second);
-    }
-  }
-  lib.defineInterface(SubtleCrypto, "SubtleCrypto");
-  lib.subtle = new SubtleCrypto(lib.internal);
+    },
+  };
   // For `node:crypto`.
   lib.subtleOps = ops;
   lib.pbkdf2 = pbkdf2;
