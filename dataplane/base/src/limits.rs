@@ -78,6 +78,18 @@ pub const LOG_BYTES_MAX: usize = 16 * KIB;
 /// Log records of one request, bytes; the rest is dropped, and one record says so (Workers: 256 KB an invocation).
 pub const LOG_BYTES_PER_REQUEST_MAX: usize = 256 * KIB;
 
+// WebSockets.
+
+/// A message that comes, bytes; more closes with 1009. Cloudflare's Workers take 32 MiB since October 2025.
+pub const WEBSOCKET_MESSAGE_BYTES_MAX: usize = 32 * MIB;
+/// What waits to be sent on one WebSocket, bytes, before a further message closes it with 1013: the largest message fits.
+pub const WEBSOCKET_SEND_BYTES_MAX: usize = WEBSOCKET_MESSAGE_BYTES_MAX + MIB;
+/// A WebSocket from which nothing comes for so long is asked by a ping, ns: under what the usual address translators and load
+/// balancers forget a connection after (60 s).
+pub const WEBSOCKET_PING_NS: u64 = 45 * S_NS;
+/// From that ping, or from this end's close frame, to the peer's answer, ns.
+pub const WEBSOCKET_ANSWER_NS: u64 = 15 * S_NS;
+
 // Configuration.
 
 /// A snapshot, bytes (seed 001: 10 M routes in about 500 MB).
@@ -101,3 +113,6 @@ const _: () = assert!(SUBREQUESTS_MAX < SUBREQUESTS_LARGE_MAX && CONNECTIONS_PER
 const _: () = assert!(LOG_BYTES_MAX <= LOG_BYTES_PER_REQUEST_MAX);
 const _: () = assert!(WAIT_UNTIL_NS <= DRAIN_TIMEOUT_NS, "a drain must let waitUntil end");
 const _: () = assert!(FRAME_BYTES_MAX <= SNAPSHOT_BYTES_MAX);
+const _: () = assert!(WEBSOCKET_MESSAGE_BYTES_MAX < WEBSOCKET_SEND_BYTES_MAX, "what was received can be sent back");
+const _: () = assert!(2 * WEBSOCKET_SEND_BYTES_MAX < ISOLATE_HEAP_BYTES_MAX, "one message out and in, and its text");
+const _: () = assert!(WEBSOCKET_ANSWER_NS < DRAIN_TIMEOUT_NS, "a drain lets closing handshakes end");

@@ -106,6 +106,11 @@ fn push_length(out: &mut Vec<u8>, length: u64) {
 
 /// Reads a complete response head, found by [`HeadScan`](crate::scan::HeadScan), that answers a `method` request.
 pub fn parse(head: &[u8], method: &str) -> Result<ResponseHead, InvalidResponse> {
+    parse_with(head, method, false)
+}
+
+/// The same; where the request asked for it (`upgrade`), the protocol may be switched.
+pub(crate) fn parse_with(head: &[u8], method: &str, upgrade: bool) -> Result<ResponseHead, InvalidResponse> {
     let mut fields = [const { MaybeUninit::uninit() }; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, head, &mut fields);
@@ -118,7 +123,7 @@ pub fn parse(head: &[u8], method: &str) -> Result<ResponseHead, InvalidResponse>
     let (Some(code), Some(minor_version)) = (response.code, response.version) else {
         return Err(InvalidResponse("invalid status line"));
     };
-    if !(100..=599).contains(&code) || code == 101 {
+    if !(100..=599).contains(&code) || (code == 101 && !upgrade) {
         return Err(InvalidResponse("unexpected status"));
     }
     let mut headers = HeaderBlock::with_capacity(response.headers.len(), head.len());

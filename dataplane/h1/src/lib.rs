@@ -26,6 +26,7 @@ pub mod request;
 pub mod response;
 pub mod scan;
 pub mod status;
+pub mod upgrade;
 
 pub use framing::Framing;
 pub use reject::Reject;

@@ -167,7 +167,7 @@ fn push_length(out: &mut Vec<u8>, length: u64) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn push_checked(out: &mut Vec<u8>, name: &[u8], value: &[u8]) -> bool {
+pub(crate) fn push_checked(out: &mut Vec<u8>, name: &[u8], value: &[u8]) -> bool {
     let valid = field::is_token(name) && field::is_value(value);
     if valid {
         push_field(out, name, value);

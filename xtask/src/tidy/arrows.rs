@@ -13,9 +13,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("plane-abi", &["base", "pkey"]),
     ("route", &["base", "plane-abi"]),
     ("h1", &["base"]),
+    ("websocket", &["base"]),
     ("isolate", &["base", "pkey"]),
     ("worker-api", &["base", "isolate"]),
-    ("shard", &["base", "plane-abi", "route", "h1", "isolate", "worker-api"]),
+    ("shard", &["base", "plane-abi", "route", "h1", "websocket", "isolate", "worker-api"]),
     ("agent", &["base", "plane-abi"]),
     ("node", &["base", "plane-abi", "pkey", "shard", "agent", "isolate", "worker-api"]),
     // control plane
@@ -27,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("control", &["base", "plane-abi", "model", "plan", "store", "push", "api"]),
     ("cli", &["model"]),
     // tools: they run the processes and look at formats, and nothing depends on them
-    ("bench", &["base", "h1", "plane-abi", "route", "worker-api", "e2e"]),
+    ("bench", &["base", "h1", "websocket", "plane-abi", "route", "worker-api", "e2e"]),
     ("e2e", &["base", "model", "plane-abi"]),
     ("xtask", &[]),
 ];
@@ -36,7 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const SOLE_OWNERS: &[(&str, &str)] = &[("glommio", "shard"), ("v8", "isolate"), ("aya", "steer")];
 
 /// Executors and their sockets have no place in crates that promise to be sans-IO.
-const SANS_IO: &[&str] = &["base", "route", "h1", "worker-api", "plan", "model"];
+const SANS_IO: &[&str] = &["base", "route", "h1", "websocket", "worker-api", "plan", "model"];
 const EXECUTORS: &[&str] = &["tokio", "glommio", "async-std", "smol", "mio", "hyper", "ureq"];
 
 /// Everything that points where it must not.
