@@ -22,6 +22,7 @@ pub(crate) fn compile(state: DesiredState, platform_domain: &str, env_key: &Key)
         generation: state.generation,
         created_unix_ms: u64::try_from(model::Timestamp::now().unix_ms()).unwrap_or(0),
         platform_domain: platform_domain.to_owned(),
+        steering: state.steering,
         deployments: state.deployments.into_iter().map(deployment).collect::<Result<_, _>>()?,
     };
     Ok(plan::compile(&state, env_key)?)

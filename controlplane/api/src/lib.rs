@@ -52,7 +52,7 @@ pub use serve::{Shutdown, serve};
 pub use validator::Validator;
 
 use fleet::Fleet;
-use handlers::{accounts, deployments, env, logs, operator, plans, projects, routes, versions};
+use handlers::{accounts, deployments, env, logs, operator, plans, projects, routes, steering, versions};
 use locks::KeyedLocks;
 use publisher::Publisher;
 
@@ -201,6 +201,8 @@ fn endpoints() -> Vec<Endpoint> {
         get "/v1/nodes" => operator::nodes;
         get "/v1/plans" => plans::list;
         put "/v1/plans/{tier}" => plans::set;
+        get "/v1/steering" => steering::get;
+        put "/v1/steering" => steering::set;
     }
 }
 

@@ -10,7 +10,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
-use crate::handlers::{accounts, deployments, env, logs, operator, plans, projects, routes, versions};
+use crate::handlers::{accounts, deployments, env, logs, operator, plans, projects, routes, steering, versions};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,6 +30,7 @@ use crate::handlers::{accounts, deployments, env, logs, operator, plans, project
         logs::tail,
         operator::nodes, operator::config, operator::deployment_config, operator::healthz,
         plans::list, plans::set,
+        steering::get, steering::set,
         document,
     ),
     components(schemas(ErrorEnvelope, LogRecord)),

@@ -395,6 +395,12 @@ pub(crate) async fn set_plan(app: App, tier: String, plan: model::SetPlan) -> Re
     Ok(Changed { result, messages: publish_change(&app, true).await? })
 }
 
+/// Replaces the rules for packets.
+pub(crate) async fn set_steering(app: App, rules: model::Steering) -> Result<Changed<model::Steering>, ApiError> {
+    let result = app.store.set_steering(|before| rules.after(before)).await?;
+    Ok(Changed { result, messages: publish_change(&app, true).await? })
+}
+
 /// Gives an account another tier.
 pub(crate) async fn set_account_tier(
     app: App,

@@ -118,6 +118,9 @@ pub(crate) enum Command {
     /// What accounts get for their tier (operators)
     #[command(subcommand)]
     Plan(PlanCommand),
+    /// What packets meet at every node: deny list, limits, VIPs (operators)
+    #[command(subcommand)]
+    Steering(SteeringCommand),
     /// Run a control plane, a node and a Worker on this machine; redeploy when a file changes
     Dev(DevArgs),
     /// Print a completion script
@@ -269,6 +272,17 @@ pub(crate) enum ConfigCommand {
         all: bool,
         #[command(flatten)]
         target: Target,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SteeringCommand {
+    /// Print the rules as JSON
+    Show,
+    /// Replace the rules by those of a JSON file; what it leaves out is no rule
+    Set {
+        /// The file; `-` for standard input
+        file: PathBuf,
     },
 }
 

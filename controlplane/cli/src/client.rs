@@ -11,7 +11,7 @@ use std::time::Duration;
 use model::{
     Account, AccountId, Activation, CreateDeployment, CreateProject, CreateRoute, Deployment, DeploymentId, EnvVar,
     EnvVarSpec, Envelope, ErrorItem, Node, PatchRoute, Plan, Project, ProjectId, Rollback, Route, RouteId, SetPlan,
-    UpdateAccount, Version, VersionMetadata, WhoAmI, code,
+    Steering, UpdateAccount, Version, VersionMetadata, WhoAmI, code,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -172,6 +172,14 @@ impl Client {
 
     pub(crate) fn set_plan(&self, tier: &str, body: &SetPlan) -> Outcome<Plan> {
         self.send("PUT", &format!("/v1/plans/{}", segment(tier)), Some(body))
+    }
+
+    pub(crate) fn steering(&self) -> Outcome<Steering> {
+        self.get("/v1/steering")
+    }
+
+    pub(crate) fn set_steering(&self, body: &Steering) -> Outcome<Steering> {
+        self.send("PUT", "/v1/steering", Some(body))
     }
 
     pub(crate) fn update_account(&self, id: AccountId, body: &UpdateAccount) -> Outcome<Account> {

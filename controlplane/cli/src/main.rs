@@ -26,7 +26,7 @@ mod wrangler;
 
 use std::process::ExitCode;
 
-use args::{Cli, Command, ConfigCommand, EnvCommand, PlanCommand, RoutesCommand};
+use args::{Cli, Command, ConfigCommand, EnvCommand, PlanCommand, RoutesCommand, SteeringCommand};
 use clap::{CommandFactory, Parser};
 use context::Context;
 use failure::Outcome;
@@ -84,6 +84,8 @@ fn run(cli: Cli, output: Output) -> Outcome {
         Command::Plan(PlanCommand::Assign { tier, account_id }) => {
             command::operator::assign_plan(&context, account_id, tier)
         }
+        Command::Steering(SteeringCommand::Show) => command::operator::steering(&context),
+        Command::Steering(SteeringCommand::Set { file }) => command::operator::set_steering(&context, &file),
         Command::Tail { target, limit } => command::tail::tail(&context, &target, limit),
         Command::Dev(args) => command::dev::dev(&context, &args),
         Command::Completions { shell } => {

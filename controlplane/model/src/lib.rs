@@ -23,6 +23,7 @@ pub mod node;
 pub mod plan;
 pub mod rules;
 pub mod state;
+pub mod steering;
 pub mod timestamp;
 pub mod version;
 
@@ -34,5 +35,6 @@ pub use node::*;
 pub use plan::*;
 pub use rules::FieldError;
 pub use state::{Event, IllegalTransition, State, transition};
+pub use steering::*;
 pub use timestamp::Timestamp;
 pub use version::*;

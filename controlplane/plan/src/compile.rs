@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use base::id::{AccountId, ArtifactHash, DeploymentId};
+use model::{FieldError, Steering};
 use plane_abi::pattern::{Pattern, normalise_host};
 use plane_abi::plane::seal_env;
 use plane_abi::seal::Key;
@@ -24,6 +25,8 @@ pub struct DesiredState {
     pub platform_domain: String,
     /// In any order.
     pub deployments: Vec<DesiredDeployment>,
+    /// What packets meet at a node.
+    pub steering: Steering,
 }
 
 /// A deployment with its active version. Debug does not show variables' values.
@@ -129,6 +132,9 @@ pub enum PlanError {
         /// Why.
         error: EnvError,
     },
+    /// The rules for packets are refused.
+    #[error("{field}: {message}", field = .0.field, message = .0.message)]
+    Steering(FieldError),
     /// Doubles and limits that the writer sees.
     #[error(transparent)]
     Write(#[from] WriteErrorText),
@@ -151,6 +157,7 @@ pub fn compile(state: &DesiredState, env_key: &Key) -> Result<Vec<u8>, PlanError
     let platform = platform_domain(&state.platform_domain)?;
     let mut writer =
         SnapshotWriter::new(state.lineage, state.generation, state.created_unix_ms, env_key.id(), &platform);
+    writer.steering(crate::steering::rules(&state.steering).map_err(PlanError::Steering)?);
     for (pattern, id) in routes(state, &platform)? {
         let Pattern { host_kind, host, path_kind, path } = pattern;
         writer.route(NewRoute { host_kind, host, path_kind, path, deployment: id });
@@ -240,6 +247,7 @@ mod tests {
             created_unix_ms: 0,
             platform_domain: "Workers.LocalHost.".to_owned(),
             deployments,
+            steering: Steering::default(),
         }
     }
 

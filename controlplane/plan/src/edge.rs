@@ -16,6 +16,7 @@
 
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use model::Steering;
 use plane_abi::{
     BindingKind, Deployment, HostKind, Lineage, NewDeployment, NewRoute, PathKind, Snapshot, SnapshotWriter, Status,
 };
@@ -43,6 +44,9 @@ pub struct EdgeSnapshot {
     pub platform_domain: String,
     /// By ascending id.
     pub deployments: Vec<EdgeConfig>,
+    /// What packets meet at a node, as in `PUT /v1/steering`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub steering: Steering,
 }
 
 /// One deployment; fields as in the module's table.
@@ -166,6 +170,7 @@ pub fn emit(snapshot: &Snapshot, artifact_base: &str) -> EdgeSnapshot {
         env_key: format!("{:016x}", snapshot.env_key_id()),
         platform_domain: snapshot.platform_domain().to_owned(),
         deployments: configs.collect(),
+        steering: crate::steering::emit(&snapshot.steering()),
     }
 }
 
@@ -207,6 +212,7 @@ pub fn accept(json: &str) -> Result<Vec<u8>, EdgeError> {
     let env_key = u64::from_str_radix(&form.env_key, 16).map_err(|_| top("env_key", "not hexadecimal"))?;
     let platform = platform_domain(&form.platform_domain)?;
     let mut writer = SnapshotWriter::new(Lineage(lineage), form.generation, form.created_unix_ms, env_key, &platform);
+    writer.steering(crate::steering::rules(&form.steering).map_err(PlanError::Steering)?);
     for config in form.deployments {
         let id = accept_deployment(&mut writer, &config)?;
         for written in &config.r {

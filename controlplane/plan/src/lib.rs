@@ -13,6 +13,7 @@
 mod compile;
 pub mod edge;
 mod rules;
+pub mod steering;
 
 pub use compile::{DesiredBinding, DesiredDeployment, DesiredState, PlanError, compile};
 pub use plane_abi::pattern::{Pattern, PatternError};

@@ -52,7 +52,14 @@ fn seed_state() -> DesiredState {
                 binding(BindingKind::DurableObject, "COUNTER", "Counter"),
             ],
         }],
+        steering: steering(),
     }
+}
+
+fn steering() -> model::Steering {
+    let text = r#"{"deny":[{"prefix":"2001:db8::/32","expires_at":"2027-01-01T00:00:00.000Z"}],
+        "vips":[{"address":"203.0.113.9","port":443,"nodes":[{"mac":"02:00:00:00:00:01"}]}]}"#;
+    serde_json::from_str(text).expect("of the shape")
 }
 
 #[test]

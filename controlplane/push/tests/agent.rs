@@ -64,6 +64,7 @@ fn snapshot_of(lineage: Lineage, generation: u64, version: u32) -> Vec<u8> {
             env: vec![("VERSION".into(), version.to_string())],
             bindings: Vec::new(),
         }],
+        steering: Default::default(),
     };
     compile(&state, &key()).expect("compiles")
 }
@@ -676,6 +677,7 @@ async fn a_snapshot_whose_secrets_cannot_be_opened_is_refused() {
         created_unix_ms: 0,
         platform_domain: "workers.localhost".into(),
         deployments: Vec::new(),
+        steering: Default::default(),
     };
     peer.offer_good(&compile(&state, &Key::from_bytes([0; 32])).expect("compiles")).await;
     peer.refused(RefuseReason::EnvKey).await;

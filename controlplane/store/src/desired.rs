@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use model::{AccountId, Bindings, DeploymentId, FREE_TIER, State, Timestamp, VersionMetadata};
+use model::{AccountId, Bindings, DeploymentId, FREE_TIER, State, Steering, Timestamp, VersionMetadata};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 
-use crate::{Result, Store, StoreError, env, row};
+use crate::{Result, Store, StoreError, env, row, steering};
 
 /// Everything that nodes are to serve, of one moment.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct DesiredState {
     pub generation: u64,
     /// By id. Only those that have a version to serve.
     pub deployments: Vec<DesiredDeployment>,
+    /// What packets meet at a node.
+    pub steering: Steering,
 }
 
 /// A deployment that nodes are to know.
@@ -110,8 +112,9 @@ impl Store {
                 deployments[place].env.push((key, value));
             }
         }
+        let steering = steering::read(&mut tx).await?;
         tx.commit().await?;
-        Ok(DesiredState { lineage: self.lineage, generation, deployments })
+        Ok(DesiredState { lineage: self.lineage, generation, deployments, steering })
     }
 
     /// The newest generation.

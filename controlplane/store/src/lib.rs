@@ -27,6 +27,7 @@ mod plans;
 mod projects;
 mod routes;
 mod row;
+mod steering;
 mod tokens;
 mod versions;
 

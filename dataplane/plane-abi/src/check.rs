@@ -63,7 +63,7 @@ pub(crate) fn sections(bytes: &[u8]) -> Result<[Range<usize>; SECTIONS], Snapsho
         }
     }
     if at != bytes.len() {
-        return Err(malformed(Section::Bindings, 0, "is not the last thing in the snapshot"));
+        return Err(malformed(Section::Steering, 0, "is not the last thing in the snapshot"));
     }
     Ok(places)
 }
@@ -83,7 +83,8 @@ pub(crate) fn records(snapshot: &Snapshot) -> Result<(), SnapshotError> {
     names(snapshot, Section::SubdomainDirectory, Section::Subdomains, strings)?;
     subdomain_names(snapshot, subdomains)?;
     names(snapshot, Section::HostDirectory, Section::Hosts, strings)?;
-    hosts(snapshot, strings)
+    hosts(snapshot, strings)?;
+    crate::steering::Rules::decode(snapshot.section(Section::Steering)).map(drop).map_err(SnapshotError::Steering)
 }
 
 fn text(strings: &str, span: Range<usize>, bytes_max: usize) -> Option<&str> {

@@ -1,7 +1,7 @@
 //! The bytes of a snapshot: what stands where, and how to read it without trusting it.
 //!
 //! ```text
-//! header (72 bytes) | section table (10 × 24 bytes) | sections, each at a multiple of 8, in the table's order
+//! header (72 bytes) | section table (11 × 24 bytes) | sections, each at a multiple of 8, in the table's order
 //! ```
 //! All integers are little-endian. Every section is there, in the order of [`Section`], with nothing between two but
 //! zero bytes up to the next multiple of 8: one state has one form. Records are of fixed size and refer to each other by
@@ -16,6 +16,7 @@
 //! | name | 0 hash, 8 text offset, 12 text bytes (u16), 14 kind (u16), 16 first, 20 count |
 //! | pattern | 0 path offset, 4 path bytes (u16), 6 kind (u16), 8 deployment, 12 parent |
 //! | binding | 0 kind, 4 zero, 8 name, 16 target |
+//! | steering | [`crate::steering::Rules`], one for the whole section |
 //!
 //! A *name* is a host (its patterns are `first..first+count`) or a subdomain (its deployment is `first`, count is 1).
 //! Names are sorted by (hash, kind, text); the directory before them holds, for each value of the hash's top bits, where
@@ -32,13 +33,13 @@ use std::ops::Range;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 /// Version of the layout; a node reads exactly this one.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 pub(crate) const MAGIC: [u8; 8] = *b"SLVGPLAN";
 pub(crate) const HEADER_BYTES: usize = 72;
 pub(crate) const CHECKSUM_AT: usize = 64;
 pub(crate) const TABLE_ENTRY_BYTES: usize = 24;
-pub(crate) const SECTIONS: usize = 10;
+pub(crate) const SECTIONS: usize = 11;
 pub(crate) const SECTIONS_AT: usize = HEADER_BYTES + SECTIONS * TABLE_ENTRY_BYTES;
 
 pub(crate) const DEPLOYMENT_BYTES: usize = 136;
@@ -61,6 +62,7 @@ pub(crate) enum Section {
     Hosts = 7,
     Patterns = 8,
     Bindings = 9,
+    Steering = 10,
 }
 
 impl Section {
@@ -75,12 +77,13 @@ impl Section {
         Section::Hosts,
         Section::Patterns,
         Section::Bindings,
+        Section::Steering,
     ];
 
     pub(crate) fn record_bytes(self) -> usize {
         match self {
             Section::Meta => 8,
-            Section::Strings | Section::Blobs => 1,
+            Section::Strings | Section::Blobs | Section::Steering => 1,
             Section::SubdomainDirectory | Section::HostDirectory => 4,
             Section::Deployments => DEPLOYMENT_BYTES,
             Section::Subdomains | Section::Hosts => NAME_BYTES,
@@ -102,6 +105,7 @@ impl Section {
             Section::Hosts => "hosts",
             Section::Patterns => "patterns",
             Section::Bindings => "bindings",
+            Section::Steering => "steering",
         }
     }
 }

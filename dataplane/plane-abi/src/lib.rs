@@ -2,6 +2,7 @@
 //! inside it.
 //!
 //! - [`snapshot`]: a compiled configuration, read in place; [`writer`] makes one. The layout is in `layout`.
+//! - [`steering`]: its rules for packets: deny list, limits, VIPs.
 //! - [`pattern`]: route patterns, and the one normalisation of hosts and paths that compiler and node use.
 //! - [`seal`]: authenticated encryption of environment values.
 //! - [`wire`]: frames of the push protocol, without input or output.
@@ -23,6 +24,7 @@ pub mod pattern;
 pub mod plane;
 pub mod seal;
 pub mod snapshot;
+pub mod steering;
 pub mod wire;
 pub mod writer;
 

@@ -17,6 +17,7 @@ use crate::layout::{
     self, BINDING_BYTES, DEPLOYMENT_BYTES, NAME_BYTES, NameRecord, PATTERN_BYTES, PatternRecord, SECTIONS, Section,
     array_at, record, span_at, u16_at, u32_at, u64_at, u128_at,
 };
+use crate::steering::{Rules, RulesError};
 
 /// Which store of a control plane a snapshot comes from: random, made once with the store. Generations count within
 /// one lineage and mean nothing across two.
@@ -177,6 +178,9 @@ pub enum SnapshotError {
         /// The bytes'.
         actual: u64,
     },
+    /// Its rules for packets cannot be carried out.
+    #[error("steering: {0}")]
+    Steering(#[source] RulesError),
     /// The checksum holds and yet a record is wrong: made by a faulty or hostile writer.
     #[error("snapshot section {section}, record {record}: {problem}")]
     Malformed {
@@ -331,6 +335,11 @@ impl Snapshot {
     /// The domain under which every deployment's subdomain is served, lower-case, without a trailing dot.
     pub fn platform_domain(&self) -> &str {
         self.text(span_at(self.section(Section::Meta), 0))
+    }
+
+    /// What it says to packets before any connection. Reads all of it: for when it changes, not for each request.
+    pub fn steering(&self) -> Rules {
+        Rules::decode(self.section(Section::Steering)).unwrap_or_default()
     }
 
     /// Number of deployments: indices are `0..deployments_len()`.

@@ -13,6 +13,7 @@ use crate::layout::{
 };
 use crate::limits::{BINDINGS_MAX, ENV_BYTES_MAX, HOST_BYTES_MAX, NAME_BYTES_MAX, SEAL_OVERHEAD_BYTES};
 use crate::snapshot::{BindingKind, HostKind, Lineage, PathKind, SUBDOMAIN_KIND, Snapshot, Status};
+use crate::steering::{Rules, RulesError};
 
 /// A deployment to be written. Fields as in [`crate::Deployment`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +89,9 @@ pub enum WriteError {
     /// A route's host or path is empty or over its limit.
     #[error("route {0} has a host or path that is empty or over its limit")]
     Route(String),
+    /// Rules for packets that cannot be carried out.
+    #[error("steering: {0}")]
+    Steering(#[from] RulesError),
     /// The platform domain is empty or over its limit.
     #[error("platform domain is empty or over its limit")]
     PlatformDomain,
@@ -109,6 +113,7 @@ pub struct SnapshotWriter {
     platform_domain: String,
     deployments: Vec<NewDeployment>,
     routes: Vec<NewRoute>,
+    steering: Rules,
 }
 
 /// Text, each stored once, in order of first use.
@@ -154,6 +159,7 @@ impl SnapshotWriter {
             platform_domain: platform_domain.to_owned(),
             deployments: Vec::new(),
             routes: Vec::new(),
+            steering: Rules::default(),
         }
     }
 
@@ -169,6 +175,12 @@ impl SnapshotWriter {
         self
     }
 
+    /// Says what packets meet, in place of no rules.
+    pub fn steering(&mut self, rules: Rules) -> &mut SnapshotWriter {
+        self.steering = rules;
+        self
+    }
+
     /// Writes the snapshot's bytes.
     pub fn finish(mut self) -> Result<Vec<u8>, WriteError> {
         self.normalise()?;
@@ -179,6 +191,7 @@ impl SnapshotWriter {
         self.write_subdomains(&mut strings, &mut sections);
         self.write_hosts(&mut strings, &mut sections)?;
         sections[Section::Strings as usize] = strings.bytes;
+        sections[Section::Steering as usize] = self.steering.encode();
         let bytes = self.assemble(&sections)?;
         match Snapshot::from_vec(bytes) {
             Ok(snapshot) => Ok(snapshot.into_bytes()),
@@ -191,6 +204,8 @@ impl SnapshotWriter {
         if self.platform_domain.is_empty() || self.platform_domain.len() > HOST_BYTES_MAX {
             return Err(WriteError::PlatformDomain);
         }
+        self.steering.normalise();
+        self.steering.check()?;
         self.deployments.sort_unstable_by_key(|deployment| deployment.id);
         for pair in self.deployments.windows(2) {
             if pair[0].id == pair[1].id {

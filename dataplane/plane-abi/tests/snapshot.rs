@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fs};
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 use plane_abi::plane::{Plane, Published, artifact_hash, artifact_path, seal_env};
 use plane_abi::seal::{Key, SealError};
+use plane_abi::steering::{Deny, Limits, Member, Prefix, Protocol, Rules, RulesError, Vip};
 use plane_abi::{
     Binding, BindingKind, DeploymentIx, HostKind, Lineage, NewDeployment, NewRoute, PathKind, Snapshot, SnapshotError,
     SnapshotWriter, Status, WriteError,
@@ -65,7 +66,25 @@ fn sample() -> Vec<u8> {
     writer.route(route(HostKind::Exact, "example.com", PathKind::Exact, "/api/", 3));
     writer.route(route(HostKind::Exact, "example.com", PathKind::Exact, "/b", 3));
     writer.route(route(HostKind::Wildcard, "example.com", PathKind::Prefix, "/", 3));
+    writer.steering(steering());
     writer.finish().expect("a valid state")
+}
+
+fn steering() -> Rules {
+    let prefix = |address: &str, bits| Prefix { address: address.parse().expect("an address"), bits };
+    let deny = |prefix, reason| Deny { prefix, expires_unix_s: 1_800_000_000, reason };
+    let member = |last| Member { mac: [2, 0, 0, 0, 0, last], name: format!("node-{last}") };
+    Rules {
+        deny: vec![deny(prefix("198.51.100.0", 24), 1), deny(prefix("2001:db8::", 32), 2)],
+        limits: Limits { packets_per_s: 1000, packets_burst: 2000, ..Limits::default() },
+        vips: vec![Vip {
+            address: "203.0.113.9".parse().expect("an address"),
+            port: 443,
+            protocol: Protocol::Tcp,
+            nodes: vec![member(1), member(2)],
+            previous: vec![member(1)],
+        }],
+    }
 }
 
 #[test]
@@ -111,12 +130,14 @@ fn reads_back_what_was_written() {
     assert_eq!(snapshot.host(HostKind::Wildcard, b"example.com").map(|routes| routes.len()), Some(1));
     assert!(snapshot.host(HostKind::Wildcard, b"com").is_none());
     assert_eq!(snapshot.hosts().count(), 2);
+    assert_eq!(snapshot.steering(), steering());
 }
 
 #[test]
 fn an_empty_state_is_a_snapshot() {
     let snapshot = Snapshot::from_vec(writer(1).finish().expect("valid")).expect("opens");
     assert_eq!((snapshot.deployments_len(), snapshot.hosts().count()), (0, 0));
+    assert_eq!(snapshot.steering(), Rules::default());
     assert!(snapshot.subdomain(b"x").is_none() && snapshot.host(HostKind::Exact, b"x").is_none());
 }
 
@@ -192,7 +213,7 @@ fn a_weight_is_within_its_bounds_and_zero_is_the_usual_one() {
 
 /// Reads everything a snapshot has, so that a bad offset would show.
 fn walk(snapshot: &Snapshot) -> usize {
-    let mut read = snapshot.platform_domain().len();
+    let mut read = snapshot.platform_domain().len() + snapshot.steering().deny.len();
     for (_, deployment) in snapshot.deployments() {
         read += deployment.name().len() + deployment.sealed_env().len() + deployment.compatibility_date().len();
         read += deployment.bindings().map(|binding| binding.name.len() + binding.target.len()).sum::<usize>();
@@ -239,6 +260,12 @@ fn the_writer_refuses_doubles_strangers_and_excess() {
     assert_eq!(doubled, WriteError::DuplicateDeployment(DeploymentId(1)));
     let subdomain = refused(|writer| _ = writer.deployment(deployment(1, "a")).deployment(deployment(2, "a")));
     assert_eq!(subdomain, WriteError::DuplicateSubdomain("a".to_owned()));
+    let twice_denied = refused(|writer| {
+        let mut rules = steering();
+        rules.deny.push(rules.deny[0]);
+        writer.steering(rules);
+    });
+    assert!(matches!(twice_denied, WriteError::Steering(RulesError::DuplicatePrefix(_))));
     let stranger = refused(|writer| _ = writer.route(route(HostKind::Exact, "a.b", PathKind::Exact, "/", 9)));
     assert_eq!(stranger, WriteError::UnknownDeployment(DeploymentId(9)));
     let twice = refused(|writer| {

@@ -10,4 +10,5 @@ pub(crate) mod operator;
 pub(crate) mod plans;
 pub(crate) mod projects;
 pub(crate) mod routes;
+pub(crate) mod steering;
 pub(crate) mod versions;

@@ -40,6 +40,7 @@ pub(crate) async fn config(State(app): State<App>, caller: Caller) -> ApiResult<
     if !caller.is_admin() {
         let own = format!("{:x}", caller.token.account_id.as_u128());
         snapshot.deployments.retain(|config| config.a == own);
+        snapshot.steering = model::Steering::default();
     }
     Ok(Reply::ok(serde_json::to_value(snapshot).map_err(ApiError::internal)?))
 }

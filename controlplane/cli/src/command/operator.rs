@@ -1,6 +1,7 @@
 //! What operators look at and set: `nodes`, `config show`, `plan`.
 
-use model::{AccountId, SetPlan, UpdateAccount};
+use model::{AccountId, SetPlan, Steering, UpdateAccount};
+use std::path::Path;
 
 use crate::args::Target;
 use crate::context::Context;
@@ -61,6 +62,29 @@ pub(crate) fn set_plan(context: &Context, tier: &str, plan: &SetPlan) -> Outcome
         format!("Set {}: {} ms of CPU time a request, weight {}", printable(&plan.tier), plan.cpu_ms, plan.weight)
     });
     Ok(())
+}
+
+/// Prints the rules for packets.
+pub(crate) fn steering(context: &Context) -> Outcome {
+    show_steering(context, &context.client()?.steering()?);
+    Ok(())
+}
+
+/// Replaces the rules for packets.
+pub(crate) fn set_steering(context: &Context, file: &Path) -> Outcome {
+    let unreadable = |error: std::io::Error| Failure::usage(format!("cannot read {}: {error}", file.display()));
+    let text = match file.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin()).map_err(unreadable)?,
+        false => std::fs::read_to_string(file).map_err(unreadable)?,
+    };
+    let rules: Steering =
+        serde_json::from_str(&text).map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+    show_steering(context, &context.client()?.set_steering(&rules)?);
+    Ok(())
+}
+
+fn show_steering(context: &Context, rules: &Steering) {
+    context.output.result(rules, |_| serde_json::to_string_pretty(rules).expect("strings and numbers serialise"));
 }
 
 /// Gives an account another tier.

@@ -1,0 +1,134 @@
+//! What packets meet at every node before there is a connection. For operators. Whether addresses are addresses is the
+//! compiler's to say (crate `plan`).
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::Timestamp;
+
+/// `GET` and `PUT /v1/steering`: the whole of it; what is left out is no rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Steering {
+    /// Sources whose packets to served ports are dropped.
+    #[serde(default)]
+    pub deny: Vec<DenyRule>,
+    /// What one source may send to served ports.
+    #[serde(default)]
+    pub limits: SourceLimits,
+    /// Addresses that several nodes serve together.
+    #[serde(default)]
+    pub vips: Vec<VipRule>,
+}
+
+/// A source that is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DenyRule {
+    /// `192.0.2.0/24` or `2001:db8::/32`.
+    pub prefix: String,
+    /// The operator's own number for why.
+    #[serde(default)]
+    pub reason: u32,
+    /// When it ends, to the second; never if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Limits of one source: an IPv4 address, or an IPv6 /64. 0 is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceLimits {
+    /// Packets per second.
+    #[serde(default)]
+    pub packets_per_s: u32,
+    /// Packets at once.
+    #[serde(default)]
+    pub packets_burst: u32,
+    /// New TCP connections per second.
+    #[serde(default)]
+    pub connections_per_s: u32,
+    /// New TCP connections at once.
+    #[serde(default)]
+    pub connections_burst: u32,
+    /// SYNs per second and core, of all sources, beyond which they are answered with SYN cookies.
+    #[serde(default)]
+    pub syn_per_s: u32,
+}
+
+/// An address that several nodes serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VipRule {
+    /// Its address, which every node has on an interface of its own.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// `tcp` or `udp`; `tcp` if absent.
+    #[serde(default = "tcp")]
+    pub protocol: String,
+    /// Who serves it.
+    pub nodes: Vec<VipNode>,
+    /// Who served it before the last change: open connections go on there. Kept by the control plane; ignored in a request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub previous: Vec<VipNode>,
+}
+
+/// A node behind a VIP.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VipNode {
+    /// For people.
+    #[serde(default)]
+    pub name: String,
+    /// Hardware address of its interface: `02:00:5e:10:00:01`.
+    pub mac: String,
+}
+
+fn tcp() -> String {
+    "tcp".to_owned()
+}
+
+impl Steering {
+    /// These rules after `before`: a VIP whose nodes change remembers the nodes it had.
+    pub fn after(mut self, before: &Steering) -> Steering {
+        for vip in &mut self.vips {
+            vip.nodes.sort_unstable();
+            let key = (&vip.address, vip.port, &vip.protocol);
+            let old = before.vips.iter().find(|old| (&old.address, old.port, &old.protocol) == key);
+            vip.previous = match old {
+                Some(old) if old.nodes == vip.nodes => old.previous.clone(),
+                Some(old) => old.nodes.clone(),
+                None => Vec::new(),
+            };
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(macs: &[&str]) -> Steering {
+        let nodes = macs.iter().map(|mac| VipNode { name: String::new(), mac: (*mac).to_owned() }).collect();
+        let vip = VipRule { address: "192.0.2.1".into(), port: 80, protocol: tcp(), nodes, previous: vec![] };
+        Steering { vips: vec![vip], ..Steering::default() }
+    }
+
+    #[test]
+    fn a_vip_remembers_the_nodes_before_the_last_change() {
+        let check = |rules: &Steering, expect: &[&str]| {
+            let previous: Vec<&str> = rules.vips[0].previous.iter().map(|node| node.mac.as_str()).collect();
+            assert_eq!(previous, expect);
+        };
+        let first = rules(&["b", "a"]).after(&Steering::default());
+        check(&first, &[]);
+        let same = rules(&["a", "b"]).after(&first);
+        check(&same, &[]);
+        let joined = rules(&["a", "b", "c"]).after(&same);
+        check(&joined, &["a", "b"]);
+        check(&rules(&["c", "b", "a"]).after(&joined), &["a", "b"]);
+        check(&rules(&["c"]).after(&joined), &["a", "b", "c"]);
+    }
+}
