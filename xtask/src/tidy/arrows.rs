@@ -18,7 +18,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("worker-api", &["base", "isolate"]),
     ("shard", &["base", "plane-abi", "route", "h1", "websocket", "isolate", "worker-api"]),
     ("agent", &["base", "plane-abi"]),
-    ("node", &["base", "plane-abi", "pkey", "shard", "agent", "isolate", "worker-api"]),
+    ("node", &["base", "plane-abi", "pkey", "shard", "agent", "steer", "isolate", "worker-api"]),
+    // eBPF
+    ("programs", &[]),
+    ("steer", &["programs", "plane-abi"]),
     // control plane
     ("model", &[]),
     ("plan", &["base", "plane-abi", "route", "model"]),
@@ -65,7 +68,7 @@ pub(super) fn findings(metadata: &Metadata) -> Vec<String> {
                 continue;
             }
             let target = metadata.packages.iter().find(|it| it.name == to).map(|it| it.plane(metadata));
-            if package.plane(metadata) == "dataplane" && target.as_deref() != Some("dataplane") {
+            if package.plane(metadata) == "dataplane" && !matches!(target.as_deref(), Some("dataplane" | "ebpf")) {
                 findings.push(format!("`{name}` of the data plane names `{to}`, which is not of the data plane"));
             } else if !dependency.is_dev() && !allowed.contains(&to) {
                 findings.push(format!("`{name}` -> `{to}` is not among the promised arrows"));
