@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use bench::command::{
-    Verdict, activate, cold_start, h1, hello, hostile, idle_isolate, load_test, noisy_neighbour, soak,
+    Verdict, activate, cold_start, h1, hello, hostile, idle_isolate, load_test, noisy_neighbour, soak, streams,
 };
 use clap::{Parser, Subcommand};
 
@@ -27,6 +27,7 @@ enum Command {
     NoisyNeighbour(noisy_neighbour::Arguments),
     IdleIsolate(idle_isolate::Arguments),
     Soak(soak::Arguments),
+    Streams(streams::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::NoisyNeighbour(arguments) => noisy_neighbour::run(arguments),
         Command::IdleIsolate(arguments) => idle_isolate::run(arguments),
         Command::Soak(arguments) => soak::run(arguments),
+        Command::Streams(arguments) => streams::run(arguments),
         Command::Hello(arguments) => hello::run(arguments),
     };
     match verdict {

@@ -17,6 +17,15 @@ const IDLE: Duration = Duration::from_secs(300);
 
 /// Starts it; it answers until the process ends.
 pub(crate) fn start() -> anyhow::Result<SocketAddr> {
+    start_with(serve)
+}
+
+/// Starts one that sends as many bytes as the query `?bytes=` asks for.
+pub(crate) fn start_source() -> anyhow::Result<SocketAddr> {
+    start_with(serve_bytes)
+}
+
+fn start_with(serve: fn(&TcpStream) -> std::io::Result<()>) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").context("the origin's listener")?;
     let address = listener.local_addr()?;
     let open = Arc::new(());
@@ -50,6 +59,44 @@ fn serve(stream: &TcpStream) -> std::io::Result<()> {
         }
         if line == "\r\n" {
             (&mut &*stream).write_all(answer.as_bytes())?;
+        }
+    }
+}
+
+/// Byte at a place of what [`start_source`] sends.
+pub(crate) fn byte_at(place: u64) -> u8 {
+    (place % PORTION as u64 % 251) as u8
+}
+
+/// Bytes that one call sends.
+const PORTION: usize = 1 << 20;
+
+fn serve_bytes(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(IDLE))?;
+    let portion: Vec<u8> = (0..PORTION as u64).map(byte_at).collect();
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    let mut bytes = 0;
+    loop {
+        line.clear();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        if let Some((_, asked)) = line.split_once("bytes=") {
+            bytes =
+                asked.split(|letter: char| !letter.is_ascii_digit()).next().and_then(|it| it.parse().ok()).unwrap_or(0);
+        }
+        if line == "\r\n" {
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {bytes}\r\n\r\n");
+            (&mut &*stream).write_all(head.as_bytes())?;
+            let mut left: usize = bytes;
+            while left > 0 {
+                let len = left.min(PORTION);
+                (&mut &*stream).write_all(&portion[..len])?;
+                left -= len;
+            }
         }
     }
 }

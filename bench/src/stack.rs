@@ -261,6 +261,17 @@ impl Stack {
         Ok(begin)
     }
 
+    /// Has requests for a pattern of host and path go to a deployment, too.
+    pub fn route(&self, deployment: &Deployment, pattern: &str) -> anyhow::Result<()> {
+        let path = format!("/v1/deployments/{}/routes", deployment.id);
+        self.call("POST", &path, &json!({ "pattern": pattern })).map(drop)
+    }
+
+    /// Gives all accounts so much CPU time for a request.
+    pub fn set_cpu_ms(&self, cpu_ms: u32) -> anyhow::Result<()> {
+        self.call("PUT", "/v1/plans/free", &json!({ "cpu_ms": cpu_ms })).map(drop)
+    }
+
     /// Deletes a deployment.
     pub fn delete(&self, deployment: &Deployment) -> anyhow::Result<()> {
         let answer = self.send("DELETE", &format!("/v1/deployments/{}", deployment.id), "application/json", b"")?;

@@ -5,6 +5,7 @@
 //! the package for this platform. nginx is the system's, if there is one.
 //! *Failures:* a peer that cannot be had is an error of [`Peer::find`]; who needs it decides what that means.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -20,6 +21,38 @@ use crate::process::{Server, free_port, loopback};
 pub const HELLO_BODY: &str = "Hello, World!\n";
 /// The Worker of the hello bench.
 pub const HELLO_MODULE: &str = include_str!("hello.js");
+
+/// The Worker of the streams bench; `@ORIGIN@` in it is an address.
+pub const STREAMS_MODULE: &str = include_str!("streams.js");
+
+/// One program for each peer.
+struct Files {
+    module: (&'static str, &'static str),
+    workerd: &'static str,
+    deno: &'static str,
+    bun: Option<&'static str>,
+    nginx: &'static str,
+    /// What `/` answers.
+    answer: &'static str,
+}
+
+const HELLO: Files = Files {
+    module: ("hello.js", HELLO_MODULE),
+    workerd: include_str!("workerd.capnp"),
+    deno: include_str!("deno.js"),
+    bun: Some(include_str!("bun.js")),
+    nginx: include_str!("nginx.conf"),
+    answer: HELLO_BODY,
+};
+
+const STREAMS: Files = Files {
+    module: ("streams.js", STREAMS_MODULE),
+    workerd: include_str!("streams.capnp"),
+    deno: include_str!("streams_deno.js"),
+    bun: None,
+    nginx: include_str!("streams.conf"),
+    answer: "ready\n",
+};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -174,41 +207,59 @@ pub struct Program {
 impl Program {
     /// Starts the hello server on `cores`, with its files in `dir`, and waits until it answers as it must.
     pub fn start(&self, cores: &[usize], dir: &Path) -> anyhow::Result<(Server, Target)> {
+        self.start_program(&HELLO, None, cores, dir)
+    }
+
+    /// The same with the server of the streams bench, in front of an origin.
+    pub fn start_streams(&self, origin: SocketAddr, cores: &[usize], dir: &Path) -> anyhow::Result<(Server, Target)> {
+        self.start_program(&STREAMS, Some(origin), cores, dir)
+    }
+
+    fn start_program(
+        &self,
+        files: &Files,
+        origin: Option<SocketAddr>,
+        cores: &[usize],
+        dir: &Path,
+    ) -> anyhow::Result<(Server, Target)> {
         let port = free_port()?;
         let dir = dir.join(self.peer.name());
         std::fs::create_dir_all(&dir)?;
         let mut command = Command::new(&self.path);
         command.current_dir(&dir);
         let port_text = port.to_string();
+        let origin = origin.map(|origin| origin.to_string()).unwrap_or_default();
         let write = |file: &str, text: &str| {
             let text = text.replace("@PORT@", &port_text).replace("@DIR@", &dir.display().to_string());
+            let text = text.replace("@ORIGIN@", &origin);
             std::fs::write(dir.join(file), text).with_context(|| file.to_owned())
         };
         match self.peer {
             Peer::Workerd => {
-                write("hello.js", HELLO_MODULE)?;
-                write("config.capnp", include_str!("workerd.capnp"))?;
+                write(files.module.0, files.module.1)?;
+                write("config.capnp", files.workerd)?;
                 command.args(["serve", "config.capnp"]);
             }
             Peer::Deno => {
-                write("deno.js", include_str!("deno.js"))?;
+                write(files.module.0, files.module.1)?;
+                write("deno.js", files.deno)?;
                 command.args(["run", "--no-config", "--no-remote", "--allow-net=127.0.0.1", "deno.js", &port_text]);
                 command.env("DENO_DIR", dir.join("cache")).env("DENO_NO_UPDATE_CHECK", "1");
             }
             Peer::Bun => {
-                write("bun.js", include_str!("bun.js"))?;
+                write("bun.js", files.bun.context("this bench has no program for bun")?)?;
                 command.args(["run", "bun.js", &port_text]);
                 command.env("NODE_ENV", "production").env("DO_NOT_TRACK", "1");
             }
             Peer::Nginx => {
-                write("nginx.conf", include_str!("nginx.conf"))?;
+                write("nginx.conf", files.nginx)?;
                 command.arg("-p").arg(&dir).arg("-c").arg(dir.join("nginx.conf"));
             }
         }
         let mut server = Server::start(self.peer.name(), command, cores, &dir)?;
         let target = loopback(port, &format!("127.0.0.1:{port}"), "/")?;
         let answer = server.wait_answers(&target, START_TIMEOUT)?;
-        ensure!(answer.body == HELLO_BODY.as_bytes(), "{} answers {:?}", self.peer.name(), answer.text());
+        ensure!(answer.body == files.answer.as_bytes(), "{} answers {:?}", self.peer.name(), answer.text());
         Ok((server, target))
     }
 
