@@ -112,6 +112,29 @@ impl Decoder {
         }
     }
 
+    /// How many of the bytes that come next are data for certain, whatever they are: who has read them into their place already
+    /// says so with [`Decoder::advance`]. 0 where framing comes next, or the end.
+    pub fn run(&self) -> u64 {
+        match self.state {
+            State::Length { left } | State::Data { left } => left.min(self.allowance),
+            State::UntilClose => self.allowance,
+            _ => 0,
+        }
+    }
+
+    /// So many bytes of the [run](Decoder::run) were taken.
+    pub fn advance(&mut self, len: u64) {
+        assert!(len <= self.run(), "more was taken than is data for certain");
+        self.state = match self.state {
+            State::Length { left } => State::Length { left: left - len },
+            State::Data { left } if left == len => State::DataCr,
+            State::Data { left } => State::Data { left: left - len },
+            state => state,
+        };
+        self.allowance -= len;
+        self.overhead = self.overhead.saturating_sub(2 * len);
+    }
+
     /// Looks at `input`, which continues where the last call's used bytes ended.
     ///
     /// `Data` is given as it is found, at most to the end of `input`; call again with the rest.
@@ -282,6 +305,23 @@ mod tests {
             let expect = expect.map(|(data, used)| (data.as_bytes().to_vec(), used));
             assert_eq!(got, expect, "{input:?} by {portion}");
         }
+    }
+
+    #[test]
+    fn runs() {
+        let mut decoder = Decoder::new(Framing::Chunked, 10);
+        assert_eq!(decoder.run(), 0);
+        assert_eq!(decoder.decode(b"6\r\nab"), Ok(Decoded::Data { skip: 3, len: 2 }));
+        assert_eq!(decoder.run(), 4);
+        decoder.advance(3);
+        assert_eq!(decoder.run(), 1);
+        decoder.advance(1);
+        assert_eq!((decoder.run(), decoder.ended()), (0, false));
+        assert_eq!(decoder.decode(b"\r\n5\r\n"), Err(BodyError::TooLarge), "the run counts against the limit");
+        let mut decoder = Decoder::new(Framing::Length(5), 100);
+        decoder.advance(5);
+        assert!(decoder.ended());
+        assert_eq!(Decoder::new(Framing::UntilClose, 7).run(), 7);
     }
 
     #[test]

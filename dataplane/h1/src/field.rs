@@ -74,7 +74,7 @@ impl ConnectionOptions {
 }
 
 /// Fields that speak of one connection, not of the message (RFC 9110 §7.6.1): never forwarded in either direction.
-pub(crate) fn is_hop_by_hop(name: &[u8]) -> bool {
+pub fn is_hop_by_hop(name: &[u8]) -> bool {
     match name.len() {
         2 => name.eq_ignore_ascii_case(b"te"),
         7 => name.eq_ignore_ascii_case(b"upgrade") || name.eq_ignore_ascii_case(b"trailer"),

@@ -28,5 +28,6 @@ pub mod scan;
 pub mod status;
 pub mod upgrade;
 
+pub use field::is_hop_by_hop;
 pub use framing::Framing;
 pub use reject::Reject;

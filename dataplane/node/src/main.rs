@@ -77,6 +77,9 @@ struct ServeArgs {
     /// Milliseconds that a read of a body or a write may make no progress.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     stall_timeout_ms: Option<u64>,
+    /// Milliseconds from an outbound request to the end of its response's head.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    origin_head_timeout_ms: Option<u64>,
     /// Milliseconds from a request's head to the head of its Worker's response.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     wall_head_ms: Option<u64>,

@@ -105,6 +105,7 @@ fn node_config(args: &ServeArgs) -> NodeConfig {
             head_ns: ns(args.head_timeout_ms, defaults.head_ns),
             idle_ns: ns(args.idle_timeout_ms, defaults.idle_ns),
             stall_ns: ns(args.stall_timeout_ms, defaults.stall_ns),
+            origin_head_ns: ns(args.origin_head_timeout_ms, defaults.origin_head_ns),
             drain_ns: ns(args.drain_timeout_ms, defaults.drain_ns),
         },
         request_limits: RequestLimits {

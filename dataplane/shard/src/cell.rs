@@ -15,6 +15,7 @@ use crate::apart::Report;
 use crate::canned::Canned;
 use crate::forecast::Forecast;
 use crate::lifecycle::{IsolateState, Lifecycle};
+use crate::link::{Link, SendBody};
 use crate::outbound::{self, FetchRequest};
 use crate::shard::Shard;
 use crate::turns::Tenant;
@@ -26,8 +27,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use worker_api::event::{
-    BodyEvent, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody,
-    RequestId,
+    BodyEvent, BodySource, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now,
+    OutgoingBody, RequestId,
 };
 use worker_api::{CodeOrigin, MemoryGauge, Progress, StartError, Suspendable, Worker, WorkerSpec, ticks};
 
@@ -53,7 +54,7 @@ pub(crate) struct Identity {
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: HeaderBlock,
-    pub(crate) body: OutgoingBody,
+    pub(crate) body: SendBody,
 }
 
 /// What has come for a request since the last look.
@@ -62,6 +63,8 @@ pub(crate) struct Delivery {
     pub(crate) response: Option<Response>,
     pub(crate) body: Option<BodyEvent>,
     pub(crate) wants_body: bool,
+    /// Its body goes there.
+    pub(crate) body_to: Option<Rc<Link>>,
     pub(crate) cancels_body: bool,
     pub(crate) failure: Option<Failure>,
     /// The Worker did not start.
@@ -78,6 +81,7 @@ impl Delivery {
             && self.refused.is_none()
             && self.pass_through.is_none()
             && !self.wants_body
+            && self.body_to.is_none()
             && !self.cancels_body
     }
 }
@@ -87,6 +91,8 @@ impl Delivery {
 pub(crate) struct FetchDelivery {
     pub(crate) upload: Option<BodyEvent>,
     pub(crate) wants_body: bool,
+    /// The response's body goes there.
+    pub(crate) body_to: Option<Rc<Link>>,
     pub(crate) cancelled: bool,
 }
 
@@ -503,15 +509,20 @@ impl WorkerCell {
     fn dispatch(&self, shard: &Shard, now: Now, effect: Effect, fetches: &mut Vec<FetchRequest>) {
         let mut mail = self.mail.borrow_mut();
         match effect {
-            Effect::Respond { id, status, headers, body } => mail.deliver(id, |delivery| {
-                delivery.response = Some(Response { status, headers, body });
-            }),
-            Effect::ResponseBody { id, body } => mail.deliver(id, |delivery| delivery.body = Some(body)),
+            Effect::Respond { id, status, headers, body } => {
+                let body = mail.send_body(body);
+                mail.deliver(id, |delivery| delivery.response = Some(Response { status, headers, body }));
+            }
+            Effect::ResponseBody { id, body } => {
+                mail.deliver(id, |delivery| delivery.body = Some(body));
+            }
             Effect::PullRequestBody { id } => {
                 mail.touch(Some(id));
                 mail.deliver(id, |delivery| delivery.wants_body = true);
             }
-            Effect::CancelRequestBody { id } => mail.deliver(id, |delivery| delivery.cancels_body = true),
+            Effect::CancelRequestBody { id } => {
+                mail.deliver(id, |delivery| delivery.cancels_body = true);
+            }
             Effect::Fail { id, why } => {
                 mail.deliver(id, |delivery| delivery.failure = Some(why));
             }
@@ -533,14 +544,19 @@ impl WorkerCell {
             }
             Effect::Fetch { fetch, request, method, url, headers, body } => {
                 mail.touch(request);
+                let body = mail.send_body(body);
                 mail.fetches.insert(fetch, FetchMailbox::default());
                 fetches.push(FetchRequest { fetch, method, url, headers, body });
             }
             Effect::FetchUpload { fetch, body } => {
                 mail.deliver_fetch(fetch, |delivery| delivery.upload = Some(body));
             }
-            Effect::PullFetchBody { fetch } => mail.deliver_fetch(fetch, |delivery| delivery.wants_body = true),
-            Effect::CancelFetch { fetch } => mail.deliver_fetch(fetch, |delivery| delivery.cancelled = true),
+            Effect::PullFetchBody { fetch } => {
+                mail.deliver_fetch(fetch, |delivery| delivery.wants_body = true);
+            }
+            Effect::CancelFetch { fetch } => {
+                mail.deliver_fetch(fetch, |delivery| delivery.cancelled = true);
+            }
             Effect::Log(record) => self.log(shard, now, record),
         }
     }
@@ -735,6 +751,28 @@ impl WorkerCell {
 }
 
 impl Mail {
+    /// A body that the Worker sends; one that it passes on is linked with where it comes from.
+    fn send_body(&mut self, body: OutgoingBody) -> SendBody {
+        let (from, length, bytes_max) = match body {
+            OutgoingBody::Empty => return SendBody::Empty,
+            OutgoingBody::Full(bytes) => return SendBody::Full(bytes),
+            OutgoingBody::Stream { length } => return SendBody::Stream { length },
+            OutgoingBody::Passed { from, length, bytes_max } => (from, length, bytes_max),
+        };
+        let link = Link::new();
+        let there = match from {
+            BodySource::Request(id) => {
+                self.touch(Some(id));
+                self.deliver(id, |delivery| delivery.body_to = Some(link.clone()))
+            }
+            BodySource::Fetch(fetch) => self.deliver_fetch(fetch, |delivery| delivery.body_to = Some(link.clone())),
+        };
+        if !there {
+            link.end(Err("the message that it belongs to is over".to_owned()));
+        }
+        SendBody::Link { link, length, bytes_max }
+    }
+
     fn place(id: RequestId) -> usize {
         (id.0 & ((1 << MAILBOX_BITS) - 1)) as usize
     }
@@ -750,11 +788,12 @@ impl Mail {
         }
     }
 
-    fn deliver(&mut self, id: RequestId, put: impl FnOnce(&mut Delivery)) {
-        if let Some(mailbox) = self.request(id).filter(|mailbox| mailbox.attached) {
-            put(&mut mailbox.delivery);
-            wake(&mut mailbox.waker);
-        }
+    /// Whether anybody is there to take it.
+    fn deliver(&mut self, id: RequestId, put: impl FnOnce(&mut Delivery)) -> bool {
+        let Some(mailbox) = self.request(id).filter(|mailbox| mailbox.attached) else { return false };
+        put(&mut mailbox.delivery);
+        wake(&mut mailbox.waker);
+        true
     }
 
     fn finish(&mut self, id: RequestId) {
@@ -767,11 +806,11 @@ impl Mail {
         }
     }
 
-    fn deliver_fetch(&mut self, fetch: FetchId, put: impl FnOnce(&mut FetchDelivery)) {
-        if let Some(mailbox) = self.fetches.get_mut(&fetch) {
-            put(&mut mailbox.delivery);
-            wake(&mut mailbox.waker);
-        }
+    fn deliver_fetch(&mut self, fetch: FetchId, put: impl FnOnce(&mut FetchDelivery)) -> bool {
+        let Some(mailbox) = self.fetches.get_mut(&fetch) else { return false };
+        put(&mut mailbox.delivery);
+        wake(&mut mailbox.waker);
+        true
     }
 }
 

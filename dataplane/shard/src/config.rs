@@ -46,6 +46,12 @@ pub const BUFFER_KEEP_BYTES: usize = 4 * limits::KIB;
 pub const DISCARD_BYTES_MAX: u64 = 256 * limits::KIB as u64;
 /// How long a closing connection reads on, so that the peer sees the answer and not a reset.
 pub const LINGER_NS: u64 = 2 * limits::S_NS;
+/// Buffer of a body that goes from socket to socket, bytes: at first, and once it shows that it is large.
+pub const LINK_BUFFER_BYTES_MIN: usize = 16 * limits::KIB;
+/// See [`LINK_BUFFER_BYTES_MIN`].
+pub const LINK_BUFFER_BYTES_MAX: usize = 128 * limits::KIB;
+/// Such buffers that are full and wait to be sent, for one body.
+pub const LINK_BUFFERS_MAX: usize = 2;
 /// Idle outbound connections to one origin.
 pub const POOL_IDLE_PER_ORIGIN_MAX: usize = 32;
 /// Idle outbound connections of a shard.
@@ -54,10 +60,34 @@ pub const POOL_IDLE_MAX: usize = 512;
 pub const POOL_IDLE_NS: u64 = 60 * limits::S_NS;
 /// Name to address, TCP and TLS: from the start of an outbound request to a connection, ns.
 pub const CONNECT_TIMEOUT_NS: u64 = 10 * limits::S_NS;
+/// Start of an attempt to connect to one address of a name to that of the next one (RFC 8305 §5).
+pub const CONNECT_STAGGER: Duration = Duration::from_millis(250);
 /// Request sent to response head, outbound, ns.
 pub const FETCH_HEAD_TIMEOUT_NS: u64 = 100 * limits::S_NS;
+/// An idle outbound connection that its shard has not wanted for so long is for all shards, ns.
+pub const SHARE_AFTER_NS: u64 = 100 * limits::MS_NS;
+/// Idle outbound connections of a node that are for all shards.
+pub const SHELF_MAX: usize = 1_024;
+/// Requests at a time on one outbound HTTP/2 connection; past it another one is opened.
+pub const H2_STREAMS_MAX: usize = 32;
+/// Outbound HTTP/2 connections of a shard to one origin; past it requests wait for each other.
+pub const H2_CONNECTIONS_PER_ORIGIN_MAX: usize = 4;
+/// Origins that a shard has idle HTTP/2 connections to.
+pub const H2_ORIGINS_MAX: usize = 256;
+/// Bytes that an origin may send on a stream before somebody has taken them.
+pub const H2_STREAM_WINDOW_BYTES: u32 = 512 * limits::KIB as u32;
+/// The same on a whole connection.
+pub const H2_CONNECTION_WINDOW_BYTES: u32 = 16 * limits::MIB as u32;
+/// Largest HTTP/2 frame from an origin.
+pub const H2_FRAME_BYTES_MAX: u32 = 64 * limits::KIB as u32;
+/// Bytes of a request body that wait in a stream to be sent.
+pub const H2_SEND_BUFFER_BYTES: usize = 128 * limits::KIB;
 /// Life of a resolved name, ns.
 pub const DNS_TTL_NS: u64 = 10 * limits::S_NS;
+/// Life of a failure to resolve a name, ns.
+pub const DNS_FAILURE_TTL_NS: u64 = limits::S_NS;
+/// Names of a shard that are being resolved.
+pub const DNS_PENDING_MAX: usize = 256;
 /// Resolved names of a shard.
 pub const DNS_NAMES_MAX: usize = 1_024;
 /// Length of the queue of connections that wait to be accepted.
@@ -66,9 +96,13 @@ pub const LISTEN_BACKLOG: i32 = 4_096;
 pub const SHARD_RESTARTS_MAX: u32 = 16;
 
 const _: () = assert!(IDLE_NS < EXTRA_IDLE_NS && EXTRA_IDLE_NS < WORKER_IDLE_NS);
+const _: () = assert!(LINK_BUFFER_BYTES_MIN <= LINK_BUFFER_BYTES_MAX);
 const _: () = assert!(READ_AHEAD_BYTES_MAX < READ_BYTES_MAX);
 const _: () = assert!(BODY_COPY_BYTES_MAX <= WRITE_BEHIND_BYTES);
 const _: () = assert!(POOL_IDLE_PER_ORIGIN_MAX <= POOL_IDLE_MAX);
+const _: () = assert!(SHARE_AFTER_NS < POOL_IDLE_NS && DNS_FAILURE_TTL_NS <= DNS_TTL_NS);
+// Streams that nobody reads do not starve the others of their connection.
+const _: () = assert!(H2_STREAMS_MAX as u64 * H2_STREAM_WINDOW_BYTES as u64 <= H2_CONNECTION_WINDOW_BYTES as u64);
 
 /// Spare isolates of a shard unless the operator says otherwise.
 pub const SPARES_PER_SHARD: usize = 4;
@@ -120,6 +154,8 @@ pub struct Timeouts {
     pub idle_ns: u64,
     /// A read of a body, or a write, that makes no progress.
     pub stall_ns: u64,
+    /// Request sent to an origin to the end of its response's head.
+    pub origin_head_ns: u64,
     /// Begin of a drain to the last connection's end.
     pub drain_ns: u64,
 }
@@ -130,6 +166,7 @@ impl Default for Timeouts {
             head_ns: limits::HEAD_TIMEOUT_NS,
             idle_ns: limits::IDLE_TIMEOUT_NS,
             stall_ns: limits::STALL_TIMEOUT_NS,
+            origin_head_ns: FETCH_HEAD_TIMEOUT_NS,
             drain_ns: limits::DRAIN_TIMEOUT_NS,
         }
     }

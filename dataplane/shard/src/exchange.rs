@@ -24,6 +24,7 @@ use crate::canonical::canonical;
 use crate::cell::{Delivery, Response, WorkerCell};
 use crate::config::{DISCARD_BYTES_MAX, READ_AHEAD_BYTES_MAX};
 use crate::connection::Connection;
+use crate::link::{self, Drained, Filled, Link, SendBody};
 use crate::origin::{self, Passage};
 use crate::shard::Shard;
 use crate::socket::Socket;
@@ -37,7 +38,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use worker_api::event::{BodyEvent, Event, Failure, IncomingBody, MonotonicNs, OutgoingBody, RequestId};
+use worker_api::event::{BodyEvent, Event, Failure, IncomingBody, MonotonicNs, Passed, RequestId};
 
 /// What becomes of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,12 @@ struct Exchange {
     body: Option<Decoder>,
     /// The Worker waits for a chunk of it.
     asked: bool,
+    /// Or it goes there.
+    body_to: Option<Rc<Link>>,
+    /// Where the response's body comes from, if not from the Worker.
+    body_from: Option<Rc<Link>>,
+    /// Bytes that it may still have, by the plan.
+    allowance: u64,
     /// The client waits for `100 Continue`.
     owes_continue: bool,
     reply: Reply,
@@ -131,6 +138,9 @@ pub(crate) async fn run<S: Socket>(shard: &Rc<Shard>, connection: &mut Connectio
         started_ns: now.monotonic_ns,
         body,
         asked: false,
+        body_to: None,
+        body_from: None,
+        allowance: u64::MAX,
         owes_continue,
         reply: Reply::Waiting,
         status: 0,
@@ -226,7 +236,7 @@ impl Exchange {
                 );
             }
             progress |= self.read_body(shard, connection, cx)?;
-            progress |= self.ask_for_more(shard, connection);
+            progress |= self.ask_for_more(shard, connection)?;
             if progress {
                 continue;
             }
@@ -279,8 +289,9 @@ impl Exchange {
         if delivery.cancels_body {
             self.asked = false;
         }
-        if delivery.wants_body {
-            self.asked = true;
+        if delivery.wants_body || delivery.body_to.is_some() {
+            self.asked = delivery.wants_body;
+            self.body_to = delivery.body_to;
             if std::mem::take(&mut self.owes_continue)
                 && connection.io.input().is_empty()
                 && self.reply == Reply::Waiting
@@ -339,12 +350,7 @@ impl Exchange {
         if self.reply != Reply::Waiting {
             return Ok(());
         }
-        let body = match &response.body {
-            OutgoingBody::Empty => Body::Known(0),
-            OutgoingBody::Full(bytes) => Body::Known(bytes.len() as u64),
-            OutgoingBody::Stream { length: Some(length) } => Body::Known(*length),
-            OutgoingBody::Stream { length: None } => Body::Unknown,
-        };
+        let body = response.body.length().map_or(Body::Unknown, Body::Known);
         self.context.date = shard.clock.date();
         // A client that was not told to send its body may or may not send it: only a close tells the two apart.
         self.context.keep_alive &= !shard.draining() && !self.owes_continue;
@@ -361,16 +367,25 @@ impl Exchange {
         self.status = response.status;
         self.keep_alive = sent.keep_alive;
         self.reply = match (response.body, sent.framing) {
-            (OutgoingBody::Stream { .. }, SendFraming::NoBody) => {
+            (SendBody::Stream { .. }, SendFraming::NoBody) => {
                 // Nobody will read it: the Worker is told as if the client had left.
                 self.send(shard, Event::ClientGone { id: self.id });
                 Reply::Complete
             }
-            (OutgoingBody::Stream { .. }, framing) => {
+            (SendBody::Link { link, .. }, SendFraming::NoBody) => {
+                link.leave();
+                self.send(shard, Event::ResponsePassed { id: self.id, end: Passed::Whole });
+                Reply::Complete
+            }
+            (body @ (SendBody::Stream { .. } | SendBody::Link { .. }), framing) => {
+                if let SendBody::Link { link, bytes_max, .. } = body {
+                    self.body_from = Some(link);
+                    self.allowance = bytes_max;
+                }
                 let left = if let SendFraming::Length(length) = framing { length } else { u64::MAX };
                 Reply::Streaming { framing, left, asked: false }
             }
-            (OutgoingBody::Full(bytes), SendFraming::Length(_)) => {
+            (SendBody::Full(bytes), SendFraming::Length(_)) => {
                 connection.io.append_body(bytes);
                 Reply::Complete
             }
@@ -441,6 +456,9 @@ impl Exchange {
         connection: &mut Connection<S>,
         cx: &mut Context<'_>,
     ) -> Result<bool, After> {
+        if let Some(link) = self.body_to.clone() {
+            return self.pass_body(shard, connection, &link, cx);
+        }
         while self.asked {
             let Some(decoder) = &mut self.body else {
                 self.asked = false;
@@ -482,6 +500,36 @@ impl Exchange {
         Ok(false)
     }
 
+    /// Passes on what is here of the body. Whether that is over.
+    fn pass_body<S: Socket>(
+        &mut self,
+        shard: &Rc<Shard>,
+        connection: &mut Connection<S>,
+        link: &Link,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, After> {
+        let Some(decoder) = &mut self.body else {
+            link.end(Ok(()));
+            self.body_to = None;
+            return Ok(true);
+        };
+        match link::fill(link, &mut connection.io, decoder, cx) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(Filled::Whole) => self.body = None,
+            Poll::Ready(Filled::Unwanted) => {}
+            Poll::Ready(Filled::Eof) => return Err(self.bad_body(shard, connection, BodyError::Truncated)),
+            Poll::Ready(Filled::Malformed(error)) => return Err(self.bad_body(shard, connection, error)),
+            Poll::Ready(Filled::Io(_)) => return Err(self.gone(shard)),
+        }
+        self.body_to = None;
+        Ok(true)
+    }
+
+    /// Whether more of the request's body is wanted now.
+    fn wants_body(&self) -> bool {
+        self.asked || self.body_to.as_ref().is_some_and(|link| link.has_room())
+    }
+
     fn body_event(&self, shard: &Rc<Shard>, body: BodyEvent) {
         self.send(shard, Event::RequestBody { id: self.id, body });
     }
@@ -509,16 +557,52 @@ impl Exchange {
         if unanswered { After::Linger } else { After::Abort }
     }
 
-    /// Asks for the next chunk of the response while there is room for it. Whether it was asked for.
-    fn ask_for_more<S: Socket>(&mut self, shard: &Rc<Shard>, connection: &Connection<S>) -> bool {
-        match &mut self.reply {
+    /// Asks for the next chunk of the response while there is room for it, or takes it. Whether something happened.
+    fn ask_for_more<S: Socket>(&mut self, shard: &Rc<Shard>, connection: &mut Connection<S>) -> Result<bool, After> {
+        if let Some(link) = self.body_from.clone() {
+            return self.take_body(shard, connection, &link);
+        }
+        Ok(match &mut self.reply {
             Reply::Streaming { asked, .. } if !*asked && connection.io.may_append() => {
                 *asked = true;
                 self.send(shard, Event::PullResponse { id: self.id });
                 true
             }
             _ => false,
+        })
+    }
+
+    /// Sends on what has come of a body that the Worker passes on.
+    fn take_body<S: Socket>(
+        &mut self,
+        shard: &Rc<Shard>,
+        connection: &mut Connection<S>,
+        link: &Rc<Link>,
+    ) -> Result<bool, After> {
+        let Reply::Streaming { framing, left, .. } = &mut self.reply else { return Ok(false) };
+        let (chunked, promised) = (*framing == SendFraming::Chunked, matches!(framing, SendFraming::Length(_)));
+        let before = *left;
+        let end = match link::drain(link, &mut connection.io, chunked, promised, left) {
+            Drained::Nothing => return Ok(false),
+            Drained::Some => {
+                let Some(allowance) = self.allowance.checked_sub(before - *left) else {
+                    self.send(shard, Event::ResponsePassed { id: self.id, end: Passed::TooLarge });
+                    return Err(self.broken(shard, connection));
+                };
+                self.allowance = allowance;
+                return Ok(true);
+            }
+            Drained::Whole => Passed::Whole,
+            Drained::Broken(why) => Passed::Broken(why),
+        };
+        let whole = end == Passed::Whole;
+        self.body_from = None;
+        self.send(shard, Event::ResponsePassed { id: self.id, end });
+        if !whole {
+            return Err(self.broken(shard, connection));
         }
+        self.reply = Reply::Complete;
+        Ok(true)
     }
 
     /// Reads a little ahead: what comes is the next request's or the body's, and an error means that the client has
@@ -529,7 +613,7 @@ impl Exchange {
         connection: &mut Connection<S>,
         cx: &mut Context<'_>,
     ) -> Step {
-        while !self.asked && !connection.io.read_ended() && connection.io.input().len() < READ_AHEAD_BYTES_MAX {
+        while !self.wants_body() && !connection.io.read_ended() && connection.io.input().len() < READ_AHEAD_BYTES_MAX {
             match connection.io.poll_fill(cx) {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(_)) => return Err(self.gone(shard)),
@@ -591,7 +675,7 @@ impl Exchange {
 
     /// Sleeps until the mailbox, the socket or the ticker has something.
     fn wait<S: Socket>(&mut self, shard: &Shard, connection: &Connection<S>, cx: &Context<'_>) {
-        let on_peer = !connection.io.flushed() || self.asked || self.reply == Reply::Complete;
+        let on_peer = !connection.io.flushed() || self.wants_body() || self.reply == Reply::Complete;
         let moved = connection.io.moved();
         if !on_peer {
             connection.watch.clear();
@@ -600,6 +684,9 @@ impl Exchange {
             connection.watch.set(shard.clock.recent_ns() + shard.config().timeouts.stall_ns);
         }
         connection.watch.remember(cx.waker());
+        if let Some(link) = &self.body_from {
+            link.wait_for_more(cx);
+        }
         match &self.passage {
             Some(passage) => passage.wait(cx),
             None => self.cell.wait(self.id, cx),
@@ -610,6 +697,12 @@ impl Exchange {
         if self.status != 0 {
             let latency_ns = shard.clock.now_ns().saturating_sub(self.started_ns);
             shard.metrics.response(self.status, latency_ns);
+        }
+        if let Some(link) = self.body_from.take() {
+            link.leave();
+        }
+        if let Some(link) = self.body_to.take().or_else(|| self.take().body_to) {
+            link.end(Err("the request is over".to_owned()));
         }
         if self.body.take().is_some() && after != After::Abort {
             self.body_event(shard, BodyEvent::Failed("the request is over".to_owned()));

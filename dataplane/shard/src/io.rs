@@ -3,9 +3,10 @@
 //! Reading goes through one buffer of the shard, so that a waiting connection owns next to nothing.
 
 use crate::config::{BODY_COPY_BYTES_MAX, BUFFER_KEEP_BYTES, READ_BYTES_MAX, WRITE_BEHIND_BYTES};
+use crate::link::{Buffer, Link};
 use crate::metrics::ShardMetrics;
 use crate::socket::Socket;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
@@ -27,6 +28,36 @@ pub(crate) enum Side {
     Origin,
 }
 
+/// What is sent from where it is.
+enum Tail {
+    None,
+    Bytes(Bytes),
+    Buffer(Buffer, Rc<Link>),
+}
+
+impl Tail {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Tail::None => &[],
+            Tail::Bytes(bytes) => bytes,
+            Tail::Buffer(buffer, _) => buffer.bytes(),
+        }
+    }
+
+    fn sent(&mut self, len: usize) {
+        match self {
+            Tail::None => {}
+            Tail::Bytes(bytes) => bytes.advance(len),
+            Tail::Buffer(buffer, _) => buffer.sent(len),
+        }
+        if self.bytes().is_empty()
+            && let Tail::Buffer(buffer, link) = std::mem::replace(self, Tail::None)
+        {
+            link.give_back(buffer);
+        }
+    }
+}
+
 /// A socket with its two buffers.
 pub(crate) struct Io<S> {
     pub(crate) socket: S,
@@ -37,8 +68,8 @@ pub(crate) struct Io<S> {
     used: usize,
     output: Vec<u8>,
     sent: usize,
-    /// A large body, sent after `output`.
-    tail: Bytes,
+    /// A large body or a part of one, sent after `output`.
+    tail: Tail,
     read_ended: bool,
     /// Bytes moved either way: what a time limit on progress looks at.
     moved: u64,
@@ -55,10 +86,15 @@ impl<S: Socket> Io<S> {
             used: 0,
             output: Vec::new(),
             sent: 0,
-            tail: Bytes::new(),
+            tail: Tail::None,
             read_ended: false,
             moved: 0,
         }
+    }
+
+    /// The socket, if nothing of a message is in the buffers.
+    pub(crate) fn into_socket(self) -> Option<S> {
+        (self.flushed() && self.input().is_empty() && !self.read_ended).then_some(self.socket)
     }
 
     /// What has been read and not used.
@@ -85,16 +121,31 @@ impl<S: Socket> Io<S> {
         if self.read_ended {
             return Poll::Ready(Ok(0));
         }
-        let mut scratch = self.scratch.borrow_mut();
-        let len = ready!(self.socket.poll_read(cx, &mut scratch))?;
-        if len == 0 {
-            self.read_ended = true;
-        }
+        let scratch = self.scratch.clone();
+        let mut scratch = scratch.borrow_mut();
+        let len = ready!(self.poll_read(cx, &mut scratch))?;
         if self.used > 0 {
             self.input.drain(..self.used);
             self.used = 0;
         }
         self.input.extend_from_slice(&scratch[..len]);
+        Poll::Ready(Ok(len))
+    }
+
+    /// The same past the input, which must be empty.
+    pub(crate) fn poll_fill_into(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        debug_assert!(self.input().is_empty(), "what came first is used first");
+        if self.read_ended {
+            return Poll::Ready(Ok(0));
+        }
+        self.poll_read(cx, space)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, space: &mut [u8]) -> Poll<io::Result<usize>> {
+        let len = ready!(self.socket.poll_read(cx, space))?;
+        if len == 0 {
+            self.read_ended = true;
+        }
         self.moved += len as u64;
         match self.side {
             Side::Client => self.metrics.bytes_received.add(len as u64),
@@ -110,7 +161,7 @@ impl<S: Socket> Io<S> {
 
     /// Where the next response bytes go. Only while [`may_append`](Io::may_append).
     pub(crate) fn output(&mut self) -> &mut Vec<u8> {
-        debug_assert!(self.tail.is_empty(), "bytes appended behind a body that is not sent");
+        debug_assert!(self.tail.bytes().is_empty(), "bytes appended behind a body that is not sent");
         &mut self.output
     }
 
@@ -119,18 +170,24 @@ impl<S: Socket> Io<S> {
         if body.len() <= BODY_COPY_BYTES_MAX {
             self.output.extend_from_slice(&body);
         } else {
-            self.tail = body;
+            self.tail = Tail::Bytes(body);
         }
+    }
+
+    /// Appends a part of a body; its buffer goes back to the link.
+    pub(crate) fn append_buffer(&mut self, buffer: Buffer, link: &Rc<Link>) {
+        debug_assert!(self.tail.bytes().is_empty(), "bytes appended behind a body that is not sent");
+        self.tail = Tail::Buffer(buffer, link.clone());
     }
 
     /// Whether there is room for more response bytes.
     pub(crate) fn may_append(&self) -> bool {
-        self.tail.is_empty() && self.output.len() - self.sent < WRITE_BEHIND_BYTES
+        self.tail.bytes().is_empty() && self.output.len() - self.sent < WRITE_BEHIND_BYTES
     }
 
     /// Whether everything is sent.
     pub(crate) fn flushed(&self) -> bool {
-        self.output.is_empty() && self.tail.is_empty()
+        self.output.is_empty() && self.tail.bytes().is_empty()
     }
 
     /// Bytes moved so far, either way.
@@ -151,10 +208,10 @@ impl<S: Socket> Io<S> {
         } else {
             self.output.clear();
         }
-        while !self.tail.is_empty() {
-            let len = ready!(self.socket.poll_write(cx, &self.tail))?;
+        while !self.tail.bytes().is_empty() {
+            let len = ready!(self.socket.poll_write(cx, self.tail.bytes()))?;
             self.count_sent(len)?;
-            let _ = self.tail.split_to(len);
+            self.tail.sent(len);
         }
         self.socket.poll_flush(cx)
     }

@@ -31,6 +31,7 @@ mod exchange;
 mod forecast;
 mod io;
 mod lifecycle;
+mod link;
 mod listener;
 mod memory_budget;
 mod origin;

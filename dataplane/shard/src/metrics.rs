@@ -102,6 +102,9 @@ pub struct ShardMetrics {
     pub fetch_failures: Number,
     pub fetch_connections_opened: Number,
     pub fetch_connections_idle: Number,
+    pub fetch_connections_h2: Number,
+    pub fetch_connections_adopted: Number,
+    pub fetch_connections_shelved: Number,
     pub worker_shrinks: Number,
     pub spares_ready: Number,
     pub spares_claimed: Number,
@@ -151,7 +154,7 @@ pub struct Metrics {
 /// Reads one number of a shard.
 type Reader = fn(&ShardMetrics) -> u64;
 
-const COUNTERS: [(&str, &str, &str, Reader); 33] = [
+const COUNTERS: [(&str, &str, &str, Reader); 36] = [
     ("connections", "gauge", "Open client connections.", |m| m.connections.get()),
     ("connections_accepted_total", "counter", "Client connections accepted.", |m| m.connections_accepted.get()),
     ("connections_refused_total", "counter", "Client connections closed at accept, over the limit.", |m| {
@@ -195,6 +198,16 @@ const COUNTERS: [(&str, &str, &str, Reader); 33] = [
     ("fetch_failures_total", "counter", "Outbound requests that failed before a response.", |m| m.fetch_failures.get()),
     ("fetch_connections_opened_total", "counter", "Outbound connections opened.", |m| m.fetch_connections_opened.get()),
     ("fetch_connections_idle", "gauge", "Outbound connections waiting for use.", |m| m.fetch_connections_idle.get()),
+    ("fetch_connections_h2", "gauge", "Outbound HTTP/2 connections.", |m| m.fetch_connections_h2.get()),
+    (
+        "fetch_connections_adopted_total",
+        "counter",
+        "Outbound connections taken from those that all shards share.",
+        |m| m.fetch_connections_adopted.get(),
+    ),
+    ("fetch_connections_shelved", "gauge", "Outbound connections that wait for any shard.", |m| {
+        m.fetch_connections_shelved.get()
+    }),
     ("worker_shrinks_total", "counter", "Idle Workers whose garbage was collected.", |m| m.worker_shrinks.get()),
     ("spares_ready", "gauge", "Isolates that wait for a Worker to start.", |m| m.spares_ready.get()),
     ("spares_claimed_total", "counter", "Workers started in a spare isolate.", |m| m.spares_claimed.get()),

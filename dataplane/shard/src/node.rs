@@ -83,7 +83,18 @@ impl Node {
         let config = NodeConfig { listen: address, ..config };
         let memory = Arc::new(MemoryBudget::new(config.memory_bytes));
         let metrics = Metrics::new(shards, memory.clone());
-        let common = Arc::new(Common { config, engine, plane, log, tls, origin, draining, memory });
+        let common = Arc::new(Common {
+            config,
+            engine,
+            plane,
+            log,
+            tls,
+            shelf: Arc::default(),
+            shards,
+            origin,
+            draining,
+            memory,
+        });
         let (up, ups) = mpsc::channel();
         let mut supervisors = Vec::with_capacity(shards);
         for (index, listener) in listeners.into_iter().enumerate() {

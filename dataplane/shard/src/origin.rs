@@ -8,17 +8,17 @@
 //! machine on the node's own port (`outbound::policy`). Then, and when the origin gives no response, the client gets the
 //! answer it would have got without.
 //!
-//! *Bounds:* at most two steps of a body lie here in each direction; the pulls of `worker_api::event` hold.
+//! *Bounds:* bodies go through a [`Link`] each way.
 
 use crate::cell::{Delivery, FetchDelivery, Response, keep_waker, wake};
+use crate::link::{Link, SendBody};
 use crate::outbound::{self, FetchRequest};
 use crate::shard::Shard;
 use base::header::HeaderBlock;
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Waker};
-use worker_api::event::{BodyEvent, Event, Failure, FetchId, IncomingBody, OutgoingBody, RequestHead};
+use worker_api::event::{Event, Failure, FetchId, IncomingBody, RequestHead};
 
 /// What RFC 8586 calls the name of this network.
 const CDN_NAME: &str = "selvage";
@@ -35,13 +35,11 @@ pub(crate) struct Passage {
 struct State {
     // For the client's exchange.
     response: Option<Response>,
-    body: VecDeque<BodyEvent>,
-    wants_body: bool,
+    body_to: Option<Rc<Link>>,
     failed: bool,
     client: Option<Waker>,
     // For the outbound one.
-    upload: VecDeque<BodyEvent>,
-    pulled: bool,
+    response_to: Option<Rc<Link>>,
     cancelled: bool,
     outbound: Option<Waker>,
 }
@@ -54,12 +52,17 @@ pub(crate) fn pass(shard: &Rc<Shard>, head: &RequestHead, why: Failure) -> Optio
     let mut headers = head.headers.clone();
     headers.push(CDN_LOOP, CDN_NAME.as_bytes());
     let length = head.headers.get(b"content-length").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+    let mut state = State::default();
     let body = match &head.body {
-        IncomingBody::Empty => OutgoingBody::Empty,
-        IncomingBody::Full(bytes) => OutgoingBody::Full(bytes.clone()),
-        IncomingBody::Stream => OutgoingBody::Stream { length },
+        IncomingBody::Empty => SendBody::Empty,
+        IncomingBody::Full(bytes) => SendBody::Full(bytes.clone()),
+        IncomingBody::Stream => {
+            let link = Link::new();
+            state.body_to = Some(link.clone());
+            SendBody::Link { link, length, bytes_max: u64::MAX }
+        }
     };
-    let passage = Rc::new(Passage { state: RefCell::new(State::default()), why });
+    let passage = Rc::new(Passage { state: RefCell::new(state), why });
     shard.metrics.passed_through.add(1);
     let request = FetchRequest { fetch: FetchId(0), method: head.method.clone(), url: head.url.clone(), headers, body };
     outbound::pass(shard, &passage, request);
@@ -81,8 +84,7 @@ impl Passage {
         let mut state = self.state.borrow_mut();
         Delivery {
             response: state.response.take(),
-            body: state.body.pop_front(),
-            wants_body: std::mem::take(&mut state.wants_body),
+            body_to: state.body_to.take(),
             failure: std::mem::take(&mut state.failed).then_some(self.why),
             ..Delivery::default()
         }
@@ -91,8 +93,6 @@ impl Passage {
     pub(crate) fn send(&self, event: Event) {
         let mut state = self.state.borrow_mut();
         match event {
-            Event::PullResponse { .. } => state.pulled = true,
-            Event::RequestBody { body, .. } => state.upload.push_back(body),
             Event::ClientGone { .. } => state.cancelled = true,
             _ => return,
         }
@@ -108,11 +108,7 @@ impl Passage {
 impl Passage {
     pub(crate) fn take_fetch(&self) -> FetchDelivery {
         let mut state = self.state.borrow_mut();
-        FetchDelivery {
-            upload: state.upload.pop_front(),
-            wants_body: std::mem::take(&mut state.pulled),
-            cancelled: state.cancelled,
-        }
+        FetchDelivery { body_to: state.response_to.take(), cancelled: state.cancelled, ..FetchDelivery::default() }
     }
 
     pub(crate) fn answer(&self, event: Event) {
@@ -120,18 +116,18 @@ impl Passage {
         match event {
             Event::FetchResponse { status, headers, body, .. } => {
                 let body = match body {
-                    IncomingBody::Empty => OutgoingBody::Empty,
-                    IncomingBody::Full(bytes) => OutgoingBody::Full(bytes),
+                    IncomingBody::Empty => SendBody::Empty,
+                    IncomingBody::Full(bytes) => SendBody::Full(bytes),
                     IncomingBody::Stream => {
                         let length = headers.get(b"content-length");
                         let length = length.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
-                        OutgoingBody::Stream { length }
+                        let link = Link::new();
+                        state.response_to = Some(link.clone());
+                        SendBody::Link { link, length, bytes_max: u64::MAX }
                     }
                 };
                 state.response = Some(Response { status, headers, body });
             }
-            Event::FetchBody { body, .. } => state.body.push_back(body),
-            Event::PullFetchUpload { .. } => state.wants_body = true,
             Event::FetchFailed { .. } => state.failed = true,
             _ => return,
         }

@@ -9,7 +9,7 @@ use crate::io::Scratch;
 use crate::log::LogSink;
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::ShardMetrics;
-use crate::outbound::Outbound;
+use crate::outbound::{Outbound, Shelf, Tls};
 use crate::spares::{self, Spares};
 use crate::turns::{self, Turns};
 use crate::watch::Watches;
@@ -37,7 +37,10 @@ pub(crate) struct Common {
     pub(crate) engine: Engine,
     pub(crate) plane: Plane,
     pub(crate) log: Arc<dyn LogSink>,
-    pub(crate) tls: Arc<rustls::ClientConfig>,
+    pub(crate) tls: Tls,
+    pub(crate) shelf: Arc<Shelf>,
+    /// Shards of the node.
+    pub(crate) shards: usize,
     pub(crate) origin: Instant,
     pub(crate) draining: AtomicBool,
     pub(crate) memory: Arc<MemoryBudget>,
@@ -197,6 +200,9 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: &StdListener) {
         shard.clock.follow_unix_time();
         let now_ns = shard.clock.now_ns();
         shard.watches.tick(now_ns);
+        if shard.common.shards > 1 {
+            shard.outbound.share(now_ns);
+        }
         if ticks.is_multiple_of(SWEEP_TICKS) {
             shard.sweep();
         }

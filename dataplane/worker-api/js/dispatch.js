@@ -13,6 +13,8 @@
   const BODY_NONE = 0;
   const BODY_FULL = 1;
   const BODY_STREAM = 2;
+  const BODY_PASSED_REQUEST = 3;
+  const BODY_PASSED_FETCH = 4;
   const STEP_CHUNK = 0;
   const STEP_END = 1;
   const LEVEL_ERROR = 3;
@@ -29,6 +31,8 @@
   // Bodies that native code pulls.
   const replies = new Map();
   const uploads = new Map();
+  // Bodies of outbound requests' responses that native code moves.
+  const passing = new Map();
   // Outbound requests without a response yet.
   const fetches = new Map();
 
@@ -112,6 +116,14 @@
 
   // Whether the stream will be pulled.
   function replyStream(rid, taken) {
+    const passing = Passing.of(taken.body);
+    if (passing !== undefined) {
+      const { kind, id } = passing;
+      const wanted = ops.respond(rid, taken.status, taken.headerList, taken.contentType, kind, id, taken.length);
+      if (wanted) MapPrototypeSet(replies, rid, passing.begin());
+      else cancelQuietly(lib.streamReader(taken.body), undefined);
+      return wanted;
+    }
     const reader = lib.streamReader(taken.body);
     const wanted = ops.respond(rid, taken.status, taken.headerList, taken.contentType, BODY_STREAM, undefined, taken.length);
     if (wanted) MapPrototypeSet(replies, rid, new Outgoing(rid, reader, replySteps));
@@ -121,6 +133,45 @@
 
   function cancelQuietly(reader, reason) {
     PromisePrototypeThen(reader.cancel(reason), undefined, () => {});
+  }
+
+  // A body that native code moves from where it came to where it goes.
+  class Passing {
+    kind;
+    id;
+    reader = this;
+    #feed;
+    #pipe;
+    constructor(feed, pipe) {
+      this.kind = feed.kind;
+      this.id = feed.id;
+      this.#feed = feed;
+      this.#pipe = pipe;
+    }
+    // For a stream of which nothing was read and that native code feeds; else undefined.
+    static of(stream) {
+      const state = lib.rs.stateOf(stream);
+      const feed = lib.rs.passable(state);
+      return feed === undefined ? undefined : new Passing(feed, state.fused);
+    }
+    begin() {
+      this.#feed.give();
+      MapPrototypeDelete(this.kind === BODY_PASSED_FETCH ? fetchBodies : requestBodies, this.id);
+      if (this.kind === BODY_PASSED_FETCH) MapPrototypeSet(passing, this.id, this);
+      return this;
+    }
+    end(message) {
+      if (this.kind === BODY_PASSED_FETCH) MapPrototypeDelete(passing, this.id);
+      if (this.#pipe === undefined) return;
+      if (message === undefined) this.#pipe.deferred.resolve(undefined);
+      else this.#pipe.deferred.reject(new TypeError(message));
+    }
+    // As a reader: it is not wanted any more. Native code knows.
+    cancel(reason) {
+      this.end("The body is not wanted any more");
+      return PromiseResolve(undefined);
+    }
+    pull() {}
   }
 
   // A body that native code pulls, chunk by chunk.
@@ -197,6 +248,18 @@
     MapPrototypeGet(uploads, fid)?.pull();
   }
 
+  function responsePassed(rid, message) {
+    const moved = MapPrototypeGet(replies, rid);
+    closeReply(rid);
+    if (moved !== undefined) moved.end(message);
+  }
+
+  function uploadPassed(fid, message) {
+    const moved = MapPrototypeGet(uploads, fid);
+    MapPrototypeDelete(uploads, fid);
+    if (moved !== undefined) moved.end(message);
+  }
+
   function clientGone(rid) {
     const reason = new lib.DOMException("The client is gone", "AbortError");
     const outgoing = MapPrototypeGet(replies, rid);
@@ -244,6 +307,7 @@
         MapPrototypeDelete(requestBodies, rid);
         ops.requestBodyCancel(rid);
       },
+      BODY_PASSED_REQUEST, rid,
     );
     MapPrototypeSet(requestBodies, rid, native);
     return native.stream;
@@ -258,6 +322,7 @@
         MapPrototypeDelete(fetchBodies, fid);
         ops.fetchCancel(fid);
       },
+      BODY_PASSED_FETCH, fid,
     );
     MapPrototypeSet(fetchBodies, fid, native);
     return native.stream;
@@ -284,9 +349,15 @@
     } else if (typeof body === "string" || ArrayBufferIsView(body)) {
       fid = ops.fetchStart(method, url, headerList, BODY_FULL, body, -1);
     } else {
-      const reader = lib.streamReader(body);
-      fid = ops.fetchStart(method, url, headerList, BODY_STREAM, undefined, length);
-      MapPrototypeSet(uploads, fid, new Outgoing(fid, reader, uploadSteps));
+      const moved = Passing.of(body);
+      if (moved !== undefined) {
+        fid = ops.fetchStart(method, url, headerList, moved.kind, moved.id, length);
+        MapPrototypeSet(uploads, fid, moved.begin());
+      } else {
+        const reader = lib.streamReader(body);
+        fid = ops.fetchStart(method, url, headerList, BODY_STREAM, undefined, length);
+        MapPrototypeSet(uploads, fid, new Outgoing(fid, reader, uploadSteps));
+      }
     }
     MapPrototypeSet(fetches, fid, pending);
     return { fid, pending };
@@ -318,7 +389,7 @@
       pending.reject(reason);
       return true;
     }
-    const reading = MapPrototypeGet(fetchBodies, fid) !== undefined;
+    const reading = MapPrototypeGet(fetchBodies, fid) !== undefined || MapPrototypeGet(passing, fid) !== undefined;
     failStep(fetchBodies, fid, reason);
     return reading || upload !== undefined;
   }
@@ -345,6 +416,7 @@
       MapPrototypeDelete(uploads, fids[i]);
       MapPrototypeDelete(fetches, fids[i]);
       MapPrototypeDelete(fetchBodies, fids[i]);
+      MapPrototypeDelete(passing, fids[i]);
     }
   }
 
@@ -386,7 +458,7 @@
 
   lib.entry = {
     __proto__: null,
-    late, start, request, requestBody, pullResponse, clientGone, fetchResponse, fetchBody, fetchFailed, pullFetchUpload, timeout, forget, describe, rejected, builtin,
+    late, start, request, requestBody, pullResponse, clientGone, fetchResponse, fetchBody, fetchFailed, pullFetchUpload, responsePassed, uploadPassed, timeout, forget, describe, rejected, builtin,
     DOMException: lib.DOMException,
   };
 })

@@ -158,7 +158,31 @@
     }
   }
 
-  rs.pipeTo = (source, target, options) => new Pipe(source, target, options).run();
+  // A body into a transform that only carries it: nothing is read before somebody looks at the other side. If that side is sent
+  // as a body, native code moves it, see `rs.passable`.
+  rs.pipeTo = (source, target, options) => {
+    const fuses = carriesOnly(source, target, options);
+    const pipe = new Pipe(source, target, options);
+    if (!fuses) return pipe.run();
+    target.identity.readable.fused = pipe;
+    return pipe.deferred.promise;
+  };
+
+  function carriesOnly(source, target, { preventAbort, preventCancel, preventClose, signal }) {
+    const { identity } = target;
+    if (identity === undefined || source.native === undefined || source.disturbed || source.state !== "readable") return false;
+    if (preventAbort || preventCancel || preventClose || signal !== undefined) return false;
+    const { readable } = identity;
+    return target.state === "writable" && target.inFlightWrite === undefined && target.writeRequests.length === 0 &&
+      !ws.closeQueuedOrInFlight(target) && readable.state === "readable" && !readable.disturbed && readable.reader === undefined &&
+      readable.fused === undefined;
+  }
+
+  // The feed behind a stream of which nothing was read, and the pipe between them if there is one; undefined if there is none.
+  rs.passable = (stream) => {
+    if (stream.state !== "readable" || stream.disturbed || stream.reader !== undefined) return undefined;
+    return stream.fused === undefined ? stream.native : stream.fused.source.native;
+  };
 
   // ReadableStreamTee. `clone` gives the second branch its own copy of every chunk, as a body's clone needs it.
   rs.tee = (stream, clone) => stream.controller.isByte ? teeBytes(stream) : teeDefault(stream, clone);
@@ -483,8 +507,13 @@
     #cancel;
     #waiting = undefined;
     #over = false;
+    // What native code calls it, see `rs.passable`.
+    kind;
+    id;
 
-    constructor(pull, cancel) {
+    constructor(pull, cancel, kind, id) {
+      this.kind = kind;
+      this.id = id;
       this.#pull = pull;
       this.#cancel = cancel;
       const state = this.#state = rs.createByte(
@@ -502,7 +531,13 @@
           return resolvedPromise();
         },
       );
+      state.native = this;
       this.stream = rs.publicStream(state);
+    }
+
+    // Native code moves the body: nothing comes this way any more.
+    give() {
+      this.#over = true;
     }
 
     #answered() {
@@ -533,7 +568,7 @@
       this.#answered();
     }
   }
-  lib.nativeStream = (pull, cancel) => new NativeFeed(pull, cancel);
+  lib.nativeStream = (pull, cancel, kind, id) => new NativeFeed(pull, cancel, kind, id);
 
   // A lock on a stream for the runtime's own reading.
   class InternalReader {

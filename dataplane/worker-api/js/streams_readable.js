@@ -20,6 +20,10 @@
     object = undefined;
     // Bytes in all, where the maker promised them (FixedLengthStream); -1 if not.
     promisedLength = -1;
+    // The feed of a body that native code holds.
+    native = undefined;
+    // The pipe into the transform whose readable side this is, where it does nothing but carry bytes and has not begun.
+    fused = undefined;
   }
 
   class DefaultController {
@@ -122,6 +126,7 @@
 
   // ReadableStreamCancel
   rs.cancel = (stream, reason) => {
+    if (stream.fused !== undefined) unfuse(stream);
     stream.disturbed = true;
     if (stream.state === "closed") return resolvedPromise();
     if (stream.state === "errored") return PromiseReject(stream.storedError);
@@ -143,8 +148,16 @@
 
   rs.hasDefaultReader = (stream) => stream.reader !== undefined && !stream.reader.isByob;
 
+  // Somebody looks at what comes out of a pipe that has not begun: it begins.
+  function unfuse(stream) {
+    const pipe = stream.fused;
+    stream.fused = undefined;
+    pipe.run();
+  }
+
   // Reader algorithms.
   rs.initReader = (reader, stream) => {
+    if (stream.fused !== undefined) unfuse(stream);
     reader.stream = stream;
     stream.reader = reader;
     if (stream.state === "closed") reader.closed.resolve();

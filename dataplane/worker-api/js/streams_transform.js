@@ -212,11 +212,14 @@
     return { __proto__: null, readable: rs.publicStream(stream.readable), writable: ws.publicStream(stream.writable) };
   };
 
+  let markIdentity;
+
   class TransformStream {
     #state;
     constructor(transformer = undefined, writableStrategy = undefined, readableStrategy = undefined) {
       const stream = new TransformState();
       this.#state = stream;
+      const plain = transformer === undefined && writableStrategy === undefined && readableStrategy === undefined;
       if (transformer === undefined) transformer = {};
       else if (!lib.isObject(transformer)) throw new TypeError("The transformer is not an object");
       const outer = dictionary(writableStrategy, "The writable strategy");
@@ -252,6 +255,7 @@
         cancel === undefined ? undefined : (reason) => promiseCall(cancel, transformer, [reason]),
       );
       started.resolve(start === undefined ? undefined : ReflectApply(start, transformer, [object()]));
+      if (plain) stream.writable.identity = stream;
     }
     get readable() {
       return rs.publicStream(this.#state.readable);
@@ -261,6 +265,10 @@
     }
     static {
       lib.isTransformStream = (value) => lib.isObject(value) && #state in value;
+      markIdentity = (transform) => {
+        const stream = transform.#state;
+        stream.writable.identity = stream;
+      };
     }
   }
   defineInterface(TransformStream, "TransformStream");
@@ -290,6 +298,7 @@
   class IdentityTransformStream extends TransformStream {
     constructor() {
       super({ transform: passBytes });
+      markIdentity(this);
     }
   }
   defineInterface(IdentityTransformStream, "IdentityTransformStream");
@@ -318,6 +327,7 @@
           if (left > 0) throw new TypeError("A FixedLengthStream was closed before all its bytes were written");
         },
       });
+      markIdentity(this);
       rs.stateOf(this.readable).promisedLength = length;
     }
   }

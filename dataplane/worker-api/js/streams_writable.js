@@ -22,6 +22,8 @@
     pendingAbort = undefined;
     backpressure = false;
     object = undefined;
+    // The transform whose writable side this is, where it gives out what it takes in.
+    identity = undefined;
   }
 
   class Controller {

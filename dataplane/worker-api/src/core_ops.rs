@@ -13,7 +13,7 @@ use isolate::{Args, OpError, OpResult, OpTable, Scope, Value};
 use std::sync::Arc;
 
 use crate::{
-    event::{BodyEvent, Effect, Failure, FetchId, Held, LogLevel, OutgoingBody, RequestId},
+    event::{BodyEvent, BodySource, Effect, Failure, FetchId, Held, LogLevel, OutgoingBody, RequestId},
     state::{BodyIn, Reply, State},
 };
 
@@ -24,6 +24,9 @@ const COUNTED_BYTES_MIN: usize = 4 * KIB;
 
 const KIND_NONE: u64 = 0;
 const KIND_FULL: u64 = 1;
+const KIND_STREAM: u64 = 2;
+const KIND_PASSED_REQUEST: u64 = 3;
+const KIND_PASSED_FETCH: u64 = 4;
 
 /// Adds the functions of this file.
 pub(crate) fn register(ops: &mut OpTable) {
@@ -204,12 +207,19 @@ fn respond<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let (body, reply) = match args.id(4)? {
         KIND_NONE => (OutgoingBody::Empty, Reply::Done),
         KIND_FULL => (OutgoingBody::Full(full_body(cx, args.get(5))?), Reply::Done),
-        _ if is_head => {
-            if let Some(length) = length {
+        KIND_STREAM | KIND_PASSED_REQUEST | KIND_PASSED_FETCH if is_head => {
+            if let Some(length) = length.filter(|_| headers.get(b"content-length").is_none()) {
                 headers.push(b"content-length", length.to_string().as_bytes());
             }
             (OutgoingBody::Empty, Reply::Done)
         }
+        kind @ (KIND_PASSED_REQUEST | KIND_PASSED_FETCH) => match passed_source(cx, kind, args.id(5)?) {
+            Some((from, own)) => {
+                let (length, bytes_max) = (length.or(own), cx.state::<State>().limits.response_bytes);
+                (OutgoingBody::Passed { from, length, bytes_max }, Reply::Passing(from))
+            }
+            None => return Ok(refuse_passing(cx, id)),
+        },
         _ => (OutgoingBody::Stream { length }, Reply::Streaming { pulled: false }),
     };
     let status = args.number(1)? as u16;
@@ -217,7 +227,7 @@ fn respond<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let bytes = match &body {
         OutgoingBody::Empty => 0,
         OutgoingBody::Full(bytes) => bytes.len() as u64,
-        OutgoingBody::Stream { length } => length.unwrap_or(0),
+        OutgoingBody::Stream { length } | OutgoingBody::Passed { length, .. } => length.unwrap_or(0),
     };
     if bytes > state.limits.response_bytes {
         response_limit(state, id);
@@ -260,6 +270,30 @@ fn refuse_response<'s>(cx: &mut Scope<'s, '_>, id: RequestId) -> Value<'s> {
     cx.boolean(false)
 }
 
+/// Takes a body out of JavaScript's hands, if it is open and nothing of it was pulled; with the length that a request promised.
+fn passed_source(cx: &mut Scope<'_, '_>, kind: u64, id: u64) -> Option<(BodySource, Option<u64>)> {
+    let state = cx.state::<State>();
+    if kind == KIND_PASSED_FETCH {
+        let fetch = FetchId(id);
+        return state.fetches.get(&fetch).filter(|row| !row.awaited).map(|_| (BodySource::Fetch(fetch), None));
+    }
+    let id = RequestId(id);
+    let request = state.requests.get_mut(&id).filter(|request| matches!(request.body, BodyIn::Idle))?;
+    request.body = BodyIn::Done;
+    request.body_read = true;
+    let length = request.head.headers.get(b"content-length");
+    let length = length.and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+    Some((BodySource::Request(id), length))
+}
+
+#[cold]
+fn refuse_passing<'s>(cx: &mut Scope<'s, '_>, id: RequestId) -> Value<'s> {
+    let state = cx.state::<State>();
+    state.log(Some(id), LogLevel::Error, "the response's body is of a request or fetch that is over".to_owned());
+    state.fail(id, Failure::Exception);
+    cx.boolean(false)
+}
+
 fn response_chunk<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let id = request_id(args)?;
     let bytes = full_body(cx, args.get(1))?;
@@ -279,7 +313,7 @@ fn response_chunk<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
 }
 
 #[cold]
-fn response_limit(state: &mut State, id: RequestId) {
+pub(crate) fn response_limit(state: &mut State, id: RequestId) {
     let text = format!("response size limit of {} bytes exceeded", state.limits.response_bytes);
     state.say(Some(id), LogLevel::Error, text);
     state.fail(id, Failure::ResponseLimit);
@@ -370,6 +404,11 @@ fn fetch_start<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let body = match args.id(3)? {
         KIND_NONE => OutgoingBody::Empty,
         KIND_FULL => OutgoingBody::Full(full_body(cx, args.get(4))?),
+        kind @ (KIND_PASSED_REQUEST | KIND_PASSED_FETCH) => {
+            let (from, own) = passed_source(cx, kind, args.id(4)?).ok_or_else(request_over)?;
+            let length = (length >= 0.0).then_some(length as u64).or(own);
+            OutgoingBody::Passed { from, length, bytes_max: u64::MAX }
+        }
         _ => OutgoingBody::Stream { length: (length >= 0.0).then_some(length as u64) },
     };
     let state = cx.state::<State>();

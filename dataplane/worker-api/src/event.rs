@@ -7,7 +7,7 @@
 //! Grammar, per request id, in the order the Worker gives them:
 //! `Respond (ResponseBody(Chunk)* ResponseBody(End | Failed))? Finished`, or `Fail Finished`, or
 //! `Respond ResponseBody(Chunk)* Fail Finished` (a limit hit while streaming), or `PassThrough Finished`. `ResponseBody`
-//! follows only a `Respond` whose body is `Stream`. `Finished` is last: the reply is complete and every `waitUntil` has settled.
+//! follows only a `Respond` whose body is `Stream`; one whose body is `Passed` is followed by the event `ResponsePassed`. `Finished` is last: the reply is complete and every `waitUntil` has settled.
 //!
 //! Back-pressure: a consumer asks for each chunk. The Worker sends `PullRequestBody` for one `RequestBody` event and
 //! `PullFetchBody` for one `FetchBody` event; the shard sends `PullResponse` for one `ResponseBody` effect and
@@ -80,6 +80,26 @@ pub enum BodyEvent {
     Failed(String),
 }
 
+/// A body that came to the Worker and that it passes on unread: the shard moves it from socket to socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodySource {
+    /// The body of a request.
+    Request(RequestId),
+    /// The body of an outbound request's response.
+    Fetch(FetchId),
+}
+
+/// How a body that the shard moves ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// It is complete.
+    Whole,
+    /// It ended early; the text says why.
+    Broken(String),
+    /// A response of more bytes than it may have.
+    TooLarge,
+}
+
 /// Shard to Worker.
 #[derive(Debug)]
 pub enum Event {
@@ -140,6 +160,20 @@ pub enum Event {
         /// Of which outbound request.
         fetch: FetchId,
     },
+    /// The response's body, passed on, is over. Not told where the client has gone.
+    ResponsePassed {
+        /// Of which request.
+        id: RequestId,
+        /// How it ended.
+        end: Passed,
+    },
+    /// The body of an outbound request, passed on, is over.
+    UploadPassed {
+        /// Of which outbound request.
+        fetch: FetchId,
+        /// How it ended.
+        end: Passed,
+    },
     /// `poll_timeout()` is reached.
     Timeout,
 }
@@ -156,6 +190,15 @@ pub enum OutgoingBody {
     Stream {
         /// Bytes in all, if known.
         length: Option<u64>,
+    },
+    /// The shard moves it: no pulls, no chunks. `ResponsePassed` or `UploadPassed` tells its end. Nothing of it was pulled.
+    Passed {
+        /// From where.
+        from: BodySource,
+        /// Bytes in all, where the Worker promised so many; the shard sees to it.
+        length: Option<u64>,
+        /// The most that it may have.
+        bytes_max: u64,
     },
 }
 

@@ -14,6 +14,7 @@ mod core_ops;
 pub mod event;
 mod limits;
 mod ops;
+mod passing;
 mod runtime;
 mod spares;
 mod state;
@@ -22,8 +23,8 @@ mod validate;
 mod worker;
 
 pub use event::{
-    BodyEvent, Effect, Event, Failure, FetchId, Held, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now,
-    OutgoingBody, RequestHead, RequestId,
+    BodyEvent, BodySource, Effect, Event, Failure, FetchId, Held, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now,
+    OutgoingBody, Passed, RequestHead, RequestId,
 };
 pub use isolate::{
     EngineError, MemoryGauge, Progress, Suspendable, Ticks, set_nice, shorten_slice, ticks, ticks_to_ns,

@@ -40,7 +40,7 @@ impl Default for RequestLimits {
 fn deadline_ns(limits: &RequestLimits, request: &Request) -> Option<MonotonicNs> {
     let allowed_ns = match request.reply {
         Reply::Waiting => limits.wall_head_ns,
-        Reply::Streaming { .. } => limits.wall_ns,
+        Reply::Streaming { .. } | Reply::Passing(_) => limits.wall_ns,
         Reply::Done => return None,
     };
     Some(request.started_ns.saturating_add(allowed_ns))

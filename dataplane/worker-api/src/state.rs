@@ -15,7 +15,9 @@ use base::limits::{CONNECTIONS_PER_REQUEST_MAX, KIB, LOG_BYTES_MAX, LOG_BYTES_PE
 use bytes::Bytes;
 
 use crate::{
-    event::{Effect, Failure, FetchId, Held, LogLevel, LogRecord, MonotonicNs, Now, RequestHead, RequestId},
+    event::{
+        BodySource, Effect, Failure, FetchId, Held, LogLevel, LogRecord, MonotonicNs, Now, RequestHead, RequestId,
+    },
     limits::RequestLimits,
     timers::Timers,
 };
@@ -59,6 +61,8 @@ pub(crate) enum Reply {
         /// Whether a pull is unanswered.
         pulled: bool,
     },
+    /// The head was sent; the shard moves the body.
+    Passing(BodySource),
     /// Complete, one way or another.
     Done,
 }
@@ -309,7 +313,8 @@ impl State {
         !self.timers.is_empty()
             || self.fetches.values().any(|fetch| fetch.awaited)
             || self.requests.values().any(|request| {
-                matches!(request.body, BodyIn::Pulled) || request.reply == Reply::Streaming { pulled: false }
+                matches!(request.body, BodyIn::Pulled)
+                    || matches!(request.reply, Reply::Streaming { pulled: false } | Reply::Passing(_))
             })
     }
 

@@ -323,6 +323,8 @@ impl Worker {
                     });
                 }
             }
+            Event::ResponsePassed { id, end } => self.response_passed(id, end),
+            Event::UploadPassed { fetch, end } => self.upload_passed(fetch, end),
             Event::Timeout => self.timeout(now.monotonic_ns),
         }
         self.settle();
@@ -438,7 +440,7 @@ impl Worker {
     }
 
     /// A turn for a request (or none) with what is left of its CPU time.
-    fn turn(
+    pub(crate) fn turn(
         &mut self,
         request: Option<RequestId>,
         call: impl for<'s> FnOnce(&mut Scope<'s, '_>, &Entry) -> Result<Value<'s>, CallError<'s>>,

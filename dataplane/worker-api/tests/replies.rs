@@ -82,7 +82,9 @@ fn requests_of_one_isolate_are_interleaved() {
 
 #[test]
 fn a_body_comes_in_chunks_that_are_pulled_and_goes_out_the_same_way() {
-    let mut worker = start("export default { fetch(request) { return new Response(request.body); } };");
+    let mut worker = handler(
+        "return new Response(request.body.pipeThrough(new TransformStream({ transform(part, c) { c.enqueue(part); } })));",
+    );
     let effects = step(&mut worker, 0, request(1, "POST", "/", IncomingBody::Stream));
     assert!(seen(&effects).streams, "{effects:?}");
     let id = RequestId(1);

@@ -1,10 +1,11 @@
 //! One outbound request and its response, both streamed, both with back-pressure.
 
-use super::stream::{self, Origin, OriginStream};
-use super::{Asker, FetchError, FetchRequest};
+use super::h2::{self, Opened};
+use super::stream::{Origin, OriginStream};
+use super::{Asker, FetchError, FetchRequest, h2_exchange};
 use crate::cell::FetchDelivery;
-use crate::config::FETCH_HEAD_TIMEOUT_NS;
 use crate::io::{Io, Side};
+use crate::link::{self, Drained, Filled, Link, SendBody};
 use crate::shard::Shard;
 use crate::watch::Watched;
 use bytes::Bytes;
@@ -16,21 +17,27 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use url::{Host, Url};
-use worker_api::event::{BodyEvent, Event, FetchId, IncomingBody, OutgoingBody};
+use worker_api::event::{BodyEvent, Event, FetchId, IncomingBody, Passed};
 
 /// Interim responses before the final one; an origin that sends more is not serious.
 const INTERIM_HEADS_MAX: u32 = 8;
 
+/// Connections that a request is tried on.
+const ATTEMPTS_MAX: u32 = 3;
+
 /// How an attempt on a connection ended.
-enum Ended {
+pub(super) enum Ended {
     /// The exchange is over; the connection may be used again.
     Reusable,
     /// The exchange is over, and so is the connection.
     Closed,
     /// The Worker does not want it any more.
     Cancelled,
-    /// Nothing of a response came, and nothing of a streamed body was given away.
+    /// Nothing of a response came, and nothing of a streamed body was given away: what may be carried out twice may be tried
+    /// again.
     Unanswered(FetchError),
+    /// The same, and the origin says that it did nothing: anything may be tried again.
+    Refused(FetchError),
     /// No response head came.
     Failed(FetchError),
 }
@@ -38,14 +45,24 @@ enum Ended {
 /// The request's body on its way out.
 enum Upload {
     Done,
-    Streaming { framing: Framing, left: u64, asked: bool },
+    Streaming {
+        framing: Framing,
+        left: u64,
+        asked: bool,
+    },
+    /// From another socket.
+    Linked {
+        framing: Framing,
+        left: u64,
+        link: Rc<Link>,
+    },
     Broken,
 }
 
 /// How far the response is.
 enum Download {
     Head { scan: HeadScan, interim: u32 },
-    Body { decoder: Decoder, keep_alive: bool, asked: bool },
+    Body { decoder: Decoder, keep_alive: bool, asked: bool, to: Option<Rc<Link>> },
 }
 
 struct Exchange<'a> {
@@ -59,24 +76,82 @@ struct Exchange<'a> {
     /// Part of a streamed body was asked of the Worker: it cannot be had twice.
     body_touched: bool,
     moved: u64,
+    /// The time limit is that of the head.
+    waits_for_head: bool,
 }
 
 /// Carries out a request to its end. An error is told to the Worker by the caller; everything else is told here.
+///
+/// Tried again, on another connection: what the origin says it did nothing about, and, once, what may be carried out twice and
+/// was sent on a connection that had been idle, which its origin may just have closed. Never what a streamed body was begun for.
 pub(crate) async fn run(shard: &Rc<Shard>, asker: &Asker, request: FetchRequest) -> Result<(), FetchError> {
     let target = Target::parse(&request.url)?;
+    let mut may_repeat = client::is_idempotent(&request.method);
+    let mut failure = FetchError("the origin refused the request again and again".to_owned());
+    for _ in 0..ATTEMPTS_MAX {
+        let (ended, reused) = attempt(shard, asker, &request, &target).await?;
+        failure = match ended {
+            Ended::Reusable | Ended::Closed | Ended::Cancelled => return Ok(()),
+            Ended::Refused(error) => error,
+            Ended::Unanswered(error) if reused && std::mem::take(&mut may_repeat) => error,
+            Ended::Unanswered(error) | Ended::Failed(error) => return Err(error),
+        };
+    }
+    Err(failure)
+}
+
+/// Tries a request on a connection; tells whether that had been used before.
+async fn attempt(
+    shard: &Rc<Shard>,
+    asker: &Asker,
+    request: &FetchRequest,
+    target: &Target,
+) -> Result<(Ended, bool), FetchError> {
+    let outbound = &shard.outbound;
+    if let Some(place) = outbound.h2.place(shard, &target.origin) {
+        return Ok((h2_exchange::run(shard, asker, request, target, &place).await, place.reused));
+    }
+    let new_io = |stream| Io::new(stream, Side::Origin, shard.scratch.clone(), shard.metrics.clone());
+    let (io, reused) = match outbound.pool.take(&target.origin) {
+        Some(io) => (io, true),
+        None => match outbound.adopt(shard, &target.origin) {
+            Some(stream) => (new_io(stream), true),
+            None => match h2::open(shard, &target.origin, asker.may_come_back()).await? {
+                Opened::H1(stream) => (new_io(stream), false),
+                Opened::H2(place) => {
+                    return Ok((h2_exchange::run(shard, asker, request, target, &place).await, place.reused));
+                }
+            },
+        },
+    };
+    Ok((on_connection(shard, asker, request, target, io).await?, reused))
+}
+
+async fn on_connection(
+    shard: &Rc<Shard>,
+    asker: &Asker,
+    request: &FetchRequest,
+    target: &Target,
+    mut io: Io<OriginStream>,
+) -> Result<Ended, FetchError> {
     let (upload, framing) = match &request.body {
-        OutgoingBody::Empty => (Upload::Done, Framing::None),
-        OutgoingBody::Full(bytes) if bytes.is_empty() => (Upload::Done, Framing::None),
-        OutgoingBody::Full(bytes) => (Upload::Done, Framing::Length(bytes.len() as u64)),
-        OutgoingBody::Stream { length: Some(0) } => (Upload::Done, Framing::None),
-        OutgoingBody::Stream { length } => {
+        body if body.length() == Some(0) => (Upload::Done, Framing::None),
+        SendBody::Empty => (Upload::Done, Framing::None),
+        SendBody::Full(bytes) => (Upload::Done, Framing::Length(bytes.len() as u64)),
+        SendBody::Stream { length } => {
             let framing = length.map_or(Framing::Chunked, Framing::Length);
             (Upload::Streaming { framing, left: length.unwrap_or(u64::MAX), asked: false }, framing)
         }
+        SendBody::Link { link, length, .. } => {
+            let framing = length.map_or(Framing::Chunked, Framing::Length);
+            (Upload::Linked { framing, left: length.unwrap_or(u64::MAX), link: link.clone() }, framing)
+        }
     };
-    let mut head = Vec::with_capacity(256);
-    client::encode(&mut head, &request.method, &target.path, &target.authority, &request.headers, framing)
+    client::encode(io.output(), &request.method, &target.path, &target.authority, &request.headers, framing)
         .map_err(|error| FetchError(error.to_string()))?;
+    if let SendBody::Full(bytes) = &request.body {
+        io.append_body(bytes.clone());
+    }
     let mut exchange = Exchange {
         shard,
         asker,
@@ -87,33 +162,13 @@ pub(crate) async fn run(shard: &Rc<Shard>, asker: &Asker, request: FetchRequest)
         download: Download::Head { scan: HeadScan::new(), interim: 0 },
         body_touched: false,
         moved: 0,
+        waits_for_head: false,
     };
-    let full = if let OutgoingBody::Full(bytes) = request.body { bytes } else { Bytes::new() };
-    let mut may_retry = client::is_idempotent(&request.method);
-    loop {
-        let (mut io, reused) = match shard.outbound.pool.take(&target.origin) {
-            Some(io) => (io, true),
-            None => {
-                let stream = stream::connect(shard, &target.origin, asker.may_come_back()).await?;
-                (Io::new(stream, Side::Origin, shard.scratch.clone(), shard.metrics.clone()), false)
-            }
-        };
-        io.output().extend_from_slice(&head);
-        io.append_body(full.clone());
-        let ended = poll_fn(|cx| exchange.poll(&mut io, cx)).await;
-        match ended {
-            Ended::Reusable => {
-                shard.outbound.pool.put(target.origin, io, shard.clock.now_ns());
-                return Ok(());
-            }
-            Ended::Closed | Ended::Cancelled => return Ok(()),
-            Ended::Unanswered(_) if reused && may_retry => {
-                may_retry = false;
-                exchange.download = Download::Head { scan: HeadScan::new(), interim: 0 };
-            }
-            Ended::Unanswered(error) | Ended::Failed(error) => return Err(error),
-        }
+    let ended = poll_fn(|cx| exchange.poll(&mut io, cx)).await;
+    if matches!(ended, Ended::Reusable) {
+        shard.outbound.pool.put(target.origin.clone(), io, shard.clock.now_ns());
     }
+    Ok(ended)
 }
 
 impl Exchange<'_> {
@@ -127,7 +182,7 @@ impl Exchange<'_> {
             if matches!(self.upload, Upload::Broken) {
                 return Poll::Ready(self.broken("the request body ended early"));
             }
-            progress |= self.ask_for_upload(io);
+            progress |= self.ask_for_upload(io) || self.take_upload(io);
             if progress {
                 continue;
             }
@@ -155,11 +210,12 @@ impl Exchange<'_> {
     /// Carries out what the Worker has said. Whether something changed.
     fn deliver(&mut self, io: &mut Io<OriginStream>, delivery: FetchDelivery) -> bool {
         let mut progress = false;
-        if delivery.wants_body
-            && let Download::Body { asked, .. } = &mut self.download
-        {
-            *asked = true;
-            progress = true;
+        if let Download::Body { asked, to, .. } = &mut self.download {
+            *asked |= delivery.wants_body;
+            progress = delivery.wants_body || delivery.body_to.is_some();
+            if delivery.body_to.is_some() {
+                *to = delivery.body_to;
+            }
         }
         if let Some(step) = delivery.upload
             && let Upload::Streaming { framing, left, .. } = self.upload
@@ -194,6 +250,24 @@ impl Exchange<'_> {
         }
     }
 
+    /// Sends on what has come of a body from another socket. Whether something happened.
+    fn take_upload(&mut self, io: &mut Io<OriginStream>) -> bool {
+        let Upload::Linked { framing, left, link } = &mut self.upload else { return false };
+        let promised = matches!(framing, Framing::Length(_));
+        let end = match link::drain(link, io, !promised, promised, left) {
+            Drained::Nothing => return false,
+            Drained::Some => {
+                self.body_touched = true;
+                return true;
+            }
+            Drained::Whole => Passed::Whole,
+            Drained::Broken(why) => Passed::Broken(why),
+        };
+        self.upload = if end == Passed::Whole { Upload::Done } else { Upload::Broken };
+        self.asker.tell(self.shard, Event::UploadPassed { fetch: self.fetch, end });
+        true
+    }
+
     /// Reads what the origin sends, as far as it is wanted. `None`: something happened, look again.
     fn read(&mut self, io: &mut Io<OriginStream>, cx: &mut Context<'_>) -> Poll<Option<Ended>> {
         match &mut self.download {
@@ -211,6 +285,14 @@ impl Exchange<'_> {
                 Err(error) => {
                     Poll::Ready(Some(Ended::Failed(FetchError(format!("invalid response: {}", error.text())))))
                 }
+            },
+            Download::Body { decoder, to: Some(link), .. } => match link::fill(link, io, decoder, cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Filled::Whole) => Poll::Ready(Some(self.over(io))),
+                Poll::Ready(Filled::Unwanted) => Poll::Ready(Some(Ended::Cancelled)),
+                Poll::Ready(Filled::Eof) => Poll::Ready(Some(self.lost(io, "the origin closed the connection"))),
+                Poll::Ready(Filled::Io(error)) => Poll::Ready(Some(self.lost(io, &error.to_string()))),
+                Poll::Ready(Filled::Malformed(error)) => Poll::Ready(Some(self.broken(&error.to_string()))),
             },
             Download::Body { asked: false, .. } => Poll::Pending,
             Download::Body { decoder, asked, .. } => match decoder.decode(io.input()) {
@@ -268,7 +350,7 @@ impl Exchange<'_> {
         let here = !matches!(body, IncomingBody::Stream);
         let framing = if here { Framing::None } else { head.framing };
         let decoder = Decoder::new(framing, u64::MAX);
-        self.download = Download::Body { decoder, keep_alive: head.keep_alive, asked: false };
+        self.download = Download::Body { decoder, keep_alive: head.keep_alive, asked: false, to: None };
         self.watch.clear();
         self.asker.tell(
             self.shard,
@@ -320,7 +402,10 @@ impl Exchange<'_> {
         if let Download::Head { .. } = self.download {
             return Ended::Failed(FetchError(why.to_owned()));
         }
-        self.body_event(BodyEvent::Failed(why.to_owned()));
+        match &self.download {
+            Download::Body { to: Some(link), .. } => link.end(Err(why.to_owned())),
+            _ => self.body_event(BodyEvent::Failed(why.to_owned())),
+        }
         Ended::Closed
     }
 
@@ -329,24 +414,42 @@ impl Exchange<'_> {
     }
 
     fn wait(&mut self, io: &Io<OriginStream>, cx: &Context<'_>) {
+        let timeouts = &self.shard.config().timeouts;
+        let for_head = io.flushed() && matches!((&self.download, &self.upload), (Download::Head { .. }, Upload::Done));
         let limit_ns = match self.download {
-            _ if !io.flushed() => Some(self.shard.config().timeouts.stall_ns),
-            Download::Head { .. } if matches!(self.upload, Upload::Done) => Some(FETCH_HEAD_TIMEOUT_NS),
-            Download::Body { asked: true, .. } => Some(self.shard.config().timeouts.stall_ns),
+            _ if !io.flushed() => Some(timeouts.stall_ns),
+            _ if for_head => Some(timeouts.origin_head_ns),
+            Download::Body { asked: true, to: None, .. } => Some(timeouts.stall_ns),
+            Download::Body { to: Some(ref link), .. } if link.has_room() => Some(timeouts.stall_ns),
             // Waiting for the Worker: its own limits hold.
             _ => None,
         };
         let moved = io.moved();
         match limit_ns {
             None => self.watch.clear(),
-            Some(limit_ns) if !self.watch.is_set() || moved != self.moved => {
+            // The wait for a head has one limit in all, however slowly it comes.
+            Some(_) if for_head && self.waits_for_head => {}
+            Some(limit_ns) if !self.watch.is_set() || moved != self.moved || self.waits_for_head != for_head => {
                 self.moved = moved;
                 self.watch.set(self.shard.clock.recent_ns() + limit_ns);
             }
             Some(_) => {}
         }
+        self.waits_for_head = for_head;
         self.watch.remember(cx.waker());
+        if let Upload::Linked { link, .. } = &self.upload {
+            link.wait_for_more(cx);
+        }
         self.asker.wait(cx);
+    }
+}
+
+impl Drop for Exchange<'_> {
+    /// However the exchange ended, who takes the body is told. No word after the first one counts.
+    fn drop(&mut self) {
+        if let Download::Body { to: Some(link), .. } = &self.download {
+            link.end(Err("the fetch was cancelled".to_owned()));
+        }
     }
 }
 
@@ -361,10 +464,10 @@ fn push_chunk(output: &mut Vec<u8>, framing: Framing, bytes: &[u8]) {
 }
 
 /// A URL taken apart for a request.
-struct Target {
-    origin: Origin,
-    authority: String,
-    path: String,
+pub(super) struct Target {
+    pub(super) origin: Origin,
+    pub(super) authority: String,
+    pub(super) path: String,
 }
 
 impl Target {

@@ -1,4 +1,5 @@
-//! Outbound `fetch`: one task per request, connections pooled per shard and origin.
+//! Outbound `fetch`: one task per request, over HTTP/1.1 or, where the origin speaks it over TLS, HTTP/2. Connections are pooled by
+//! origin, those that a shard does not want for a moment for all shards of the node.
 //!
 //! Owns names, addresses, TLS, the pool and the exchange with the origin. Does not own what the Worker makes of it, nor
 //! redirects, which are the Worker's.
@@ -8,14 +9,21 @@
 
 mod dns;
 mod exchange;
+mod h2;
+mod h2_exchange;
 mod policy;
 mod pool;
+mod shelf;
 mod stream;
 mod tls;
+mod tls_socket;
 
-pub(crate) use tls::client_config;
+pub(crate) use shelf::Shelf;
+pub(crate) use tls::{Tls, client_config};
 
 use crate::cell::{FetchDelivery, WorkerCell};
+use crate::config::POOL_IDLE_PER_ORIGIN_MAX;
+use crate::link::SendBody;
 use crate::origin::Passage;
 use crate::shard::{Common, Shard};
 use base::header::HeaderBlock;
@@ -24,8 +32,10 @@ use futures_lite::FutureExt;
 use pool::Pool;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Context;
-use worker_api::event::{Event, FetchId, OutgoingBody};
+use stream::{Origin, OriginStream};
+use worker_api::event::{Event, FetchId, MonotonicNs};
 
 /// An outbound request as the Worker asked for it.
 pub(crate) struct FetchRequest {
@@ -33,14 +43,16 @@ pub(crate) struct FetchRequest {
     pub(crate) method: String,
     pub(crate) url: String,
     pub(crate) headers: HeaderBlock,
-    pub(crate) body: OutgoingBody,
+    pub(crate) body: SendBody,
 }
 
 /// A shard's outbound side.
 pub(crate) struct Outbound {
     pub(crate) pool: Pool,
+    shelf: Arc<Shelf>,
+    h2: h2::Connections,
     pub(crate) names: Names,
-    pub(crate) tls: futures_rustls::TlsConnector,
+    pub(crate) tls: Tls,
     pub(crate) allow_private: bool,
 }
 
@@ -48,8 +60,10 @@ impl Outbound {
     pub(crate) fn new(common: &Common) -> Outbound {
         Outbound {
             pool: Pool::new(),
-            names: Names::new(),
-            tls: futures_rustls::TlsConnector::from(common.tls.clone()),
+            shelf: common.shelf.clone(),
+            h2: h2::Connections::default(),
+            names: Names::default(),
+            tls: common.tls.clone(),
             allow_private: common.config.allow_private_fetch,
         }
     }
@@ -59,7 +73,33 @@ impl Outbound {
         let now_ns = shard.clock.now_ns();
         self.names.sweep(now_ns);
         self.pool.sweep(now_ns);
-        shard.metrics.fetch_connections_idle.set(self.pool.len() as u64);
+        self.h2.sweep(now_ns);
+        let (connections, idle) = self.h2.count();
+        shard.metrics.fetch_connections_h2.set(connections as u64);
+        shard.metrics.fetch_connections_idle.set((self.pool.len() + idle) as u64);
+        // One shard speaks for the node.
+        if shard.index == 0 {
+            self.shelf.sweep(now_ns);
+            if let Some(len) = self.shelf.len() {
+                shard.metrics.fetch_connections_shelved.set(len as u64);
+            }
+        }
+    }
+
+    /// Gives connections to the other shards that this one has not wanted for a moment. Called at each tick.
+    pub(crate) fn share(&self, now_ns: MonotonicNs) {
+        self.pool.share(&self.shelf, now_ns);
+    }
+
+    /// Takes a connection that any shard of the node may take.
+    fn adopt(&self, shard: &Shard, origin: &Origin) -> Option<OriginStream> {
+        for _ in 0..POOL_IDLE_PER_ORIGIN_MAX {
+            if let Some(stream) = self.shelf.take(origin)?.adopt() {
+                shard.metrics.fetch_connections_adopted.add(1);
+                return Some(stream);
+            }
+        }
+        None
     }
 }
 
@@ -126,6 +166,7 @@ fn spawn(shard: &Rc<Shard>, asker: Asker, request: FetchRequest) {
         // The Worker is told of nothing before this task has waited once: a task runs as soon as it is spawned.
         futures_lite::future::yield_now().await;
         let fetch = request.fetch;
+        let upload = if let SendBody::Link { link, .. } = &request.body { Some(link.clone()) } else { None };
         let run = AssertUnwindSafe(exchange::run(&shard, &asker, request)).catch_unwind();
         match run.await {
             Ok(Ok(())) => {}
@@ -134,6 +175,13 @@ fn spawn(shard: &Rc<Shard>, asker: Asker, request: FetchRequest) {
                 asker.tell(&shard, Event::FetchFailed { fetch, message });
             }
             Err(panic) => shard.after_panic(panic.as_ref()),
+        }
+        // Nobody at the other end of a link waits for what will not come.
+        if let Some(link) = upload {
+            link.leave();
+        }
+        if let Some(link) = asker.take().body_to {
+            link.end(Err("the response is over".to_owned()));
         }
         if let Asker::Worker(cell, fetch) = asker {
             cell.detach_fetch(fetch);

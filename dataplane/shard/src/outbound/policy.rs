@@ -12,6 +12,12 @@ pub(crate) fn is_own(address: SocketAddr, listens: SocketAddr) -> bool {
     address.port() == listens.port() && (address.ip() == listens.ip() || (listens.ip().is_unspecified() && here()))
 }
 
+/// Whether an address is one of this machine's own, public as it may be, and not where this node listens: other programs of the
+/// machine are not for tenants. Some system calls; for rare use.
+pub(crate) fn is_private_here(address: SocketAddr, listens: SocketAddr) -> bool {
+    address.port() != listens.port() && UdpSocket::bind((address.ip(), 0)).is_ok()
+}
+
 /// Whether an address is one of the public internet (IANA special-purpose registries).
 pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
@@ -66,6 +72,15 @@ mod tests {
         assert!(check("127.0.0.1:80", "127.0.0.1:80") && check("127.0.0.1:80", "0.0.0.0:80"));
         assert!(check("0.0.0.0:80", "0.0.0.0:80") && check("127.0.0.7:80", "0.0.0.0:80"));
         assert!(!check("127.0.0.1:81", "127.0.0.1:80") && !check("192.0.2.1:80", "0.0.0.0:80"));
+    }
+
+    #[test]
+    fn other_programs_of_the_machine_are_private() {
+        let check = |address: &str, listens: &str| {
+            is_private_here(address.parse().expect("an address"), listens.parse().expect("an address"))
+        };
+        assert!(check("127.0.0.1:9090", "0.0.0.0:80") && !check("127.0.0.1:80", "0.0.0.0:80"));
+        assert!(!check("192.0.2.1:9090", "0.0.0.0:80"), "not of this machine");
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Idle connections to origins, the one used last first.
+//! Idle connections of a shard to origins, the one used last first; see [`super::shelf`] for those that all shards share.
 
+use super::shelf::Shelf;
 use super::stream::{Origin, OriginStream};
-use crate::config::{POOL_IDLE_MAX, POOL_IDLE_NS, POOL_IDLE_PER_ORIGIN_MAX};
+use crate::config::{POOL_IDLE_MAX, POOL_IDLE_NS, POOL_IDLE_PER_ORIGIN_MAX, SHARE_AFTER_NS};
 use crate::io::Io;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -55,6 +56,26 @@ impl Pool {
             list.push(Idle { io, since_ns: now_ns });
             self.len.set(self.len.get() + 1);
         }
+    }
+
+    /// Gives connections to the other shards that this one has not wanted for a moment.
+    pub(crate) fn share(&self, shelf: &Shelf, now_ns: MonotonicNs) {
+        if self.len.get() == 0 {
+            return;
+        }
+        let due = |idle: &mut Idle| idle.since_ns + SHARE_AFTER_NS <= now_ns;
+        self.idle.borrow_mut().retain(|origin, list| {
+            for Idle { mut io, since_ns } in list.extract_if(.., due) {
+                self.len.set(self.len.get() - 1);
+                let mut cx = Context::from_waker(Waker::noop());
+                if io.poll_fill(&mut cx).is_pending()
+                    && let Some(adrift) = io.into_socket().and_then(OriginStream::let_go)
+                {
+                    shelf.put(origin, adrift, since_ns);
+                }
+            }
+            !list.is_empty()
+        });
     }
 
     /// Closes what has been idle for too long.

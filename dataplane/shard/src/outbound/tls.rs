@@ -7,8 +7,17 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The configuration of all outbound TLS of a node. `extra_ca` is a PEM file.
-pub(crate) fn client_config(extra_ca: Option<&Path>) -> io::Result<Arc<ClientConfig>> {
+/// The configurations of all outbound TLS of a node.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    /// Offers HTTP/1.1 alone.
+    pub(crate) h1: Arc<ClientConfig>,
+    /// Offers HTTP/2 and HTTP/1.1.
+    pub(crate) either: Arc<ClientConfig>,
+}
+
+/// Makes them. `extra_ca` is a PEM file.
+pub(crate) fn client_config(extra_ca: Option<&Path>) -> io::Result<Tls> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     let (added, _) = roots.add_parsable_certificates(native.certs);
@@ -32,5 +41,7 @@ pub(crate) fn client_config(extra_ca: Option<&Path>) -> io::Result<Arc<ClientCon
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    let h1 = Arc::new(config.clone());
+    config.alpn_protocols.insert(0, b"h2".to_vec());
+    Ok(Tls { h1, either: Arc::new(config) })
 }

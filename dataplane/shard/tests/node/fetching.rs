@@ -33,7 +33,7 @@ pub(crate) struct Origin {
 
 type Answer = dyn Fn(usize, usize, &str, &[u8]) -> Option<Vec<u8>> + Send + Sync;
 
-fn serve(stream: &mut (impl Read + Write), connection: usize, answer: &Answer) {
+pub(crate) fn serve(stream: &mut (impl Read + Write), connection: usize, answer: &Answer) {
     for request in 0.. {
         let mut head = String::new();
         let mut byte = [0];
@@ -235,7 +235,7 @@ fn tls_origins_are_verified() {
     assert!(status == 502 && text.contains("TLS"), "another name: {status} {text}");
 }
 
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
+pub(crate) fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::<String>::new()).expect("valid");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signed")

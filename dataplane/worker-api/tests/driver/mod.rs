@@ -8,7 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use base::header::HeaderBlock;
 use bytes::Bytes;
 use worker_api::{
-    BodyEvent, Effect, Event, Failure, FetchId, IncomingBody, LogRecord, OutgoingBody, RequestHead, RequestId, Worker,
+    BodyEvent, BodySource, Effect, Event, Failure, FetchId, IncomingBody, LogRecord, OutgoingBody, Passed, RequestHead,
+    RequestId, Worker,
 };
 
 use crate::support::at_ms;
@@ -26,6 +27,8 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
     /// Bytes promised for a streamed body.
     pub(crate) length: Option<u64>,
+    /// A body went from socket to socket.
+    pub(crate) passed: bool,
     /// The body ended early.
     pub(crate) broken: Option<String>,
     pub(crate) failure: Option<Failure>,
@@ -169,6 +172,16 @@ impl<O: FnMut(&Outbound) -> Origin> Drive<'_, O> {
                         self.answer.length = length;
                         self.send(Event::PullResponse { id });
                     }
+                    OutgoingBody::Passed { from, length, .. } => {
+                        self.answer.length = length;
+                        self.answer.passed = true;
+                        let (body, end) = self.moved(from);
+                        self.answer.body = body;
+                        if let Passed::Broken(why) = &end {
+                            self.answer.broken = Some(why.clone());
+                        }
+                        self.send(Event::ResponsePassed { id, end });
+                    }
                 }
             }
             Effect::ResponseBody { id, body } => match body {
@@ -209,6 +222,14 @@ impl<O: FnMut(&Outbound) -> Origin> Drive<'_, O> {
                         self.uploads.insert(fetch, outbound);
                         self.send(Event::PullFetchUpload { fetch });
                     }
+                    OutgoingBody::Passed { from, length, .. } => {
+                        outbound.streamed = Some(length);
+                        let (body, end) = self.moved(from);
+                        outbound.body = body;
+                        self.answer.passed = true;
+                        self.send(Event::UploadPassed { fetch, end });
+                        self.reply(outbound);
+                    }
                 }
             }
             Effect::FetchUpload { fetch, body } => match body {
@@ -234,6 +255,23 @@ impl<O: FnMut(&Outbound) -> Origin> Drive<'_, O> {
             Effect::Held(_) => {}
             other => panic!("unexpected {other:?}"),
         }
+    }
+
+    /// A body that goes from socket to socket.
+    fn moved(&mut self, from: BodySource) -> (Vec<u8>, Passed) {
+        let steps = match from {
+            BodySource::Request(_) => self.incoming.drain(..).map(BodyEvent::Chunk).collect(),
+            BodySource::Fetch(fetch) => self.downloads.remove(&fetch).unwrap_or_default(),
+        };
+        let (mut body, mut end) = (Vec::new(), Passed::Whole);
+        for step in steps {
+            match step {
+                BodyEvent::Chunk(bytes) => body.extend_from_slice(&bytes),
+                BodyEvent::End => {}
+                BodyEvent::Failed(why) => end = Passed::Broken(why),
+            }
+        }
+        (body, end)
     }
 
     fn reply(&mut self, outbound: Outbound) {

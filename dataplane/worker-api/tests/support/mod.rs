@@ -90,7 +90,7 @@ pub(crate) fn seen(effects: &[Effect]) -> Seen {
                 seen.status = Some(*status);
                 match body {
                     OutgoingBody::Full(bytes) => seen.body.extend_from_slice(bytes),
-                    OutgoingBody::Stream { .. } => seen.streams = true,
+                    OutgoingBody::Stream { .. } | OutgoingBody::Passed { .. } => seen.streams = true,
                     OutgoingBody::Empty => {}
                 }
             }

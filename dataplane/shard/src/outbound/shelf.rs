@@ -1,0 +1,84 @@
+//! Idle connections that any shard of the node may take.
+//!
+//! A connection that was just used stays with its shard ([`super::pool`]), where using it again costs nothing. One that nobody
+//! wanted for a moment comes here, off its shard's ring, and the shard that has the next request for its origin takes it: a quiet
+//! origin has one connection, not one for each core.
+//!
+//! *Invariant:* no shard waits here: who finds the lock taken does without. *Bounds:* connections in all and to one origin, and
+//! how long they stay.
+
+use super::stream::{Adrift, Origin};
+use crate::config::{POOL_IDLE_NS, POOL_IDLE_PER_ORIGIN_MAX, SHELF_MAX};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, TryLockError};
+use worker_api::event::MonotonicNs;
+
+struct Kept {
+    adrift: Adrift,
+    since_ns: MonotonicNs,
+}
+
+#[derive(Default)]
+struct Rows {
+    by_origin: HashMap<Origin, Vec<Kept>>,
+    len: usize,
+}
+
+/// The idle connections of a node.
+#[derive(Default)]
+pub(crate) struct Shelf {
+    rows: Mutex<Rows>,
+}
+
+impl Shelf {
+    fn try_lock(&self) -> Option<MutexGuard<'_, Rows>> {
+        match self.rows.try_lock() {
+            Ok(rows) => Some(rows),
+            // Whoever panicked left whole rows: each change is one call.
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Takes a connection to an origin, the one put last.
+    pub(crate) fn take(&self, origin: &Origin) -> Option<Adrift> {
+        let mut rows = self.try_lock()?;
+        let list = rows.by_origin.get_mut(origin)?;
+        let taken = list.pop();
+        if list.is_empty() {
+            rows.by_origin.remove(origin);
+        }
+        rows.len -= usize::from(taken.is_some());
+        taken.map(|kept| kept.adrift)
+    }
+
+    /// Puts a connection here that was last used at `since_ns`; one too many is closed.
+    pub(crate) fn put(&self, origin: &Origin, adrift: Adrift, since_ns: MonotonicNs) {
+        let Some(mut rows) = self.try_lock() else { return };
+        if rows.len >= SHELF_MAX {
+            return;
+        }
+        let list = rows.by_origin.entry(origin.clone()).or_default();
+        if list.len() < POOL_IDLE_PER_ORIGIN_MAX {
+            list.push(Kept { adrift, since_ns });
+            rows.len += 1;
+        }
+    }
+
+    /// Closes what has been idle for too long, and what its origin has closed.
+    pub(crate) fn sweep(&self, now_ns: MonotonicNs) {
+        let Some(mut rows) = self.try_lock() else { return };
+        let mut len = 0;
+        rows.by_origin.retain(|_, list| {
+            list.retain_mut(|kept| kept.since_ns + POOL_IDLE_NS > now_ns && kept.adrift.is_quiet());
+            len += list.len();
+            !list.is_empty()
+        });
+        rows.len = len;
+    }
+
+    /// Connections here; none if somebody is just at it.
+    pub(crate) fn len(&self) -> Option<usize> {
+        self.try_lock().map(|rows| rows.len)
+    }
+}
