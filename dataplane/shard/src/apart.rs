@@ -49,6 +49,8 @@ pub(crate) struct Report {
     pub(crate) gauge: Option<MemoryGauge>,
     pub(crate) timeout_ns: MonotonicNs,
     pub(crate) condemned: bool,
+    /// How long it went on after it was asked to let go, see [`Held`], ns.
+    pub(crate) held_ns: u64,
     /// A panic of ours passed through it; it is gone.
     pub(crate) broken: bool,
 }
@@ -274,6 +276,7 @@ impl Guest {
             effects: std::iter::from_fn(|| worker.poll_effect()).collect(),
             timeout_ns: worker.poll_timeout().unwrap_or(MonotonicNs::MAX),
             condemned: worker.condemned(),
+            held_ns: worker.take_held_ns(),
             broken: false,
         })
     }
@@ -290,6 +293,7 @@ impl Report {
             gauge: None,
             timeout_ns: MonotonicNs::MAX,
             condemned: true,
+            held_ns: 0,
             broken: true,
         }
     }
@@ -333,7 +337,7 @@ const FINE_NS: u64 = 4_000_000;
 const LEVEL_NS_MAX: u64 = 25_000_000;
 /// What is forgiven in a second, ns.
 const LEAK_NS_PER_S: u64 = 5_000_000;
-/// The first quarantine, ns; doubled each time.
+/// The first quarantine, ns; doubled each time. It begins anew while the tenant goes on like that on the apart thread.
 const QUARANTINE_NS: u64 = 60_000_000_000;
 /// The longest quarantine, ns.
 const QUARANTINE_NS_MAX: u64 = 3_600_000_000_000;
@@ -341,9 +345,10 @@ const QUARANTINE_NS_MAX: u64 = 3_600_000_000_000;
 const _: () = assert!(FINE_NS < LEVEL_NS_MAX && QUARANTINE_NS < QUARANTINE_NS_MAX);
 
 impl Held {
-    /// The tenant held its shard for so long at a stretch after it was asked to let go. Whether it is quarantined from now on.
+    /// The tenant held its thread for so long at a stretch after it was asked to let go. Whether it is quarantined from now on.
+    /// One that is, and still holds the apart thread, stays there: it would come back to its shard only to hold that.
     pub(crate) fn held(&self, held_ns: u64, now_ns: MonotonicNs) -> bool {
-        if held_ns <= FINE_NS || self.quarantined(now_ns) {
+        if held_ns <= FINE_NS {
             return false;
         }
         let leaked_ns = now_ns.saturating_sub(self.at_ns.replace(now_ns)) / 1_000_000 * LEAK_NS_PER_S / 1_000;
@@ -352,11 +357,14 @@ impl Held {
         if level_ns <= LEVEL_NS_MAX {
             return false;
         }
-        let ns = QUARANTINE_NS.saturating_mul(1 << self.times.get().min(16)).min(QUARANTINE_NS_MAX);
-        self.until_ns.set(now_ns + ns);
-        self.times.set(self.times.get() + 1);
         self.level_ns.set(0);
-        true
+        let new = !self.quarantined(now_ns);
+        if new {
+            self.times.set(self.times.get() + 1);
+        }
+        let doubled = self.times.get().saturating_sub(1).min(16);
+        self.until_ns.set(now_ns + QUARANTINE_NS.saturating_mul(1 << doubled).min(QUARANTINE_NS_MAX));
+        new
     }
 
     /// The tenant is about to hold its shard for too long: it is quarantined before. Whether that is new.
@@ -412,10 +420,18 @@ mod tests {
 
     #[test]
     fn a_quarantine_ends_and_the_next_is_longer() {
-        let held = check(&[(1000, 50, true), (2000, 50, false)]);
+        let held = check(&[(1000, 50, true), (2000, 20, false)]);
         assert!(held.quarantined(60_999 * MS) && !held.quarantined(61_001 * MS));
         assert!(held.held(50 * MS, 62_000 * MS));
         assert!(held.quarantined(181_000 * MS) && !held.quarantined(182_001 * MS));
+    }
+
+    #[test]
+    fn one_that_holds_the_apart_thread_too_stays_there() {
+        let held = check(&[(1000, 50, true), (50_000, 50, false), (100_000, 10, false)]);
+        assert!(held.quarantined(109_999 * MS), "a minute from the last time");
+        assert!(!held.quarantined(110_001 * MS), "one short collection does not prolong it");
+        assert!(held.held(50 * MS, 111_000 * MS) && held.quarantined(230_999 * MS), "the second quarantine");
     }
 
     #[test]

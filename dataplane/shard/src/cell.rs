@@ -422,6 +422,9 @@ impl WorkerCell {
         if report.condemned && !self.condemned.replace(true) && self.lifecycle.state() != IsolateState::Error {
             self.lifecycle.to(&shard.metrics.transitions, IsolateState::Error);
         }
+        if self.tenant.held.held(report.held_ns, shard.clock.recent_ns()) {
+            self.quarantine(shard, report.held_ns);
+        }
         self.timeout_ns.set(report.timeout_ns);
         if report.timeout_ns != self.armed_ns.get() {
             shard.worker_timers.arm(self, report.timeout_ns);
