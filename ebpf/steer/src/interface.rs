@@ -1,5 +1,6 @@
-//! A network interface by its name, as sysfs shows it in this network namespace.
+//! A network interface by its name, in this thread's network namespace.
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -22,13 +23,15 @@ impl Interface {
     /// Looks it up. `NotFound` if there is none of that name.
     pub fn find(name: &str) -> io::Result<Interface> {
         let bad = || io::Error::new(io::ErrorKind::NotFound, format!("{name:?} is no interface"));
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(['/', '.', '\0']) && name.contains("..") {
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(['/', '\0']) || name == "." || name == ".." {
             return Err(bad());
         }
-        let folder = PathBuf::from("/sys/class/net").join(name);
-        let read = |file: &str| fs::read_to_string(folder.join(file));
-        let index = read("ifindex").map_err(|_| bad())?.trim().parse().map_err(|_| bad())?;
-        let mac = read("address").ok().and_then(|text| parse_mac(text.trim())).unwrap_or_default();
+        let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+        let index = netdevice::name_to_index(&socket, name).map_err(|_| bad())?;
+        // sysfs may show another network namespace than this thread's.
+        let read = |file: &str| fs::read_to_string(PathBuf::from("/sys/class/net").join(name).join(file)).ok();
+        let shown = read("ifindex").is_some_and(|text| text.trim().parse() == Ok(index));
+        let mac = read("address").filter(|_| shown).and_then(|text| parse_mac(text.trim())).unwrap_or_default();
         Ok(Interface { name: name.to_owned(), index, mac })
     }
 }

@@ -530,7 +530,7 @@ impl Clock {
 /// Where an interface's pins are: by its network namespace, too, for all of them share one bpffs. None where there is none.
 fn folder(pin: &Path, interface: &str) -> Option<PathBuf> {
     const BPFFS: u64 = 0xcafe_4a11;
-    let namespace = fs::metadata("/proc/self/ns/net").ok()?.ino();
+    let namespace = fs::metadata("/proc/thread-self/ns/net").ok()?.ino();
     let folder = pin.join(format!("{namespace}-{interface}"));
     fs::create_dir_all(&folder).ok()?;
     let filesystem = rustix::fs::statfs(&folder).ok()?;

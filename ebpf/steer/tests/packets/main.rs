@@ -11,6 +11,7 @@ use aya::TestRun;
 use aya::programs::TestRunOptions;
 use plane_abi::steering::Protocol;
 use rustix::thread::{CpuSet, sched_setaffinity};
+use std::io::Write;
 use steer::abi;
 use steer::xdp::{Config, Steering};
 
@@ -33,7 +34,12 @@ impl Bench {
     /// Or why not, loudly.
     pub(crate) fn new() -> Option<Bench> {
         let skip = |why: &str| {
-            eprintln!("SKIPPED: packets through the kernel: {why}");
+            let line = format!("SKIPPED: packets through the kernel: {why}\n");
+            eprint!("{line}");
+            if let Some(log) = std::env::var_os("SELVAGE_SKIP_LOG") {
+                let log = std::fs::File::options().append(true).create(true).open(log);
+                log.and_then(|mut log| log.write_all(line.as_bytes())).expect("the skip log can be written");
+            }
             None
         };
         if !rustix::process::geteuid().is_root() {
