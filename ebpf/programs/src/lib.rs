@@ -14,6 +14,7 @@
 pub type Object = Result<&'static [u8], &'static str>;
 
 #[repr(C, align(8))]
+#[allow(dead_code, reason = "a build without clang has no objects")]
 struct Aligned<T: ?Sized>(T);
 
 include!(concat!(env!("OUT_DIR"), "/objects.rs"));
