@@ -4,8 +4,10 @@
 
 #![forbid(unsafe_code)]
 
+mod keeper;
 mod logging;
 mod serve;
+mod steering;
 mod validate;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -25,6 +27,11 @@ struct Cli {
 enum Command {
     /// Serve the Workers of the newest configuration until SIGTERM.
     Serve(Box<ServeArgs>),
+    /// Show how packets are steered to shards, and what became of them.
+    Steer(SteerArgs),
+    /// What a node starts for itself before it gives up the right to.
+    #[command(hide = true)]
+    Keep(KeepArgs),
     /// Read a module from standard input and say on standard output whether it is a Worker.
     Validate(ValidateArgs),
 }
@@ -56,6 +63,15 @@ struct ServeArgs {
     /// Resident memory that the node may have, MiB; three quarters of the machine's or its control group's unless given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(64..))]
     memory_mb: Option<u64>,
+    /// Interface whose packets are steered to shards; that of the default route unless given. Nothing is steered on loopback.
+    #[arg(long, value_name = "NAME", conflicts_with = "no_steering")]
+    interface: Option<String>,
+    /// Leave packets to the kernel: no steering, deny list, limits or VIPs.
+    #[arg(long)]
+    no_steering: bool,
+    /// Folder on a mounted bpffs where what outlives the process is kept.
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/selvage")]
+    bpffs: PathBuf,
     /// Form of the log on standard error.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -97,6 +113,25 @@ struct ServeArgs {
     drain_timeout_ms: Option<u64>,
 }
 
+/// Of which node.
+#[derive(Args)]
+struct SteerArgs {
+    /// The node's data folder.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How the keeper logs.
+#[derive(Args)]
+struct KeepArgs {
+    /// Form of the log on standard error.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
 /// How to validate.
 #[derive(Args)]
 struct ValidateArgs {
@@ -120,6 +155,8 @@ enum LogFormat {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
+        Command::Steer(args) => steering::show(&args),
+        Command::Keep(args) => keeper::run(&args),
         Command::Validate(args) => validate::run(&args),
     };
     match result {

@@ -1,6 +1,6 @@
 //! `selvage-node serve`: brings the parts up in order, waits for a signal, brings them down in order.
 
-use crate::{ServeArgs, logging};
+use crate::{ServeArgs, logging, steering};
 use agent::{Agent, AgentHandle, CodeConfig, Config, Control, Hooks};
 use anyhow::Context;
 use base::limits::{MIB, MS_NS};
@@ -21,6 +21,8 @@ use worker_api::{Engine, RequestLimits};
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     // First of all, so that what dies after it is reported.
     pkey::crash::install(Some(&args.data));
+    // A process of its own, before this one gives up the right to call bpf(2).
+    let keeper = steering::spawn(&args);
     // It binds this thread and those that come after.
     let files = pkey::fence::close_files();
     let _log = logging::start(args.log_format);
@@ -45,6 +47,9 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         handle.plane().clone(),
         Arc::new(logging::Sink(handle.clone())),
     )?;
+    if let Some(keeper) = keeper {
+        keeper.follow(&node, handle.plane().clone(), &args);
+    }
     let draining = Arc::new(AtomicBool::new(false));
     let hooks = hooks(&node, engine, draining.clone());
     let agent = thread::Builder::new().name("agent".to_owned()).spawn(move || agent.run(hooks))?;
@@ -119,6 +124,7 @@ fn node_config(args: &ServeArgs) -> NodeConfig {
         allow_private_fetch: args.allow_private_fetch,
         extra_ca: args.extra_ca.clone(),
         preemption: !args.no_preemption,
+        steered: steering::interface(args).is_some(),
         ..NodeConfig::default()
     }
 }

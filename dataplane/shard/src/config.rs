@@ -133,6 +133,8 @@ pub struct NodeConfig {
     pub request_limits: RequestLimits,
     /// A PEM file with certificate authorities trusted for outbound TLS besides the system's.
     pub extra_ca: Option<PathBuf>,
+    /// Whether packets are steered to shards: a pinned shard then counts the connections whose packets come to its core.
+    pub steered: bool,
 }
 
 impl NodeConfig {
@@ -186,6 +188,7 @@ impl Default for NodeConfig {
             allow_private_fetch: false,
             request_limits: RequestLimits::default(),
             extra_ca: None,
+            steered: false,
         }
     }
 }

@@ -133,5 +133,20 @@ pub(crate) fn reopen(listener: &StdListener) -> io::Result<()> {
 }
 
 fn admit(shard: &Rc<Shard>, accepted: AcceptedTcpStream) {
-    connection::start(shard, accepted.bind_to_executor());
+    let stream = accepted.bind_to_executor();
+    if shard.config().steered && shard.core.is_some() && incoming_cpu(stream.as_raw_fd()) == shard.core {
+        shard.metrics.connections_here.add(1);
+    }
+    connection::start(shard, stream);
+}
+
+/// The core on which the kernel handled a connection's last packet.
+fn incoming_cpu(raw: RawFd) -> Option<usize> {
+    let mut cpu: libc::c_int = -1;
+    let mut bytes = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: `cpu` is an int of the length given, written during the call only.
+    let result = unsafe {
+        libc::getsockopt(raw, libc::SOL_SOCKET, libc::SO_INCOMING_CPU, (&raw mut cpu).cast(), &raw mut bytes)
+    };
+    check(result).ok().and_then(|_| usize::try_from(cpu).ok())
 }

@@ -78,6 +78,7 @@ pub struct ShardMetrics {
     pub passed_through: Number,
     pub connections: Number,
     pub connections_accepted: Number,
+    pub connections_here: Number,
     pub connections_refused: Number,
     pub bytes_received: Number,
     pub bytes_sent: Number,
@@ -154,9 +155,15 @@ pub struct Metrics {
 /// Reads one number of a shard.
 type Reader = fn(&ShardMetrics) -> u64;
 
-const COUNTERS: [(&str, &str, &str, Reader); 36] = [
+const COUNTERS: [(&str, &str, &str, Reader); 37] = [
     ("connections", "gauge", "Open client connections.", |m| m.connections.get()),
     ("connections_accepted_total", "counter", "Client connections accepted.", |m| m.connections_accepted.get()),
+    (
+        "connections_here_total",
+        "counter",
+        "Client connections accepted on the core of their packets; counted while packets are steered.",
+        |m| m.connections_here.get(),
+    ),
     ("connections_refused_total", "counter", "Client connections closed at accept, over the limit.", |m| {
         m.connections_refused.get()
     }),

@@ -17,6 +17,7 @@ use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use plane_abi::plane::Plane;
 use std::mem::{size_of, zeroed};
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -65,6 +66,7 @@ pub struct Node {
     common: Arc<Common>,
     metrics: Metrics,
     supervisors: Vec<JoinHandle<()>>,
+    listeners: Vec<(Arc<StdListener>, Option<usize>)>,
 }
 
 impl Node {
@@ -97,6 +99,7 @@ impl Node {
         });
         let (up, ups) = mpsc::channel();
         let mut supervisors = Vec::with_capacity(shards);
+        let mut kept = Vec::with_capacity(shards);
         for (index, listener) in listeners.into_iter().enumerate() {
             let seat = Seat {
                 index,
@@ -105,12 +108,13 @@ impl Node {
                 metrics: metrics.shards()[index].clone(),
                 listener: Arc::new(listener),
             };
+            kept.push((seat.listener.clone(), seat.core));
             let up = up.clone();
             let supervisor = thread::Builder::new().name(format!("supervise-{index}"));
             supervisors.push(supervisor.spawn(move || supervise(&seat, up)).map_err(StartError::Thread)?);
         }
         drop(up);
-        let node = Node { address, common, metrics, supervisors };
+        let node = Node { address, common, metrics, supervisors, listeners: kept };
         for _ in 0..shards {
             let failure = match ups.recv() {
                 Ok(Ok(())) => continue,
@@ -126,6 +130,11 @@ impl Node {
     /// Where the node listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Each shard's listening socket and, where it is pinned, its core.
+    pub fn listeners(&self) -> impl Iterator<Item = (BorrowedFd<'_>, Option<usize>)> {
+        self.listeners.iter().map(|(listener, core)| (listener.as_fd(), *core))
     }
 
     /// Number of shards.

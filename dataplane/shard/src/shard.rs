@@ -49,6 +49,8 @@ pub(crate) struct Common {
 /// One shard's state. Never leaves its thread.
 pub(crate) struct Shard {
     pub(crate) index: usize,
+    /// The core that it is pinned to.
+    pub(crate) core: Option<usize>,
     pub(crate) common: Arc<Common>,
     pub(crate) engine: Engine,
     pub(crate) clock: Clock,
@@ -70,6 +72,7 @@ impl Shard {
     pub(crate) fn new(index: usize, core: Option<usize>, common: Arc<Common>, metrics: Arc<ShardMetrics>) -> Rc<Shard> {
         Rc::new(Shard {
             index,
+            core,
             engine: common.engine.clone(),
             clock: Clock::new(common.origin),
             metrics,
