@@ -99,6 +99,7 @@
       if (taken === undefined) {
         ops.notAResponse(rid);
       } else {
+        if (taken.body !== null && taken.headerList !== null) applyCoding(taken);
         const { body } = taken;
         if (body === null) {
           ops.respond(rid, taken.status, taken.headerList, taken.contentType, BODY_NONE, body, -1);
@@ -114,12 +115,37 @@
     if (!streams && MapPrototypeGetSize(open) !== 0) MapPrototypeDelete(open, rid);
   }
 
+  // A response that says that it is encoded: what came so is sent as it came, what is not is encoded (js/content_coding.js).
+  function applyCoding(taken) {
+    const { body, headerList } = taken;
+    const coding = lib.contentCoding(headerList);
+    if (lib.isReadableStream(body)) {
+      const state = lib.rs.stateOf(body);
+      const raw = lib.rs.rawBytes(state, coding);
+      if (raw !== undefined) {
+        taken.body = raw;
+        return;
+      }
+      if (coding === "" || taken.manual || lib.rs.passable(state, coding) !== undefined) return;
+    } else if (coding === "" || taken.manual) {
+      return;
+    }
+    if (coding !== "gzip") {
+      lib.headerListDelete(headerList, "content-encoding");
+      return;
+    }
+    lib.load("content_coding.js");
+    taken.length = -1;
+    taken.body = lib.isReadableStream(body) ? lib.encodedStream(body, coding) : lib.encodedBytes(body, coding);
+  }
+
   // Whether the stream will be pulled.
   function replyStream(rid, taken) {
-    const passing = Passing.of(taken.body);
+    const passing = Passing.of(taken.body, taken.headerList);
     if (passing !== undefined) {
       const { kind, id } = passing;
-      const wanted = ops.respond(rid, taken.status, taken.headerList, taken.contentType, kind, id, taken.length);
+      const length = passing.length ?? taken.length;
+      const wanted = ops.respond(rid, taken.status, taken.headerList, taken.contentType, kind, id, length);
       if (wanted) MapPrototypeSet(replies, rid, passing.begin());
       else cancelQuietly(lib.streamReader(taken.body), undefined);
       return wanted;
@@ -139,6 +165,7 @@
   class Passing {
     kind;
     id;
+    length = undefined;
     reader = this;
     #feed;
     #pipe;
@@ -149,10 +176,15 @@
       this.#pipe = pipe;
     }
     // For a stream of which nothing was read and that native code feeds; else undefined.
-    static of(stream) {
+    static of(stream, list) {
       const state = lib.rs.stateOf(stream);
-      const feed = lib.rs.passable(state);
-      return feed === undefined ? undefined : new Passing(feed, state.fused);
+      const coding = state.fused === undefined || state.fused.coding === undefined || list === null ? "" : lib.contentCoding(list);
+      const feed = lib.rs.passable(state, coding);
+      if (feed === undefined) return undefined;
+      const passing = new Passing(feed, state.fused);
+      // As it came, and so with the length that it came with.
+      if (coding !== "") passing.length = state.fused.source.promisedLength;
+      return passing;
     }
     begin() {
       this.#feed.give();
@@ -349,9 +381,9 @@
     } else if (typeof body === "string" || ArrayBufferIsView(body)) {
       fid = ops.fetchStart(method, url, headerList, BODY_FULL, body, -1);
     } else {
-      const moved = Passing.of(body);
+      const moved = Passing.of(body, headerList);
       if (moved !== undefined) {
-        fid = ops.fetchStart(method, url, headerList, moved.kind, moved.id, length);
+        fid = ops.fetchStart(method, url, headerList, moved.kind, moved.id, moved.length ?? length);
         MapPrototypeSet(uploads, fid, moved.begin());
       } else {
         const reader = lib.streamReader(body);

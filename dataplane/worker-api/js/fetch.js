@@ -137,11 +137,17 @@
       let body = null;
       if (head.bodyKind === 2) {
         const length = contentLength(headerList);
+        const coding = lib.contentCoding(headerList);
+        if (coding !== "") {
+          lib.load("content_coding.js");
+          body = lib.bodyOfStream(lib.decodedStream(head.body, coding));
+        } else {
+          body = lib.bodyOfStream(head.body);
+        }
         if (length >= 0) rs.stateOf(head.body).promisedLength = length;
-        body = lib.bodyOfStream(head.body);
       } else {
         this.release();
-        if (head.bodyKind === 1) body = lib.bodyOfBytes(head.body);
+        if (head.bodyKind === 1) body = lib.contentCoding(headerList) === "" ? lib.bodyOfBytes(head.body) : decodedBody(head);
         else if (this.method !== "HEAD" && !lib.isNullBodyStatus(status)) body = lib.bodyOfBytes(new lib.p.Uint8Array(0));
       }
       this.deferred.resolve(lib.responseFromNative(status, head.reason, headerList, body, this.record[0], this.hops > 0));
@@ -156,6 +162,11 @@
       if (this.abortAlgorithm !== undefined) lib.removeAbortAlgorithm(this.signal, this.abortAlgorithm);
       this.abortAlgorithm = undefined;
     }
+  }
+
+  function decodedBody({ body, headerList }) {
+    lib.load("content_coding.js");
+    return lib.bodyOfStream(lib.decodedBytes(body, lib.contentCoding(headerList)));
   }
 
   // Parses a URL that an outbound request may have.

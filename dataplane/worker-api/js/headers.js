@@ -5,6 +5,14 @@
 // Values are byte strings. Iteration sorts by name and combines with ", ", except set-cookie.
 (function (ops, lib) {
   "use strict";
+  // The content coding of a message, "" for none and for those that Workers do not decode.
+  lib.contentCoding = (list) => {
+    const value = lib.headerListGet(list, "content-encoding");
+    if (value === null) return "";
+    const coding = lib.p.StringPrototypeToLowerCase(value);
+    return coding === "gzip" || coding === "br" ? coding : "";
+  };
+
   const {
     ArrayPrototypePush, ArrayPrototypeSort, Map, MapPrototypeGet, MapPrototypeSet, ObjectDefineProperty, ObjectKeys, ReflectApply,
     StringPrototypeCharCodeAt, StringPrototypeSlice, StringPrototypeToLowerCase, SymbolIterator, TypeError, Uint8Array,

@@ -14,12 +14,15 @@
     contentType;
     body;
     length;
-    constructor(status, headerList, contentType, body, length) {
+    // The body is in the content coding that the fields name.
+    manual;
+    constructor(status, headerList, contentType, body, length, manual) {
       this.status = status;
       this.headerList = headerList;
       this.contentType = contentType;
       this.body = body;
       this.length = length;
+      this.manual = manual;
     }
   }
 
@@ -46,6 +49,7 @@
     #headers = undefined;
     #contentType = null;
     #body = null;
+    #manual = false;
 
     constructor(body = null, init = undefined) {
       if (body === lib.internal) return;
@@ -59,7 +63,12 @@
     }
 
     #readInit(init) {
-      const { headers, status, statusText } = init;
+      const { encodeBody, headers, status, statusText } = init;
+      if (encodeBody !== undefined) {
+        const text = lib.domString(encodeBody);
+        if (text !== "automatic" && text !== "manual") throw new TypeError(`encodeBody: unexpected value: ${text}`);
+        this.#manual = text === "manual";
+      }
       if (status !== undefined) {
         const code = lib.unsignedMod(status, 65536);
         if (code < 200 || code > 599) throw new RangeError(`Responses may only be constructed with status codes in the range 200 to 599, inclusive. (${code})`);
@@ -146,6 +155,7 @@
       copy.#url = this.#url;
       copy.#redirected = this.#redirected;
       copy.#immutable = this.#immutable;
+      copy.#manual = this.#manual;
       copy.#list = this.#list === null ? null : lib.copyList(this.#list);
       copy.#contentType = this.#contentType;
       copy.#body = this.#body === null ? null : lib.cloneBody(this.#body);
@@ -161,9 +171,9 @@
         if (!lib.isResponse(value)) return undefined;
         if (value.#type === "error") throw new TypeError("Response.error() cannot be sent to a client");
         const body = value.#body;
-        if (body === null) return new Taken(value.#status, value.#list, null, null, -1);
+        if (body === null) return new Taken(value.#status, value.#list, null, null, -1, false);
         const taken = lib.takeBody(body);
-        return new Taken(value.#status, value.#list, value.#contentType, taken, typeof taken === "string" ? -1 : lib.takenLength(taken));
+        return new Taken(value.#status, value.#list, value.#contentType, taken, typeof taken === "string" ? -1 : lib.takenLength(taken), value.#manual);
       };
       // A response from the network.
       lib.responseFromNative = (status, reason, list, body, url, redirected) => {

@@ -20,6 +20,8 @@
 
   // One pipe: reads while the destination has room; the first of error, close or abort shuts it down once.
   class Pipe {
+    // No content coding lies between the two, see `rs.passable`.
+    coding = undefined;
     source;
     target;
     options;
@@ -178,11 +180,18 @@
       readable.fused === undefined;
   }
 
-  // The feed behind a stream of which nothing was read, and the pipe between them if there is one; undefined if there is none.
-  rs.passable = (stream) => {
-    if (stream.state !== "readable" || stream.disturbed || stream.reader !== undefined) return undefined;
-    return stream.fused === undefined ? stream.native : stream.fused.source.native;
+  // The feed behind a stream of which nothing was read, for a message of that content coding ("" for none); undefined if there is
+  // none, or if it gives another coding.
+  rs.passable = (stream, coding) => {
+    const { fused } = stream;
+    if (!untouched(stream) || (fused?.coding ?? "") !== coding) return undefined;
+    return fused === undefined ? stream.native : fused.source?.native;
   };
+
+  // The bytes behind it, likewise.
+  rs.rawBytes = (stream, coding) => untouched(stream) && stream.fused?.coding === coding ? stream.fused.bytes : undefined;
+
+  const untouched = (stream) => stream.state === "readable" && !stream.disturbed && stream.reader === undefined;
 
   // ReadableStreamTee. `clone` gives the second branch its own copy of every chunk, as a body's clone needs it.
   rs.tee = (stream, clone) => stream.controller.isByte ? teeBytes(stream) : teeDefault(stream, clone);

@@ -22,7 +22,8 @@
     promisedLength = -1;
     // The feed of a body that native code holds.
     native = undefined;
-    // The pipe into the transform whose readable side this is, where it does nothing but carry bytes and has not begun.
+    // The pipe into the transform whose readable side this is, where it does nothing but carry bytes and has not begun; or the
+    // decoder of a content coding that has not begun.
     fused = undefined;
   }
 

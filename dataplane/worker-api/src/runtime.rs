@@ -72,12 +72,13 @@ struct RareFile {
     ops: fn(&mut OpTable),
 }
 
-static RARE_FILES: [RareFile; 20] = [
+static RARE_FILES: [RareFile; 21] = [
     RareFile { file: file!("subtle.js", Lazy), ops: crate::ops::register_subtle },
     RareFile { file: file!("subtle_keys.js", Lazy), ops: no_ops },
     RareFile { file: file!("subtle_algorithms.js", Lazy), ops: no_ops },
     RareFile { file: file!("url_pattern.js", Lazy), ops: crate::ops::register_url_pattern },
     RareFile { file: file!("compression.js", Lazy), ops: crate::ops::register_compression },
+    RareFile { file: file!("content_coding.js", Lazy), ops: crate::ops::register_compression },
     RareFile { file: file!("messages.js", Lazy), ops: no_ops },
     RareFile { file: file!("node/modules.js", Lazy), ops: no_ops },
     RareFile { file: file!("node/assert.js", Lazy), ops: no_ops },

@@ -1,8 +1,10 @@
-//! CompressionStream and DecompressionStream (WHATWG Compression): gzip, zlib and raw deflate, on flate2 with zlib-rs.
+//! CompressionStream and DecompressionStream (WHATWG Compression): gzip, zlib and raw deflate, on flate2 with zlib-rs. And the
+//! content coding br, which is only read.
 //!
 //! *Bounds:* output comes in pieces of [`PIECE_BYTES`], each when JavaScript asks for it. What a codec has itself is the
 //! JavaScript side's to count.
 
+use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use isolate::{Args, OpError, OpResult, OpTable, Scope};
 
@@ -33,6 +35,15 @@ struct Codec {
 enum Work {
     Compress(Compress),
     Decompress(Decompress),
+    Brotli(Box<Brotli>),
+}
+
+type Brotli = BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>;
+
+/// A decoder of RFC 7932 as it is: windows up to 16 MiB.
+fn brotli() -> Work {
+    let alloc = StandardAlloc::default;
+    Work::Brotli(Box::new(BrotliState::new_strict(alloc(), alloc(), alloc())))
 }
 
 /// `flateNew(format, compress)`
@@ -46,11 +57,12 @@ fn flate_new<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
             _ => Compress::new(level, false),
         })
     } else {
-        Work::Decompress(match &format[..] {
-            "gzip" => Decompress::new_gzip(WINDOW_BITS),
-            "deflate" => Decompress::new(true),
-            _ => Decompress::new(false),
-        })
+        match &format[..] {
+            "gzip" => Work::Decompress(Decompress::new_gzip(WINDOW_BITS)),
+            "deflate" => Work::Decompress(Decompress::new(true)),
+            "br" => brotli(),
+            _ => Work::Decompress(Decompress::new(false)),
+        }
     };
     cx.handle(Codec::new(work)).ok_or_else(OpError::out_of_memory)
 }
@@ -129,6 +141,20 @@ impl Codec {
                 self.read += (work.total_in() - before) as usize;
                 status
             }
+            Work::Brotli(state) => {
+                let (mut left, mut used, mut written) = (input.len(), 0, out.len());
+                out.resize(PIECE_BYTES, 0);
+                let mut room = PIECE_BYTES - written;
+                let result =
+                    BrotliDecompressStream(&mut left, &mut used, input, &mut room, &mut written, out, &mut 0, state);
+                out.truncate(written);
+                self.read += used;
+                match result {
+                    BrotliResult::ResultSuccess => Status::StreamEnd,
+                    BrotliResult::ResultFailure => return Err("The compressed data is not valid"),
+                    BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => Status::Ok,
+                }
+            }
         };
         self.ended |= status == Status::StreamEnd;
         Ok(())
@@ -171,6 +197,25 @@ mod tests {
         assert_eq!(gunzip(&[&gzip(&[b""])]).as_deref(), Ok(&b""[..]));
         let zeros = vec![0; 10 << 20];
         assert_eq!(gunzip(&[&gzip(&[&zeros])]).map(|out| out == zeros), Ok(true));
+    }
+
+    /// "selvage " 1,000 times, by the reference encoder.
+    const BROTLI: &[u8] = &[
+        27, 63, 31, 248, 141, 148, 110, 222, 180, 14, 43, 155, 179, 147, 32, 103, 108, 241, 91, 56, 64, 222, 2, 32,
+        159, 4,
+    ];
+
+    #[test]
+    fn brotli_is_read_in_any_split_and_refused_where_it_is_wrong() {
+        let text = b"selvage ".repeat(1_000);
+        for cut in 0..=BROTLI.len() {
+            assert_eq!(run(brotli(), &[&BROTLI[..cut], &BROTLI[cut..]]).as_deref(), Ok(&text[..]), "cut at {cut}");
+        }
+        for cut in 0..BROTLI.len() {
+            assert!(run(brotli(), &[&BROTLI[..cut]]).is_err(), "cut at {cut}");
+        }
+        assert!(run(brotli(), &[BROTLI, b"more"]).is_err());
+        assert!(run(brotli(), &[&[0xff; 100]]).is_err());
     }
 
     #[test]
