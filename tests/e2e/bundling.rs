@@ -59,6 +59,8 @@ fn every_kind_of_module_is_bundled() {
             ("src/notes.md", "# notes"),
             ("src/table.json", r#"{ "rows": [1, 2] }"#),
             ("src/bytes.bin", "\u{1}\u{2}"),
+            ("src/query.sql", "SELECT 1"),
+            ("src/empty.wasm", "\0asm\u{1}\0\0\0"),
             (
                 "src/index.tsx",
                 r#"import { greet } from "greets";
@@ -68,6 +70,8 @@ import page from "./page.html";
 import notes from "./notes.md";
 import table from "./table.json";
 import bytes from "./bytes.bin";
+import query from "./query.sql";
+import wasm from "./empty.wasm";
 declare const BUILD: string;
 const h = (tag: string, _: null, ...children: string[]) => `<${tag}>${children.join("")}</${tag}>`;
 export default {
@@ -75,7 +79,7 @@ export default {
     const lazy = await import("./b");
     return Response.json([
       greet("Ada"), cjs.from, a(), lazy.b(), page, notes, table.rows.length, bytes instanceof ArrayBuffer, bytes.byteLength,
-      <p>jsx</p>, BUILD, process.env.NODE_ENV,
+      <p>jsx</p>, BUILD, process.env.NODE_ENV, query, wasm instanceof WebAssembly.Module,
     ]);
   },
 } satisfies ExportedHandler;
@@ -99,9 +103,42 @@ export default {
         2,
         "<p>jsx</p>",
         "b7",
-        "production"
+        "production",
+        "SELECT 1",
+        true
     ]);
     assert_eq!(serde_json::from_slice::<Value>(&reply.body).ok(), Some(expect), "{reply:?}");
+}
+
+#[test]
+fn without_bundling_what_lies_beside_the_module_goes_up_with_it() {
+    let platform = Platform::start();
+    let folder = platform.folder().join("beside");
+    write(
+        &folder,
+        &[
+            ("wrangler.toml", "name = \"beside\"\nmain = \"src/index.js\"\nno_bundle = true\ncompatibility_date = \"2025-06-01\"\ncompatibility_flags = [\"nodejs_als\"]\n"),
+            ("src/index.js", "import page from './page.html'; import { name } from './lib/name.mjs'; import wasm from './lib/x.wasm'; import { AsyncLocalStorage } from 'node:async_hooks';
+                export default { fetch() { return new Response([page, name, wasm instanceof WebAssembly.Module, typeof AsyncLocalStorage, typeof process]); } };"),
+            ("src/page.html", "<p>"),
+            ("src/lib/name.mjs", "import page from '../page.html'; export const name = page.length;"),
+            ("src/lib/x.wasm", "\0asm\u{1}\0\0\0"),
+            ("src/lib/unused.wasm", "no module"),
+        ],
+    );
+    let run = deploy(&platform, &["--json", "deploy", "beside"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    platform.await_version("beside.workers.localhost", 1);
+    assert_eq!(platform.get("beside.workers.localhost", "/").text(), "<p>,3,true,function,undefined");
+    write(&folder, &[("src/lib/x.wasm", "no module")]);
+    let run = deploy(&platform, &["deploy", "beside"]);
+    assert_eq!(run.code, 6, "{run:?}");
+    assert!(run.stderr.contains("lib/x.wasm: CompileError"), "{run:?}");
+    let flag =
+        "name = \"beside\"\nmain = \"src/index.js\"\nno_bundle = true\ncompatibility_flags = [\"nodejs_later\"]\n";
+    write(&folder, &[("wrangler.toml", flag)]);
+    let run = deploy(&platform, &["deploy", "beside"]);
+    assert!(run.code != 0 && run.stderr.contains("\"nodejs_later\" is not known here"), "{run:?}");
 }
 
 #[test]

@@ -202,6 +202,11 @@ async fn bodies_that_are_not_what_they_say_are_refused() {
     let form = ("Content-Type".to_owned(), "multipart/form-data; boundary=X".to_owned());
     let part =
         |name: &str, text: &str| format!("--X\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n");
+    let beside = |name: &str, kind: &str, text: &str| {
+        format!(
+            "--X\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}\"\r\nContent-Type: {kind}\r\n\r\n{text}\r\n"
+        )
+    };
     let file = part("file", WORKER);
     for (body, field) in [
         (String::new(), "body"),
@@ -215,6 +220,17 @@ async fn bodies_that_are_not_what_they_say_are_refused() {
             "metadata.compatibility_date",
         ),
         (format!("{file}{}--X--\r\n", part("metadata", &" ".repeat(70_000))), "metadata"),
+        (
+            format!("{file}{}--X--\r\n", part("metadata", r#"{"compatibility_date":"9999-01-01"}"#)),
+            "metadata.compatibility_date",
+        ),
+        (
+            format!("{file}{}--X--\r\n", part("metadata", r#"{"compatibility_flags":["rpc","nonsense"]}"#)),
+            "metadata.compatibility_flags[1]",
+        ),
+        (format!("{file}{}--X--\r\n", beside("x.png", "image/png", "x")), "x.png"),
+        (format!("{file}{}--X--\r\n", beside("../x.txt", "text/plain", "x")), "../x.txt"),
+        (format!("{file}{0}{0}--X--\r\n", beside("x.txt", "text/plain", "x")), "x.txt"),
         (file.clone(), "body"),
     ] {
         let answer = control.send("POST", &upload, &with(&form), body.as_bytes()).await.expect(400);

@@ -19,6 +19,7 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+use crate::bundle::Part;
 use crate::failure::{Failure, Kind, Outcome};
 use crate::multipart::{Form, Reported};
 use crate::output::{Output, printable};
@@ -201,18 +202,26 @@ impl Client {
     pub(crate) fn upload(
         &self,
         id: DeploymentId,
-        (module, map): (&[u8], Option<&[u8]>),
+        (module, parts, map): (&[u8], &[Part], Option<&[u8]>),
         metadata: &VersionMetadata,
         progress: impl FnMut(u64),
         total: impl FnOnce(u64),
     ) -> Outcome<Upload> {
         let metadata_json = serde_json::to_vec(metadata).expect("metadata is plain strings");
         let name = metadata.main_module.as_deref().unwrap_or("worker.js");
-        let mut form = Form::new(&[module, &metadata_json, map.unwrap_or_default()])
-            .part("metadata", None, "application/json", &metadata_json)
-            .part("file", Some(name), "application/javascript+module", module);
+        let mut bodies = vec![module, &metadata_json, map.unwrap_or_default()];
+        bodies.extend(parts.iter().map(|part| &part.bytes[..]));
+        let mut form = Form::new(&bodies).part("metadata", None, "application/json", &metadata_json).part(
+            "file",
+            Some(name),
+            "application/javascript+module",
+            module,
+        );
         if let Some(map) = map {
             form = form.part("source_map", Some("worker.js.map"), "application/json", map);
+        }
+        for part in parts {
+            form = form.part(&part.name, Some(&part.name), part.content_type, &part.bytes);
         }
         let content_type = form.content_type();
         let body = form.finish();

@@ -10,6 +10,7 @@ use model::CreateRoute;
 use serde_json::Value;
 
 use crate::bundle::Options;
+use crate::bundle::rules::Rule;
 use crate::failure::{Failure, Outcome, io};
 use crate::wrangler::{self, FILES, RouteSpec, Section, WatchDir, Wrangler};
 
@@ -54,6 +55,8 @@ pub(crate) struct Project {
     pub(crate) build: Option<Build>,
     /// How to bundle; none: `main` is deployed as it is.
     pub(crate) bundle: Option<Options>,
+    /// Where modules beside the main one are looked for if it is deployed as it is, and what they are.
+    pub(crate) beside: Option<(PathBuf, Vec<Rule>)>,
     /// Whether the map goes to the control plane, so that everybody's `tail` shows the author's lines.
     pub(crate) upload_map: bool,
     /// Remarks for the user.
@@ -156,9 +159,11 @@ impl Project {
             let cwd = build.cwd.as_ref().map_or_else(|| folder.to_owned(), |cwd| folder.join(cwd));
             Some(Build { command: build.command.clone()?, cwd, watch })
         });
+        let main = main_of(file, folder, main, &section)?;
         Ok(Project {
             name,
-            main: main_of(file, folder, main, &section)?,
+            beside: beside(&section, &main, folder),
+            main,
             folder: folder.to_owned(),
             file: Some(file.to_owned()),
             routes,
@@ -212,6 +217,14 @@ fn main_of(file: &Path, folder: &Path, named: Option<&Path>, section: &Section) 
         Failure::usage(format!("{} has no `main`, and there is no worker.js beside it", file.display()))
             .hint("add `main = \"src/index.ts\"`, or whatever your module is")
     })
+}
+
+fn beside(section: &Section, main: &Path, folder: &Path) -> Option<(PathBuf, Vec<Rule>)> {
+    let base = match &section.base_dir {
+        Some(base) => folder.join(base),
+        None => main.parent()?.to_owned(),
+    };
+    (section.find_additional_modules != Some(false)).then(|| (base, section.rules.clone().unwrap_or_default()))
 }
 
 fn options(section: &Section, folder: &Path) -> Options {

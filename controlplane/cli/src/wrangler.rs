@@ -33,6 +33,8 @@ pub(crate) struct Section {
     pub(crate) rules: Option<Vec<Rule>>,
     pub(crate) build: Option<Build>,
     pub(crate) no_bundle: Option<bool>,
+    pub(crate) find_additional_modules: Option<bool>,
+    pub(crate) base_dir: Option<String>,
     pub(crate) minify: Option<bool>,
     pub(crate) keep_names: Option<bool>,
     pub(crate) upload_source_maps: Option<bool>,
@@ -74,7 +76,7 @@ pub(crate) enum WatchDir {
 }
 
 /// Keys that are used, as [`Section`] has them.
-const USED: [&str; 22] = [
+const USED: [&str; 24] = [
     "name",
     "main",
     "compatibility_date",
@@ -88,6 +90,8 @@ const USED: [&str; 22] = [
     "rules",
     "build",
     "no_bundle",
+    "find_additional_modules",
+    "base_dir",
     "minify",
     "keep_names",
     "upload_source_maps",
@@ -231,6 +235,8 @@ fn inherit(top: Section, own: Section, environment: &str) -> Section {
         rules: own.rules.or(top.rules),
         build: own.build.or(top.build),
         no_bundle: own.no_bundle.or(top.no_bundle),
+        find_additional_modules: own.find_additional_modules.or(top.find_additional_modules),
+        base_dir: own.base_dir.or(top.base_dir),
         minify: own.minify.or(top.minify),
         keep_names: own.keep_names.or(top.keep_names),
         upload_source_maps: own.upload_source_maps.or(top.upload_source_maps),

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod compatibility;
 pub mod deployment;
 pub mod envelope;
 pub mod id;

@@ -41,8 +41,12 @@ pub const ENV_VARS_MAX: usize = 128;
 pub const ROUTES_MAX: usize = 1_000;
 /// Bindings of one deployment, of each kind.
 pub const BINDINGS_MAX: usize = 100;
-/// A module, bytes.
+/// A module, bytes; with the modules beside it and 12 bytes for each.
 pub const MODULE_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// Modules beside the main one in an upload.
+pub const PARTS_MAX: usize = 500;
+/// The name of one, bytes.
+pub const PART_NAME_BYTES_MAX: usize = 512;
 /// A module's source map, bytes: without the sources' texts it is about as long as the module.
 pub const MAP_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Compatibility flags of a version; each a name of at most [`FLAG_BYTES_MAX`].
@@ -76,6 +80,18 @@ pub const TOKEN_LIFE_S_MAX: u64 = 10 * 366 * 24 * 3600;
 pub fn name(field: &str, text: &str) -> Result<(), FieldError> {
     if text.trim().is_empty() || text.len() > NAME_BYTES_MAX || text.chars().any(char::is_control) {
         return Err(FieldError::new(field, "must be 1 to 255 bytes, not blank, without control characters"));
+    }
+    Ok(())
+}
+
+/// The name of a module beside the main one: a relative path as an import has it, `lib/x.wasm`, without `.` and `..`.
+pub fn part_name(field: &str, text: &str) -> Result<(), FieldError> {
+    let segment = |segment: &str| !segment.is_empty() && segment != "." && segment != "..";
+    if text.len() > PART_NAME_BYTES_MAX || text.contains(char::is_control) || !text.split('/').all(segment) {
+        return Err(FieldError::new(
+            field,
+            "is no name of a module: a relative path without `.` and `..`, at most 512 bytes",
+        ));
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ pub struct Version {
     pub version_number: u32,
     /// `sha256:` and 64 hex digits.
     pub artifact_hash: String,
-    /// Bytes of the module.
+    /// Bytes of the module, with those of the modules beside it.
     pub size_bytes: u64,
     /// Whether it can be activated.
     pub status: VersionStatus,
@@ -153,10 +153,12 @@ impl VersionMetadata {
     }
 }
 
-/// The multipart body of an upload, for the OpenAPI document.
+/// The multipart body of an upload, for the OpenAPI document. Any other part with a file name is a module beside the main one: the part's
+/// name is what imports call it (`./` in front), its content type says what it is: `application/wasm`, `text/plain`,
+/// `application/octet-stream`, `application/json` or `application/javascript+module`.
 #[derive(ToSchema)]
 pub struct UploadVersion {
-    /// One ES module, UTF-8, at most 10 MiB.
+    /// One ES module, UTF-8; with the modules beside it at most 10 MiB.
     #[schema(value_type = String, format = Binary)]
     pub file: Vec<u8>,
     /// What comes with it, JSON.

@@ -7,3 +7,4 @@
 pub mod header;
 pub mod id;
 pub mod limits;
+pub mod package;

@@ -59,6 +59,7 @@ impl Blank {
         v8.set_microtasks_policy(v8::MicrotasksPolicy::Explicit);
         v8.set_promise_reject_callback(promise_rejected);
         v8.add_message_listener(thrown_by_task);
+        v8.set_allow_wasm_code_generation_callback(crate::wasm::may_compile);
         // SAFETY: `v8::Isolate::new` entered it on this thread.
         unsafe { v8.exit() };
         Domain::leave(rights);

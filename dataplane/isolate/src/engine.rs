@@ -20,7 +20,16 @@ const FLAGS: &[&str] = &[
     // A loop that nothing can end: with unrolling, V8 takes the look for interrupts out of the next loop after a short one that has
     // none, such as an inlined `fill` of a constant length, and so out of the endless loop around it.
     "--no-turboshaft-loop-unrolling",
+    // WebAssembly stays in the baseline compiler, whose time is linear in a function's length: the optimising one would need helper
+    // threads, or minutes of the tenant's thread for one function. See docs/decisions/2026-11-22-webassembly.md.
+    "--no-wasm-dynamic-tiering",
+    // Compiled modules are not shared between isolates: a tenant's would be used, and kept, by others.
+    "--no-wasm-native-module-cache",
+    // A memory is at most an isolate's limit; its address space is reserved up to this, in pages of 64 KiB.
+    "--wasm-max-mem-pages=2048",
 ];
+
+const _: () = assert!(2048 * (64 << 10) == 128 << 20);
 
 /// The JavaScript engine of this process.
 #[derive(Clone)]
@@ -40,7 +49,7 @@ pub enum EngineError {
     Icu(i32),
     /// V8 was linked without isolate groups: not the multi-cage build.
     NoIsolateGroups,
-    /// V8's page allocator is not the one that protection keys were written for.
+    /// V8's page allocator is not the one that counting and protection keys were written for.
     PageAllocator,
     /// The watchdog thread cannot be started.
     Watchdog(std::io::Error),
@@ -55,7 +64,7 @@ impl std::fmt::Display for EngineError {
             EngineError::NoIsolateGroups => write!(f, "this V8 is not the multi-cage build; run `cargo xtask v8`"),
             EngineError::Runtime(text) => write!(f, "the runtime does not start: {text}"),
             EngineError::PageAllocator => {
-                write!(f, "this V8 cannot be used with protection keys ({}=off turns them off)", pkey::VARIABLE)
+                write!(f, "this V8's page allocator is not the one that this program was written for")
             }
             EngineError::Watchdog(error) => write!(f, "watchdog thread: {error}"),
         }
@@ -109,7 +118,7 @@ fn start() -> Result<Shared, EngineError> {
     pkey::init(|| v8::V8::initialize_platform(v8::new_single_threaded_default_platform(false).make_shared()));
     v8::V8::initialize();
     // SAFETY: the platform exists; `Engine::init` runs this once, before there is an isolate.
-    if pkey::is_on() && !unsafe { crate::pages::watch() } {
+    if !unsafe { crate::pages::watch() } {
         return Err(EngineError::PageAllocator);
     }
     if !crate::group::can_create() {

@@ -1,6 +1,6 @@
-//! What a tenant's module may import: objects of the runtime's, each shown as a module whose exports are its properties.
+//! What a tenant's modules may import: other modules, and objects, each shown as a module whose exports are its properties.
 //!
-//! *Owns:* those modules, from linking until the isolate ends. *Does not:* decide which there are.
+//! *Owns:* what each import leads to, from linking until the isolate ends. *Does not:* decide which there are.
 
 use crate::{
     module::{ModuleError, ModuleState, caught},
@@ -8,11 +8,22 @@ use crate::{
     value::Value,
 };
 
-/// A module that is an object.
+/// What one import of one module leads to.
 pub(crate) struct Import {
+    /// The module that imports.
+    referrer: v8::Global<v8::Module>,
     specifier: String,
     module: v8::Global<v8::Module>,
-    object: v8::Global<v8::Object>,
+    /// What the module shows, where it is an object.
+    object: Option<v8::Global<v8::Object>>,
+}
+
+/// What an import leads to.
+pub enum Target<'m, 's> {
+    /// A module whose exports are the object's properties.
+    Object(Value<'s>),
+    /// Code.
+    Module(&'m ModuleState),
 }
 
 impl<'s> Scope<'s, '_> {
@@ -31,15 +42,29 @@ impl<'s> Scope<'s, '_> {
         specifiers
     }
 
-    /// Links a compiled module with what it imports, by specifier. What is in none of `imports` is an error.
-    pub fn link_module(&mut self, state: &ModuleState, imports: &[(&str, Value<'s>)]) -> Result<(), ModuleError> {
-        for (specifier, object) in imports {
-            if let Ok(object) = v8::Local::<v8::Object>::try_from(object.0) {
-                self.add_import(specifier, object);
+    /// Links a compiled module, and the modules that it leads to, with what they import: who imports, the specifier, where to. An
+    /// import that is not among them is an error.
+    pub fn link_module(
+        &mut self,
+        state: &ModuleState,
+        imports: &[(&ModuleState, &str, Target<'_, 's>)],
+    ) -> Result<(), ModuleError> {
+        for (referrer, specifier, target) in imports {
+            match target {
+                Target::Module(target) => self.add_import(referrer, specifier, target.module().clone(), None),
+                Target::Object(value) => {
+                    if let Ok(object) = v8::Local::<v8::Object>::try_from(value.0) {
+                        let module = self.module_of(specifier, object);
+                        let object = v8::Global::new(&self.0, object);
+                        self.add_import(referrer, specifier, module, Some(object));
+                    }
+                }
             }
         }
         let wanted = self.module_imports(state);
-        let known = |specifier: &String| imports.iter().any(|(name, _)| name == specifier);
+        let known = |specifier: &String| {
+            imports.iter().any(|(referrer, name, _)| name == specifier && referrer.module() == state.module())
+        };
         let refused = wanted.iter().position(|specifier| !known(specifier)).unwrap_or(0);
         v8::tc_scope!(let tc, &mut self.0);
         let module = v8::Local::new(tc, state.module());
@@ -49,7 +74,19 @@ impl<'s> Scope<'s, '_> {
         }
     }
 
-    fn add_import(&mut self, specifier: &str, object: v8::Local<'s, v8::Object>) {
+    fn add_import(
+        &mut self,
+        referrer: &ModuleState,
+        specifier: &str,
+        module: v8::Global<v8::Module>,
+        object: Option<v8::Global<v8::Object>>,
+    ) {
+        let import = Import { referrer: referrer.module().clone(), specifier: specifier.to_owned(), module, object };
+        self.inner().imports.borrow_mut().push(import);
+    }
+
+    /// A module that shows an object.
+    fn module_of(&mut self, name: &str, object: v8::Local<'s, v8::Object>) -> v8::Global<v8::Module> {
         let args = v8::GetPropertyNamesArgsBuilder::new().property_filter(v8::PropertyFilter::SKIP_SYMBOLS).build();
         let keys = object.get_own_property_names(&self.0, args);
         let mut names = Vec::new();
@@ -57,14 +94,9 @@ impl<'s> Scope<'s, '_> {
             let key = keys.and_then(|keys| keys.get_index(&self.0, index));
             names.extend(key.and_then(|key| v8::Local::<v8::String>::try_from(key).ok()));
         }
-        let Some(name) = v8::String::new(&self.0, specifier) else { return };
+        let name = v8::String::new(&self.0, name).unwrap_or_else(|| v8::String::empty(&self.0));
         let module = v8::Module::create_synthetic_module(&self.0, name, &names, evaluate);
-        let import = Import {
-            specifier: specifier.to_owned(),
-            module: v8::Global::new(&self.0, module),
-            object: v8::Global::new(&self.0, object),
-        };
-        self.inner().imports.borrow_mut().push(import);
+        v8::Global::new(&self.0, module)
     }
 }
 
@@ -73,19 +105,22 @@ fn resolve<'s>(
     context: v8::Local<'s, v8::Context>,
     specifier: v8::Local<'s, v8::String>,
     _attributes: v8::Local<'s, v8::FixedArray>,
-    _referrer: v8::Local<'s, v8::Module>,
+    referrer: v8::Local<'s, v8::Module>,
 ) -> Option<v8::Local<'s, v8::Module>> {
     v8::callback_scope!(unsafe scope, context);
     let specifier = specifier.to_rust_string_lossy(scope);
     let scope: &mut v8::PinScope<'_, '_> = scope;
     let found = {
         let imports = Scope::wrap(scope).inner().imports.borrow();
-        imports.iter().find(|import| import.specifier == specifier).map(|import| import.module.clone())
+        let meant = |import: &&Import| import.referrer == referrer && import.specifier == specifier;
+        imports.iter().find(meant).map(|import| import.module.clone())
     };
     if let Some(module) = found {
         return Some(v8::Local::new(scope, &module));
     }
-    let text = format!("cannot find module {specifier:?}: a Worker is one module, bundled");
+    let text = format!(
+        "cannot find module {specifier:?}: it was not deployed with the Worker (modules of Node.js need the flag nodejs_compat)"
+    );
     if let Some(text) = v8::String::new(scope, &text) {
         let error = v8::Exception::error(scope, text);
         scope.throw_exception(error);
@@ -102,7 +137,7 @@ fn evaluate<'s>(
     let scope: &mut v8::PinScope<'_, '_> = scope;
     let object = {
         let imports = Scope::wrap(scope).inner().imports.borrow();
-        imports.iter().find(|import| import.module == module).map(|import| import.object.clone())
+        imports.iter().find(|import| import.module == module).and_then(|import| import.object.clone())
     };
     let object = v8::Local::new(scope, &object?);
     let args = v8::GetPropertyNamesArgsBuilder::new().property_filter(v8::PropertyFilter::SKIP_SYMBOLS).build();

@@ -1,5 +1,6 @@
 //! What an isolate's memory costs: array buffers through an allocator that counts (and takes small ones, and where protection keys
-//! are on all of them, from an arena of the isolate's domain), the heap through V8's near-limit and garbage collection callbacks.
+//! are on all of them, from an arena of the isolate's domain), the heap through V8's near-limit and garbage collection callbacks,
+//! resizable buffers, and memories and code of WebAssembly through V8's page allocator (see `pages`).
 //!
 //! *Invariants:* buffers and heap together stay below the limit, as of the last garbage collection; an allocation past it
 //! fails (`RangeError` in JavaScript) or ends the turn with [`Ended::Memory`](crate::Ended::Memory).
@@ -8,8 +9,9 @@
 
 use std::{
     alloc::Layout,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     ffi::c_void,
+    ops::Range,
     ptr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -30,6 +32,18 @@ const PAGE_BYTES: usize = 4096;
 const UNWIND_BYTES: usize = 256 << 20;
 /// By how much the near-limit callback raises V8's limit each time, bytes.
 const STEP_BYTES: usize = 64 << 20;
+
+/// What reserved address space costs in the account, as a fraction of it: a memory of WebAssembly that may grow to 128 MiB costs
+/// 128 KiB from the start, so that an isolate has at most a thousand.
+const RESERVED_PART: usize = 1024;
+
+/// Pages that V8 got from the system during turns of an isolate.
+struct Region {
+    bytes: usize,
+    /// Bytes of it that are counted: from the start for memory, anywhere for code.
+    committed: usize,
+    code: bool,
+}
 
 /// What an isolate's memory holds; any thread may look.
 #[derive(Default)]
@@ -87,6 +101,8 @@ pub(crate) struct Memory {
     arena: Option<Arena>,
     /// Buffers from malloc of [`NOTED_BYTES`] and more, and how long they are.
     noted: Mutex<HashMap<usize, usize>>,
+    /// Pages that V8 got by itself, by their first address.
+    regions: Mutex<BTreeMap<usize, Region>>,
     /// Limit for heap and buffers together.
     limit: usize,
     usage: Arc<Usage>,
@@ -113,6 +129,7 @@ impl Memory {
             domain,
             arena,
             noted: Mutex::default(),
+            regions: Mutex::default(),
             limit,
             usage: Arc::default(),
             exceeded: AtomicBool::new(false),
@@ -178,6 +195,10 @@ impl Memory {
         if let Some(arena) = &self.arena {
             arena.discard();
         }
+        for (start, region) in self.regions().iter().filter(|(_, region)| !region.code) {
+            // SAFETY: pages of a buffer or memory of this isolate, whose bytes nobody reads any more.
+            unsafe { libc::madvise(ptr::without_provenance_mut(*start), region.committed, libc::MADV_DONTNEED) };
+        }
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         for (start, len) in noted.iter() {
             let (first, end) = (start.next_multiple_of(PAGE_BYTES), (start + len) / PAGE_BYTES * PAGE_BYTES);
@@ -186,6 +207,65 @@ impl Memory {
                 unsafe { libc::madvise(ptr::without_provenance_mut(first), end - first, libc::MADV_DONTNEED) };
             }
         }
+    }
+
+    /// V8 has reserved pages. Whether they fit.
+    pub(crate) fn map(&self, pages: Range<usize>, code: bool) -> bool {
+        let bytes = pages.end - pages.start;
+        // Address space for code is not the tenant's to choose.
+        let fits = code || self.reserve(bytes / RESERVED_PART);
+        if fits {
+            self.regions().insert(pages.start, Region { bytes, committed: 0, code });
+        }
+        fits
+    }
+
+    /// V8 has given reserved pages back.
+    pub(crate) fn unmap(&self, start: usize) {
+        if let Some(Region { bytes, committed, code }) = self.regions().remove(&start) {
+            self.release(committed + if code { 0 } else { bytes / RESERVED_PART });
+        }
+    }
+
+    /// V8 is about to use reserved pages, for code or as memory. Whether they fit; code that does not ends the turn.
+    pub(crate) fn commit(&self, pages: Range<usize>, code: bool) -> bool {
+        let mut regions = self.regions();
+        let Some((start, region)) = region_of(&mut regions, &pages).filter(|(_, region)| region.code == code) else {
+            return true;
+        };
+        let more = match code {
+            true => pages.end - pages.start,
+            false => (pages.end - start).saturating_sub(region.committed),
+        };
+        if self.reserve(more) {
+            region.committed += more;
+            return true;
+        }
+        if code {
+            // V8 ends the process where it gets no page for code; it gets this one and sees next that the turn is over.
+            self.usage.buffers.fetch_add(more, Relaxed);
+            region.committed += more;
+            self.exceeded.store(true, Relaxed);
+            turn::terminate_current();
+        }
+        code
+    }
+
+    /// V8 no longer uses pages.
+    pub(crate) fn decommit(&self, pages: Range<usize>) {
+        let mut regions = self.regions();
+        let Some((start, region)) = region_of(&mut regions, &pages) else { return };
+        let less = match region.code {
+            true => region.committed.min(pages.end - pages.start),
+            // Of memory only the end is given back.
+            false => region.committed.saturating_sub(pages.start - start),
+        };
+        region.committed -= less;
+        self.release(less);
+    }
+
+    fn regions(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, Region>> {
+        self.regions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The arena, for buffers of that length that belong there.
@@ -221,6 +301,28 @@ impl Memory {
     pub(crate) fn allocator(self: &Arc<Memory>) -> v8::UniqueRef<v8::Allocator> {
         // SAFETY: the table's functions take `&Memory` and its drop takes back the reference given here.
         unsafe { v8::new_rust_allocator(Arc::into_raw(Arc::clone(self)), &TABLE) }
+    }
+}
+
+fn region_of<'r>(regions: &'r mut BTreeMap<usize, Region>, pages: &Range<usize>) -> Option<(usize, &'r mut Region)> {
+    let (start, region) = regions.range_mut(..=pages.start).next_back()?;
+    (pages.end <= start + region.bytes).then_some((*start, region))
+}
+
+/// The memory of the isolate whose turn runs on this thread.
+///
+/// # Safety
+/// Used only until the turn ends or is suspended.
+pub(crate) unsafe fn of_turn<'t>() -> Option<&'t Memory> {
+    let isolate = turn::current_isolate();
+    if isolate.is_null() {
+        return None;
+    }
+    // SAFETY: the isolate whose turn runs here; its data slot has an `Inner` as long as it lives, see `Scope::inner`.
+    unsafe {
+        let isolate = v8::Isolate::from_raw_ptr(isolate.cast());
+        let inner = isolate.get_data(0).cast::<crate::isolate::Inner>();
+        inner.as_ref().map(|inner| &*Arc::as_ptr(&inner.memory))
     }
 }
 
@@ -406,9 +508,7 @@ unsafe extern "C" fn after_collection(
     let heap = statistics.used_heap_size();
     memory.usage.heap.store(heap, Relaxed);
     memory.set_pages(statistics.total_physical_size());
-    // V8 gets the memory of resizable buffers by itself; it is part of what V8 counts as external.
-    let outside = memory.usage.buffers.load(Relaxed).max(statistics.external_memory());
-    if heap + outside > memory.limit {
+    if heap + memory.usage.buffers.load(Relaxed) > memory.limit {
         memory.exceeded.store(true, Relaxed);
         turn::terminate_current();
     }

@@ -1,19 +1,24 @@
-//! V8's page allocator, watched: what it maps while a domain is entered becomes the domain's.
+//! V8's page allocator, watched: what it maps while a domain is entered becomes the domain's, and what it maps during a turn is
+//! counted as the turn's isolate's.
 //!
-//! V8 asks one object, `v8::base::PageAllocator`, for every page outside of malloc: cages, code ranges, resizable buffers, zones of
-//! the compiler. That object's table of virtual functions is replaced by a copy in which four entries lead here. Pages that
-//! V8 protects with its own key afterwards (code) keep that: see `pkey::Domain::claim`. `mprotect` and `madvise` keep keys.
+//! V8 asks one object, `v8::base::PageAllocator`, for every page outside of malloc: cages, code ranges, resizable buffers, memories and
+//! code of WebAssembly, zones of the compiler. That object's table of virtual functions is replaced by a copy in which six entries
+//! lead here. Pages that V8 protects with its own key afterwards (code) keep that: see `pkey::Domain::claim`. `mprotect` and
+//! `madvise` keep keys. A cage is mapped outside of a turn, so that the heap's own pages are not counted here.
 //!
-//! *Invariants:* the table is replaced once, before the first isolate, and only where keys are on. Each entry is found by its
-//! function's address, so a V8 with another table is refused, not misread.
+//! *Invariants:* the table is replaced once, before the first isolate. Each entry is found by its function's address, so a V8 with
+//! another table is refused, not misread.
 
 use std::{ffi::c_void, ops::Range};
 
 use pkey::Domain;
 
+use crate::memory::{self, Memory};
+
 type Allocate = unsafe extern "C" fn(*mut c_void, *mut c_void, usize, usize, u32) -> *mut c_void;
 type Free = unsafe extern "C" fn(*mut c_void, *mut c_void, usize) -> bool;
 type Release = unsafe extern "C" fn(*mut c_void, *mut c_void, usize, usize) -> bool;
+type Permit = unsafe extern "C" fn(*mut c_void, *mut c_void, usize, u32) -> bool;
 
 unsafe extern "C" {
     /// `v8::PageAllocator* v8::internal::GetPlatformPageAllocator()`.
@@ -31,6 +36,12 @@ unsafe extern "C" {
     /// `bool PageAllocator::DecommitPages(void*, size_t)`: maps anew, without a key.
     #[link_name = "_ZN2v84base13PageAllocator13DecommitPagesEPvm"]
     fn v8_decommit(this: *mut c_void, address: *mut c_void, size: usize) -> bool;
+    /// `bool PageAllocator::SetPermissions(void*, size_t, Permission)`.
+    #[link_name = "_ZN2v84base13PageAllocator14SetPermissionsEPvmNS_13PageAllocator10PermissionE"]
+    fn v8_permit(this: *mut c_void, address: *mut c_void, size: usize, access: u32) -> bool;
+    /// `bool PageAllocator::RecommitPages(void*, size_t, Permission)`.
+    #[link_name = "_ZN2v84base13PageAllocator13RecommitPagesEPvmNS_13PageAllocator10PermissionE"]
+    fn v8_recommit(this: *mut c_void, address: *mut c_void, size: usize, access: u32) -> bool;
     /// The table of that class: two words that are no functions, then the functions.
     #[link_name = "_ZTVN2v84base13PageAllocatorE"]
     static TABLE: [usize; WORDS];
@@ -45,11 +56,13 @@ const BEFORE: usize = 2;
 fn table() -> Option<[usize; WORDS]> {
     // SAFETY: an object of the archive that nobody writes; its size was read off its symbol, and is checked by what is found.
     let mut table = unsafe { TABLE };
-    let ours: [(usize, usize); 4] = [
+    let ours: [(usize, usize); 6] = [
         (v8_allocate as Allocate as usize, allocate as Allocate as usize),
         (v8_free as Free as usize, free as Free as usize),
         (v8_release as Release as usize, release as Release as usize),
         (v8_decommit as Free as usize, decommit as Free as usize),
+        (v8_permit as Permit as usize, permit as Permit as usize),
+        (v8_recommit as Permit as usize, recommit as Permit as usize),
     ];
     for (theirs, ours) in ours {
         let mut places = table[BEFORE..].iter_mut().filter(|entry| **entry == theirs);
@@ -92,6 +105,20 @@ fn in_domain(job: impl FnOnce(&Domain)) {
     }
 }
 
+/// `PageAllocator::Permission`: nothing yet, what buffers and memories are mapped with.
+const NO_ACCESS: u32 = 0;
+/// The same, for what becomes code.
+const NO_ACCESS_WILL_JIT: u32 = 5;
+
+/// Calls `job` with the memory of the isolate whose turn runs here.
+fn in_turn<R>(otherwise: R, job: impl FnOnce(&Memory) -> R) -> R {
+    // SAFETY: V8 calls from within the turn, which outlives `job`.
+    match unsafe { memory::of_turn() } {
+        Some(memory) => crate::stack::in_native(|| job(memory)),
+        None => otherwise,
+    }
+}
+
 /// Protection bits of `PageAllocator::Permission`.
 fn protection(access: u32) -> i32 {
     let (read, write, execute) = (libc::PROT_READ, libc::PROT_WRITE, libc::PROT_EXEC);
@@ -118,9 +145,18 @@ unsafe extern "C" fn allocate(
         // SAFETY: pages just mapped for the isolate that runs here, which uses them in its domain.
         in_domain(|domain| tagged = unsafe { domain.add(range(pages, size), protection(access)) });
     }
+    let counted = match access {
+        NO_ACCESS | NO_ACCESS_WILL_JIT if !pages.is_null() => {
+            in_turn(true, |memory| memory.map(range(pages, size), access == NO_ACCESS_WILL_JIT))
+        }
+        _ => true,
+    };
     match tagged {
-        Ok(()) => pages,
-        Err(_) => {
+        Ok(()) if counted => pages,
+        _ => {
+            if counted {
+                in_turn((), |memory| memory.unmap(pages as usize));
+            }
             // Pages without their key must not be used: V8 sees that there are none.
             // SAFETY: the pages just mapped.
             unsafe { v8_free(this, pages, size) };
@@ -131,8 +167,25 @@ unsafe extern "C" fn allocate(
 
 unsafe extern "C" fn free(this: *mut c_void, address: *mut c_void, size: usize) -> bool {
     in_domain(|domain| domain.remove(range(address, size)));
+    in_turn((), |memory| memory.unmap(address as usize));
     // SAFETY: V8's own arguments.
     unsafe { v8_free(this, address, size) }
+}
+
+unsafe extern "C" fn permit(this: *mut c_void, address: *mut c_void, size: usize, access: u32) -> bool {
+    if access != NO_ACCESS && !in_turn(true, |memory| memory.commit(range(address, size), false)) {
+        return false;
+    }
+    // SAFETY: V8's own arguments.
+    unsafe { v8_permit(this, address, size, access) }
+}
+
+unsafe extern "C" fn recommit(this: *mut c_void, address: *mut c_void, size: usize, access: u32) -> bool {
+    if !in_turn(true, |memory| memory.commit(range(address, size), true)) {
+        return false;
+    }
+    // SAFETY: V8's own arguments.
+    unsafe { v8_recommit(this, address, size, access) }
 }
 
 unsafe extern "C" fn release(this: *mut c_void, address: *mut c_void, size: usize, new_size: usize) -> bool {
@@ -145,6 +198,7 @@ unsafe extern "C" fn decommit(this: *mut c_void, address: *mut c_void, size: usi
     // SAFETY: V8's own arguments.
     let mut done = unsafe { v8_decommit(this, address, size) };
     if done {
+        in_turn((), |memory| memory.decommit(range(address, size)));
         in_domain(|domain| {
             domain.remove(range(address, size));
             // SAFETY: the domain's pages, mapped anew for it.
@@ -160,10 +214,10 @@ mod tests {
 
     #[test]
     fn this_v8_has_the_table_that_is_expected() {
-        let table = table().expect("four functions, each found once");
+        let table = table().expect("six functions, each found once");
         // SAFETY: see `table`.
         let theirs = unsafe { TABLE };
-        assert_eq!(table.iter().zip(&theirs).filter(|(ours, theirs)| ours != theirs).count(), 4);
+        assert_eq!(table.iter().zip(&theirs).filter(|(ours, theirs)| ours != theirs).count(), 6);
         assert_eq!(theirs[0], 0, "a complete object's offset to its top");
     }
 }

@@ -13,7 +13,23 @@
 //!
 //! *Invariant:* no `cppgc` cross-thread handle exists in the process.
 
-use std::ffi::c_void;
+use std::{cell::Cell, ffi::c_void};
+
+thread_local! {
+    /// Mutexes of V8's that this thread holds: with one of them a turn must not be given up, for nobody would release it. Those of
+    /// WebAssembly are the process's.
+    static HELD: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Whether this thread holds a mutex of V8's.
+pub(crate) fn holds_any() -> bool {
+    HELD.get() != 0
+}
+
+/// The stack that may have held some was given up.
+pub(crate) fn forget_held() {
+    HELD.set(0);
+}
 
 unsafe extern "C" {
     /// `cppgc::internal::ProcessGlobalLock::process_mutex_`, a `v8::base::LazyMutex`: the mutex and whether it was made.
@@ -37,6 +53,7 @@ fn is_process_lock(mutex: *mut c_void) -> bool {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __wrap__ZN2v84base5Mutex4LockEv(mutex: *mut c_void) {
     if !is_process_lock(mutex) {
+        HELD.set(HELD.get() + 1);
         // SAFETY: the caller's promise is passed on.
         unsafe { __real__ZN2v84base5Mutex4LockEv(mutex) }
     }
@@ -50,7 +67,9 @@ unsafe extern "C" fn __wrap__ZN2v84base5Mutex4LockEv(mutex: *mut c_void) {
 unsafe extern "C" fn __wrap__ZN2v84base5Mutex6UnlockEv(mutex: *mut c_void) {
     if !is_process_lock(mutex) {
         // SAFETY: the caller's promise is passed on; it locked the mutex through the function above.
-        unsafe { __real__ZN2v84base5Mutex6UnlockEv(mutex) }
+        unsafe { __real__ZN2v84base5Mutex6UnlockEv(mutex) };
+        // One that was only tried for was not counted.
+        HELD.set(HELD.get().saturating_sub(1));
     }
 }
 

@@ -6,8 +6,7 @@
 //! (the C library's allocator above all) may hold a lock that nobody would release. Elsewhere it returns, and the watchdog
 //! sends the signal again at its next tick. The time right after a full collection is the turn's own: without that, what waited for
 //! a collection of a full heap was given up, with all the memory that a heap leaves behind, an instant before it ended by itself.
-//! *Not covered:* a process-wide lock of V8's own outside of garbage collection, held for a few instructions in a function that
-//! has run for a fifth of a second: none of the functions known to poll nothing takes one.
+//! A thread that holds a mutex of V8's (`process_lock` counts them) is let go on until it has released it.
 
 use std::{cell::Cell, ffi::c_void, ops::Range, sync::OnceLock};
 
@@ -59,7 +58,8 @@ extern "C" fn on_signal(_signal: libc::c_int, _info: *mut libc::siginfo_t, conte
     let registers = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext };
     let (instruction, frame) = place(registers);
     let in_library = LIBRARIES.get().is_none_or(|ranges| ranges.iter().any(|range| range.contains(&instruction)));
-    if !in_library && stack::may_abandon(frame) && !collecting(turn) {
+    let locked = crate::process_lock::holds_any();
+    if !in_library && !locked && stack::may_abandon(frame) && !collecting(turn) {
         PLACE.set(instruction.wrapping_sub(program_start()));
         // The interrupted code is V8's, outside of the allocator: what follows may use the allocator and thread-locals.
         turn::abandon_current(stack::Cause::Stuck);

@@ -175,6 +175,7 @@ pub(crate) fn abandon_current(cause: Cause) {
     pkey::renew();
     // SAFETY: the isolate whose turn runs here, entered once by `Isolate::turn`.
     unsafe { v8::Isolate::from_raw_ptr(isolate.cast()).exit() };
+    crate::process_lock::forget_held();
     stack::abandon(cause);
 }
 

@@ -1,7 +1,5 @@
 //! Attacks across isolates, with keys on: a tenant that reads wherever it likes finds nothing of another's, and no page of a heap
-//! ever carries a wrong key. `cargo xtask keys` runs these where there are no keys, in an emulated machine.
-//!
-//! WebAssembly is off in Workers; here its memories are looked at all the same, for the day when it is on.
+//! ever carries a wrong key, memories of WebAssembly included. `cargo xtask keys` runs these where there are no keys, in an emulated machine.
 #![cfg(target_arch = "x86_64")]
 
 #[path = "../../pkey/tests/probe/mod.rs"]

@@ -78,6 +78,9 @@ struct ServeArgs {
     /// Let Workers reach loopback, private and link-local addresses with `fetch`.
     #[arg(long)]
     allow_private_fetch: bool,
+    /// What Workers see as `request.cf`, a JSON object such as {"colo":"SJC","country":"US"}; its fields come on top of the node's own.
+    #[arg(long, value_name = "JSON", env = "SELVAGE_CF")]
+    cf: Option<String>,
     /// Never suspend a Worker that computes: it holds its shard until it is done. To measure what suspension costs.
     #[arg(long)]
     no_preemption: bool,

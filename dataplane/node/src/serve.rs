@@ -28,6 +28,10 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     let _log = logging::start(args.log_format);
     // What V8 sets up per thread must be there before there are threads that use it.
     let engine = Engine::init().context("cannot start the JavaScript engine")?;
+    let engine = match &args.cf {
+        Some(given) => engine.at(place(given).context("--cf")?),
+        None => engine,
+    };
     protect(files);
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
     match shard::raise_descriptor_limit() {
@@ -71,6 +75,17 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
 }
 
 /// Which V8 this is, and how it compiles what Workers will start from.
+/// `request.cf`: the node's own fields, and what the operator says.
+fn place(given: &str) -> anyhow::Result<String> {
+    /// More is no place but data.
+    const BYTES_MAX: usize = 16 * 1024;
+    anyhow::ensure!(given.len() <= BYTES_MAX, "has more than {BYTES_MAX} bytes");
+    let object = |text: &str| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text);
+    let mut place = object(Engine::default_place()).context("the node's own")?;
+    place.extend(object(given).context("is no JSON object")?);
+    Ok(serde_json::to_string(&place)?)
+}
+
 fn code_config(engine: &Engine) -> CodeConfig {
     let this = CodeEngine { version: engine.version().to_owned(), tag: engine.code_tag() };
     let engine = engine.clone();

@@ -66,6 +66,8 @@ fn bad(error: StartError) -> Report {
         StartError::NoFetch => ("no_fetch", text, None),
         StartError::NotUtf8 => ("not_utf8", text, None),
         StartError::TooLarge => ("too_large", text, None),
+        StartError::Part { .. } | StartError::Broken => ("syntax", text, None),
+        StartError::Feature(_) => ("startup", text, None),
         StartError::Startup { message, place, .. } => ("startup", message, place),
         StartError::CpuLimit | StartError::MemoryLimit => ("startup", text, None),
     };

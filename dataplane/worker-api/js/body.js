@@ -196,6 +196,7 @@
   const stripMark = (text) => text[0] === "\ufeff" ? lib.p.StringPrototypeSlice(text, 1) : text;
 
   const identity = (value) => value;
+  lib.readBody = (body) => consume(body, identity, undefined);
   const toBuffer = (bytes) => lib.exactBuffer(bytes);
   const parseJson = (text) => JSONParse(text);
 

@@ -198,15 +198,15 @@
   }
   defineInterface(TextDecoderStream, "TextDecoderStream");
 
-  lib.defineGlobal("atob", function atob(data) {
+  lib.defineGlobal("atob", { atob(data) {
     requireArgs(arguments.length, 1, "atob");
     const text = ops.base64Decode(domString(data));
     if (text === null || text === undefined) {
       throw new lib.DOMException("The string to be decoded is not correctly encoded base64", "InvalidCharacterError");
     }
     return text;
-  });
-  lib.defineGlobal("btoa", function btoa(data) {
+  } }.atob);
+  lib.defineGlobal("btoa", { btoa(data) {
     requireArgs(arguments.length, 1, "btoa");
     const text = domString(data);
     for (let i = 0; i < text.length; i++) {
@@ -215,5 +215,5 @@
       }
     }
     return ops.base64Encode(text);
-  });
+  } }.btoa);
 })

@@ -208,8 +208,8 @@
     }
   };
 
-  lib.defineGlobal("fetch", function fetch(input, init = undefined) {
+  lib.defineGlobal("fetch", { fetch(input, init = undefined) {
     if (arguments.length === 0) return PromiseReject(new TypeError("fetch: 1 argument required, but only 0 present"));
     return lib.fetch(input, init);
-  });
+  } }.fetch);
 })

@@ -56,29 +56,29 @@
     else lib.withinFlow(timer.flow, timer.callback, timer.args);
   };
 
-  defineGlobal("setTimeout", function setTimeout(callback, delay = 0, ...args) {
+  defineGlobal("setTimeout", { setTimeout(callback, delay = 0, ...args) {
     requireArgs(arguments.length, 1, "setTimeout");
     return arm(callback, delay, false, args);
-  });
-  defineGlobal("setInterval", function setInterval(callback, delay = 0, ...args) {
+  } }.setTimeout);
+  defineGlobal("setInterval", { setInterval(callback, delay = 0, ...args) {
     requireArgs(arguments.length, 1, "setInterval");
     return arm(callback, delay, true, args);
-  });
-  defineGlobal("clearTimeout", function clearTimeout(id = 0) {
+  } }.setInterval);
+  defineGlobal("clearTimeout", { clearTimeout(id = 0) {
     disarm(id);
-  });
-  defineGlobal("clearInterval", function clearInterval(id = 0) {
+  } }.clearTimeout);
+  defineGlobal("clearInterval", { clearInterval(id = 0) {
     disarm(id);
-  });
+  } }.clearInterval);
   // Programs for other runtimes use it; here it is a timer of no delay.
-  defineGlobal("setImmediate", function setImmediate(callback, ...args) {
+  defineGlobal("setImmediate", { setImmediate(callback, ...args) {
     return arm(callback, 0, false, args);
-  });
-  defineGlobal("clearImmediate", function clearImmediate(id = 0) {
+  } }.setImmediate);
+  defineGlobal("clearImmediate", { clearImmediate(id = 0) {
     disarm(id);
-  });
+  } }.clearImmediate);
 
-  defineGlobal("queueMicrotask", function queueMicrotask(callback) {
+  defineGlobal("queueMicrotask", { queueMicrotask(callback) {
     requireArgs(arguments.length, 1, "queueMicrotask");
     if (typeof callback !== "function") throw new TypeError("queueMicrotask: the argument is not a function");
     lib.queueMicrotask(() => {
@@ -88,12 +88,12 @@
         lib.reportException(error);
       }
     });
-  });
+  } }.queueMicrotask);
 
-  defineGlobal("reportError", function reportError(error) {
+  defineGlobal("reportError", { reportError(error) {
     requireArgs(arguments.length, 1, "reportError");
     lib.reportException(error);
-  });
+  } }.reportError);
 
   // performance (High Resolution Time): the time origin is the isolate's start.
   class Performance extends lib.EventTarget {
@@ -140,10 +140,13 @@
   lib.defineInterface(Navigator, "Navigator");
   defineGlobal("navigator", new Navigator(lib.internal));
   defineGlobal("self", globalThis);
-  // A tenant's memories and modules of WebAssembly would be outside the isolate's accounting. Memory that is shared is a clock
-  // to whoever has two threads; nothing else makes any.
+  // `WebAssembly` is what webassembly.js makes of V8's. Memory that is shared is a clock to whoever has two threads; nothing else makes any.
   lib.late.push(() => {
-    delete globalThis.WebAssembly;
+    lib.nativeWebAssembly = globalThis.WebAssembly;
+    // What is made of an instance must not lead to V8's own before that file has run.
+    delete lib.nativeWebAssembly.Tag.prototype.constructor;
+    delete lib.nativeWebAssembly.Memory.prototype.constructor;
+    lib.rareGlobals("webassembly.js", ["WebAssembly"]);
     delete globalThis.SharedArrayBuffer;
   });
   // Event handlers of the global object (HTML section 8.1.8.2.1).
@@ -161,6 +164,7 @@
   lib.rareGlobals("messages.js", ["MessageChannel", "MessagePort"]);
   lib.rareGlobals("subtle.js", ["CryptoKey"]);
   lib.rareGlobals("url_pattern.js", ["URLPattern"]);
+  lib.rareGlobals("html_rewriter.js", ["HTMLRewriter"]);
   lib.rareGlobals("compression.js", ["CompressionStream", "DecompressionStream"]);
   ObjectDefineProperty(globalThis, SymbolToStringTag, { __proto__: null, value: "ServiceWorkerGlobalScope", configurable: true });
 })

@@ -114,7 +114,7 @@
       this.#method = input.#method;
       this.#redirect = input.#redirect;
       this.#settings = input.#settings;
-      this.#cf = input.#cf;
+      this.#cf = input.cf;
       if (init.signal === undefined) this.#follows = input.#signalToFollow();
       this.#readInit(init);
       this.#list = init.headers === undefined ? lib.copyList(input.#headerList()) : lib.headerListFrom(init.headers);
@@ -219,7 +219,7 @@
     }
     // Where the request came in; empty until there is something to say.
     get cf() {
-      return this.#cf === undefined && this.#rid >= 0 ? (this.#cf = {}) : this.#cf;
+      return this.#cf === undefined && this.#rid >= 0 ? (this.#cf = lib.p.JSONParse(ops.place())) : this.#cf;
     }
 
     clone() {

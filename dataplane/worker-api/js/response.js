@@ -167,6 +167,17 @@
       lib.responseStatus = (response) => response.#status;
       lib.responseBodyOf = (response) => response.#body;
       lib.responseList = (response) => response.#headerList();
+      // A response as another one, with another body, whose length is not known.
+      lib.responseLike = (response, body) => {
+        const made = new Response(lib.internal);
+        made.#status = response.#status;
+        made.#statusText = response.#statusText;
+        made.#url = response.#url;
+        made.#list = lib.copyList(response.#headerList());
+        if (body !== null) lib.headerListDelete(made.#list, "content-length");
+        made.#body = body;
+        return made;
+      };
       lib.takeResponse = (value) => {
         if (!lib.isResponse(value)) return undefined;
         if (value.#type === "error") throw new TypeError("Response.error() cannot be sent to a client");

@@ -230,9 +230,9 @@
     return list;
   };
 
-  lib.defineGlobal("structuredClone", function structuredClone(value, options = undefined) {
+  lib.defineGlobal("structuredClone", { structuredClone(value, options = undefined) {
     lib.requireArgs(arguments.length, 1, "structuredClone");
     const transfer = lib.transferList(lib.dictionary(options, "structuredClone's options").transfer);
     return lib.cloneWithTransfer(value, transfer, undefined).copy;
-  });
+  } }.structuredClone);
 })

@@ -210,7 +210,9 @@
     const keys = ReflectOwnKeys(object);
     for (let i = 0; i < keys.length; i++) {
       const key = keys[i];
-      if (typeof key !== "string" || key === "constructor" || key === "prototype" || key === "name" || key === "length") continue;
+      if (typeof key !== "string" || key === "constructor") continue;
+      // A class's own, not its interface's.
+      if (typeof object === "function" && (key === "prototype" || key === "name" || key === "length")) continue;
       const desc = ObjectGetOwnPropertyDescriptor(object, key);
       desc.enumerable = true;
       desc.__proto__ = null;

@@ -31,6 +31,7 @@ const KIND_PASSED_FETCH: u64 = 4;
 /// Adds the functions of this file.
 pub(crate) fn register(ops: &mut OpTable) {
     ops.add("requestHeaders", request_headers);
+    ops.add("place", place);
     ops.add("requestBody", request_body);
     ops.add("requestBodyPull", request_body_pull);
     ops.add("requestBodyCancel", request_body_cancel);
@@ -104,6 +105,12 @@ fn request_headers<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> 
         Some(head) => Ok(header_array(cx, &head.headers)),
         None => Ok(cx.array(&[])),
     }
+}
+
+/// `place()`: what the node knows of where a request came to it, JSON: `request.cf`.
+fn place<'s>(cx: &mut Scope<'s, '_>, _args: &Args<'s>) -> OpResult<'s> {
+    let place = cx.state::<State>().place;
+    Ok(cx.string(place))
 }
 
 fn request_body<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {

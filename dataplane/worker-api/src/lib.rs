@@ -13,6 +13,7 @@
 mod core_ops;
 pub mod event;
 mod limits;
+mod modules;
 mod ops;
 mod passing;
 mod runtime;
@@ -39,14 +40,31 @@ pub use worker::{CodeOrigin, StartError, Worker, WorkerSpec};
 pub struct Engine {
     pub(crate) isolates: isolate::Engine,
     pub(crate) snapshot: &'static isolate::Snapshot,
+    /// See [`Engine::at`].
+    pub(crate) place: &'static str,
 }
+
+/// What `request.cf` is unless the node was told more: seed 000's fields, with Cloudflare's code for a country that is not known.
+const PLACE: &str =
+    r#"{"colo":"LOCAL","country":"XX","city":"","asn":0,"httpProtocol":"HTTP/1.1","tlsVersion":"","tlsCipher":""}"#;
 
 impl Engine {
     /// Starts the engine; a second call gives the same one.
     pub fn init() -> Result<Engine, EngineError> {
         let isolates = isolate::Engine::init()?;
         let snapshot = runtime::snapshot(&isolates).map_err(|error| EngineError::Runtime(error.message.clone()))?;
-        Ok(Engine { isolates, snapshot })
+        Ok(Engine { isolates, snapshot, place: PLACE })
+    }
+
+    /// The engine of a node at this place: `place` is the JSON object that requests have as `cf`. Kept for as long as the process lives: call
+    /// it once.
+    pub fn at(self, place: String) -> Engine {
+        Engine { place: place.leak(), ..self }
+    }
+
+    /// What requests have as `cf` unless [`Engine::at`] says more, JSON.
+    pub fn default_place() -> &'static str {
+        PLACE
     }
 
     /// Checksum of what compiled code may refer to. The same in every process of this program: code compiled by one is of

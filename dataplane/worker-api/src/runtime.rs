@@ -72,7 +72,7 @@ struct RareFile {
     ops: fn(&mut OpTable),
 }
 
-static RARE_FILES: [RareFile; 21] = [
+static RARE_FILES: [RareFile; 23] = [
     RareFile { file: file!("subtle.js", Lazy), ops: crate::ops::register_subtle },
     RareFile { file: file!("subtle_keys.js", Lazy), ops: no_ops },
     RareFile { file: file!("subtle_algorithms.js", Lazy), ops: no_ops },
@@ -80,6 +80,8 @@ static RARE_FILES: [RareFile; 21] = [
     RareFile { file: file!("compression.js", Lazy), ops: crate::ops::register_compression },
     RareFile { file: file!("content_coding.js", Lazy), ops: crate::ops::register_compression },
     RareFile { file: file!("messages.js", Lazy), ops: no_ops },
+    RareFile { file: file!("html_rewriter.js", Lazy), ops: crate::ops::register_html },
+    RareFile { file: file!("webassembly.js", Lazy), ops: crate::modules::register },
     RareFile { file: file!("node/modules.js", Lazy), ops: no_ops },
     RareFile { file: file!("node/assert.js", Lazy), ops: no_ops },
     RareFile { file: file!("node/async_hooks.js", Lazy), ops: crate::core_ops::register_flow },

@@ -146,6 +146,8 @@ pub(crate) struct Fetch {
 pub(crate) struct State {
     pub(crate) now: Now,
     pub(crate) limits: RequestLimits,
+    /// What requests have as `cf`, JSON.
+    pub(crate) place: &'static str,
     /// When the isolate started: `performance.now()` counts from here.
     pub(crate) origin_ns: MonotonicNs,
     pub(crate) effects: VecDeque<Effect>,
@@ -165,6 +167,7 @@ impl State {
         State {
             now,
             limits,
+            place: "{}",
             origin_ns: now.monotonic_ns,
             effects: VecDeque::new(),
             requests: IdMap::default(),

@@ -3,6 +3,7 @@
 use base::{
     id::AccountId,
     limits::{CPU_PER_REQUEST_NS, CPU_STARTUP_NS, ISOLATE_HEAP_BYTES_MAX, S_NS},
+    package::{Package, resolve},
 };
 use bytes::Bytes;
 use isolate::{Blank, IsolateLimits, ModuleCode};
@@ -11,7 +12,7 @@ use crate::{
     Engine,
     event::Now,
     limits::RequestLimits,
-    runtime::is_builtin,
+    modules::Features,
     worker::{StartError, Worker, WorkerSpec},
 };
 
@@ -54,13 +55,20 @@ pub fn validate_within(engine: &Engine, module: Bytes, startup_ns: u64) -> Resul
 /// Compiles every function of a module, in an isolate that has nothing else and runs none of it: V8's code cache, with which
 /// a Worker starts without compiling anything. `None` if the module does not compile or needs too much for it.
 pub fn compile_ahead(engine: &Engine, module: &[u8]) -> Option<Vec<u8>> {
-    let source = std::str::from_utf8(module).ok()?;
+    let package = Package::open(module).ok()?;
+    let source = std::str::from_utf8(package.main).ok()?;
+    let features = Features::of(&package).ok()?;
+    let is_part = |specifier: &str| {
+        let name = resolve(specifier.strip_suffix("?module").unwrap_or(specifier), "");
+        name.is_some_and(|name| package.parts.iter().any(|part| part.name == name))
+    };
     let limits = IsolateLimits { heap_bytes: ISOLATE_HEAP_BYTES_MAX };
     // Code refers to V8's read-only objects, which are the snapshot's: without it a node would refuse the code.
     let mut isolate = Blank::new(Some(engine.snapshot), limits)?.into_isolate(&engine.isolates, ())?;
     let compiled = isolate.turn(COMPILE_AHEAD_NS, |scope| {
         let module = scope.compile_module(MODULE_NAME, source, ModuleCode::Eager).ok()?;
-        let links = scope.module_imports(&module).iter().all(|specifier| is_builtin(specifier));
+        let wanted = scope.module_imports(&module);
+        let links = wanted.iter().all(|specifier| features.has_builtin(specifier) || is_part(specifier));
         links.then(|| scope.code_cache(&module))?
     });
     compiled.value.flatten().filter(|_| compiled.ended.is_none())

@@ -11,11 +11,10 @@ use std::{collections::VecDeque, sync::Arc};
 use base::{
     id::AccountId,
     limits::{CPU_STARTUP_NS, MODULE_BYTES_MAX, REQUESTS_PER_ISOLATE_MAX, S_NS, WAIT_UNTIL_NS},
+    package::{BrokenPackage, Package},
 };
 use bytes::Bytes;
-use isolate::{
-    CallError, Ended, Isolate, MemoryGauge, ModuleCode, ModuleError, ModuleState, PromiseState, Scope, Value,
-};
+use isolate::{CallError, Ended, Isolate, MemoryGauge, ModuleState, PromiseState, Scope, Value};
 
 use crate::{
     Engine,
@@ -24,7 +23,8 @@ use crate::{
         BodyEvent, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, MonotonicNs, Now, RequestHead, RequestId,
     },
     limits::RequestLimits,
-    runtime::{Entry, is_builtin},
+    modules::{self, start_error},
+    runtime::Entry,
     spares::Spare,
     state::{BodyIn, Reply, Request, State},
 };
@@ -32,7 +32,7 @@ use crate::{
 /// What a Worker is started from.
 #[derive(Clone, Debug)]
 pub struct WorkerSpec {
-    /// Source of one ES module, UTF-8.
+    /// Source of one ES module, UTF-8, or a package (`base::package`) of several.
     pub module: Bytes,
     /// V8's compiled code of that very module ([`compile_ahead`](crate::compile_ahead), [`Worker::code_cache`]). **Verified
     /// by the caller:** V8 believes every byte of it.
@@ -80,6 +80,17 @@ pub enum StartError {
     NoFetch,
     /// Its source is not UTF-8.
     NotUtf8,
+    /// A module beside the main one is not what it should be.
+    Part {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// It asks for a behaviour that this program does not have.
+    Feature(String),
+    /// It is neither a module nor a package of modules.
+    Broken,
     /// Its source is larger than `limits::MODULE_BYTES_MAX`.
     TooLarge,
     /// Its top level threw, or waits for ever.
@@ -103,6 +114,9 @@ impl std::fmt::Display for StartError {
             StartError::Syntax { message, line, column } => write!(f, "{message} (line {line}, column {column})"),
             StartError::NoFetch => f.write_str("the module's default export has no fetch handler"),
             StartError::NotUtf8 => f.write_str("the module is not UTF-8"),
+            StartError::Part { name, message } => write!(f, "{name}: {message}"),
+            StartError::Feature(name) => write!(f, "this node does not know the feature {name:?}"),
+            StartError::Broken => f.write_str("the package of modules is damaged"),
             StartError::TooLarge => write!(f, "the module is larger than {MODULE_BYTES_MAX} bytes"),
             StartError::Startup { message, place: Some((line, column)), .. } => {
                 write!(f, "the module's top level failed: {message} (line {line}, column {column})")
@@ -152,14 +166,18 @@ impl Worker {
         if spec.module.len() > MODULE_BYTES_MAX {
             return Err(StartError::TooLarge);
         }
-        let source = std::str::from_utf8(&spec.module).map_err(|_| StartError::NotUtf8)?;
+        let package = Package::open(&spec.module).map_err(|BrokenPackage| StartError::Broken)?;
+        if std::str::from_utf8(package.main).is_err() {
+            return Err(StartError::NotUtf8);
+        }
         let spare = match spare.filter(|spare| spare.fits(spec.heap_bytes)) {
             Some(spare) => spare,
             None => Spare::make(engine, spec.heap_bytes)?,
         };
         let (mut isolate, entry) = spare.claim(spec.now, spec.limits);
+        isolate.state_mut().place = engine.place;
         isolate.assign_key(spec.account.0).map_err(|_| StartError::MemoryLimit)?;
-        let started = isolate.turn(startup_ns, |scope| evaluate(scope, &entry, &spec, source));
+        let started = isolate.turn(startup_ns, |scope| evaluate(scope, &entry, &spec, &package));
         let (module, handlers) = match started.ended {
             None => started.value.unwrap_or(Err(StartError::MemoryLimit))?,
             Some(Ended::Cpu | Ended::Stuck) => return Err(StartError::CpuLimit),
@@ -630,17 +648,15 @@ fn evaluate(
     scope: &mut Scope<'_, '_>,
     entry: &Entry,
     spec: &WorkerSpec,
-    source: &str,
+    package: &Package<'_>,
 ) -> Result<(ModuleState, Vec<String>), StartError> {
-    let code = spec.code_cache.as_ref().map_or(ModuleCode::Lazy, |code| ModuleCode::Cached(code));
-    let mut module = scope.compile_module(&spec.module_name, source, code).map_err(start_error)?;
     let mut env = Vec::with_capacity(spec.env.len() * 2);
     for (name, value) in &spec.env {
         env.push(scope.interned(name));
         env.push(scope.string(value));
     }
     let env = scope.array(&env);
-    link(scope, entry, &module, env)?;
+    let mut module = modules::load(scope, entry, spec, package, env)?;
     scope.start_module(&mut module).map_err(start_error)?;
     scope.run_microtasks();
     match scope.module_progress(&module) {
@@ -666,31 +682,7 @@ fn evaluate(
     Ok((module, names.into_iter().filter_map(|name| scope.text(name)).collect()))
 }
 
-/// Links a module with the built-in modules that it imports.
-fn link<'s>(scope: &mut Scope<'s, '_>, entry: &Entry, module: &ModuleState, env: Value<'s>) -> Result<(), StartError> {
-    let wanted = scope.module_imports(module);
-    let mut imports = Vec::new();
-    for specifier in wanted.iter().filter(|specifier| is_builtin(specifier)) {
-        let args = [scope.string(specifier), env];
-        let builtin = scope.open(&entry.builtin);
-        match scope.call(builtin, &args) {
-            Ok(object) => imports.push((&specifier[..], object)),
-            Err(CallError::Thrown(reason)) => return Err(threw(scope, entry, reason)),
-            Err(CallError::Ended) => return Err(StartError::CpuLimit),
-        }
-    }
-    scope.link_module(module, &imports).map_err(start_error)
-}
-
-fn start_error(error: ModuleError) -> StartError {
-    match error {
-        ModuleError::Syntax { message, line, column } => StartError::Syntax { message, line, column },
-        // The turn says which limit it was.
-        ModuleError::Ended => StartError::CpuLimit,
-    }
-}
-
-fn threw<'s>(scope: &mut Scope<'s, '_>, entry: &Entry, reason: Value<'s>) -> StartError {
+pub(crate) fn threw<'s>(scope: &mut Scope<'s, '_>, entry: &Entry, reason: Value<'s>) -> StartError {
     let place = scope.place_of(reason);
     let stack = describe(scope, entry, reason);
     let message = stack.lines().next().unwrap_or_default().to_owned();

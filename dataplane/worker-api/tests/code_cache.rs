@@ -4,7 +4,7 @@
 mod support;
 
 use bytes::Bytes;
-use support::{effects, engine, get, spec};
+use support::{effects, engine, get, node_spec, spec};
 use worker_api::{CodeOrigin, Effect, OutgoingBody, Worker, WorkerSpec, compile_ahead};
 
 const MODULE: &str = "
@@ -70,16 +70,19 @@ fn errors_have_their_place_with_compiled_code_too() {
 fn a_module_with_built_in_imports_starts_from_code_too() {
     let source = "import path, { join } from 'node:path'; import 'assert';
         const table = join('1,4', '..', '1,4,9never'); export default { fetch() { return new Response(path.normalize(table)); } };";
-    let ahead = compile_ahead(&engine(), source.as_bytes()).expect("compiles");
-    check(Worker::start(&engine(), with(source, Some(ahead))).expect("starts"), CodeOrigin::Cache);
+    assert_eq!(compile_ahead(&engine(), source.as_bytes()), None, "without its flag");
+    let module = node_spec(source).module;
+    let ahead = compile_ahead(&engine(), &module).expect("compiles");
+    let spec = WorkerSpec { code_cache: Some(ahead.into()), module, ..spec("") };
+    check(Worker::start(&engine(), spec).expect("starts"), CodeOrigin::Cache);
 }
 
 #[test]
 fn what_is_not_built_in_is_refused_where_it_is_imported() {
     let source = "import 'node:path';\nimport { x } from 'left-pad';\nexport default { fetch() {} };";
-    let error = Worker::start(&engine(), with(source, None)).err().expect("fails").to_string();
+    let error = Worker::start(&engine(), node_spec(source)).err().expect("fails").to_string();
     assert!(error.contains("left-pad") && error.contains("line 2"), "{error}");
     let missing = "import { nothing } from 'node:path'; export default { fetch() {} };";
-    let error = Worker::start(&engine(), with(missing, None)).err().expect("fails").to_string();
+    let error = Worker::start(&engine(), node_spec(missing)).err().expect("fails").to_string();
     assert!(error.contains("nothing"), "{error}");
 }

@@ -68,6 +68,12 @@ fn encoding_labels() {
 }
 
 #[test]
+fn encoding_indexes() {
+    let known = include_str!("conformance/known/indexes.txt");
+    check("Encoding indexes", "indexes", include_str!("conformance/encoding_indexes.json"), known);
+}
+
+#[test]
 fn a_new_failure_and_a_mended_one_are_seen() {
     let table = r#"{"utf-8": "UTF-16", "utf8": "UTF-8"}"#;
     for known in ["", "utf-8\nutf8"] {

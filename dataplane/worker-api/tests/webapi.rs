@@ -5,7 +5,7 @@ mod support;
 
 use driver::{Origin, Outbound, Sent, run};
 use serde_json::Value;
-use support::{engine, page_row, spec};
+use support::{engine, node_spec, page_row, spec};
 use worker_api::Worker;
 
 /// Runs a suite and fails with what failed in it. Its row of `docs/CONFORMANCE.md` has how many assertions must have run: a
@@ -16,7 +16,7 @@ fn check(area: &str, suite: &str) {
 
 fn check_with(area: &str, suite: &str, origin: impl FnMut(&Outbound) -> Origin) {
     let source = format!("{}\n{suite}", include_str!("js/harness.js"));
-    let mut spec = spec(&source);
+    let mut spec = node_spec(&source);
     // All tests of a suite are one request.
     spec.cpu_ns = 20_000_000_000;
     let mut worker = Worker::start(&engine(), spec).unwrap_or_else(|error| panic!("{error}: {error:?}"));
@@ -85,6 +85,16 @@ fn url_pattern() {
 #[test]
 fn compression() {
     check("Compression streams", include_str!("js/compression.js"));
+}
+
+#[test]
+fn minimum_common_api() {
+    check("The minimum common API (ECMA-429)", include_str!("js/minimum.js"));
+}
+
+#[test]
+fn html_rewriter() {
+    check("HTMLRewriter", include_str!("js/html_rewriter.js"));
 }
 
 #[test]

@@ -6,8 +6,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use base::id::ArtifactHash;
+use base::package::{Package, Part, PartKind};
 use bytes::{Bytes, BytesMut};
-use model::{Activation, DeploymentId, Envelope, UploadVersion, Version, VersionId, VersionMetadata, code, rules};
+use model::{
+    Activation, DeploymentId, Envelope, Timestamp, UploadVersion, Version, VersionId, VersionMetadata, code,
+    compatibility, rules,
+};
 use sha2::{Digest, Sha256};
 use store::VersionRef;
 
@@ -37,7 +41,6 @@ pub(crate) async fn upload(
         ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code::NOT_ALLOWED, message)
     })?;
     let upload = read_form(multipart).await?;
-    upload.metadata.validate()?;
     let fingerprint = fingerprint(id, &upload);
     idempotency::once(&app, &caller, &headers, &fingerprint, store_version(&app, id, upload)).await
 }
@@ -57,9 +60,17 @@ fn fingerprint(id: DeploymentId, upload: &Upload) -> String {
     hex::encode(Sha256::digest(format!("upload {id} {hash} {map} {metadata}")))
 }
 
-/// Reads the parts `file`, `metadata` and `source_map`, each once.
+/// A module beside the main one.
+struct Beside {
+    kind: PartKind,
+    name: String,
+    bytes: Bytes,
+}
+
+/// Reads the parts `file`, `metadata` and `source_map`, each once, and the modules beside the main one.
 async fn read_form(mut form: Multipart) -> Result<Upload, ApiError> {
     let (mut module, mut metadata, mut map) = (None, None, None);
+    let mut beside: Vec<Beside> = Vec::new();
     while let Some(part) = form.next_field().await.map_err(bad_form)? {
         let name = part.name().unwrap_or("").to_owned();
         match name.as_str() {
@@ -76,14 +87,48 @@ async fn read_form(mut form: Multipart) -> Result<Upload, ApiError> {
                 map = Some(read_bounded(part, "source_map", rules::MAP_BYTES_MAX).await?);
             }
             "file" | "metadata" | "source_map" => return Err(ApiError::field(name, "is there twice")),
-            _ => {
-                let message = "is no part of an upload; the parts are `file`, `metadata` and `source_map`";
-                return Err(ApiError::field(name, message));
-            }
+            _ => beside.push(read_beside(part, &name, &beside).await?),
         }
     }
     let module = module.ok_or_else(|| ApiError::field("file", "is missing: the module goes into the part `file`"))?;
-    Ok(Upload { module, metadata: metadata.unwrap_or_default(), map })
+    let metadata = metadata.unwrap_or_default();
+    metadata.validate()?;
+    let features = compatibility::features(&metadata, Timestamp::now())?;
+    Ok(Upload { module: pack(module, &beside, features), metadata, map })
+}
+
+/// Reads a module beside the main one: a part with a file name and the content type of a kind of modules.
+async fn read_beside(part: Field<'_>, name: &str, before: &[Beside]) -> Result<Beside, ApiError> {
+    let kind = part.file_name().and(part.content_type()).and_then(PartKind::of_content_type);
+    let Some(kind) = kind else {
+        let message = "is no part of an upload: the parts are `file`, `metadata`, `source_map`, and modules, which have a file name and one of the content types of modules";
+        return Err(ApiError::field(name, message));
+    };
+    rules::part_name(name, name)?;
+    if before.len() >= rules::PARTS_MAX {
+        return Err(ApiError::field(
+            name,
+            format!("is one too many: {} modules may be beside the main one", rules::PARTS_MAX),
+        ));
+    }
+    if before.iter().any(|other| other.name == name) {
+        return Err(ApiError::field(name, "is there twice"));
+    }
+    // Over the limit of all together it is too large whatever else comes.
+    let bytes = read_bounded(part, name, rules::MODULE_BYTES_MAX).await?;
+    Ok(Beside { kind, name: name.to_owned(), bytes })
+}
+
+/// The artifact of an upload.
+fn pack(main: Module, beside: &[Beside], features: Vec<&'static str>) -> Module {
+    let Module::Whole(main) = main else { return main };
+    let parts = beside.iter().map(|part| Part { kind: part.kind, name: &part.name, bytes: &part.bytes }).collect();
+    let artifact = Package { main: &main, parts, features }.pack();
+    if artifact.len() > rules::MODULE_BYTES_MAX {
+        let hash = ArtifactHash(Sha256::digest(&artifact).into());
+        return Module::TooLarge { hash, size_bytes: artifact.len() as u64 };
+    }
+    Module::Whole(artifact.into())
 }
 
 /// Reads the module. Past the limit its bytes are counted and hashed, and let go.

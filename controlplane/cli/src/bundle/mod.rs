@@ -1,10 +1,11 @@
-//! From an author's files to the one module that is deployed, with the map back: TypeScript, JSX, npm packages, JSON, text, bytes and
-//! WebAssembly.
+//! From an author's files to the module that is deployed, with the map back: TypeScript, JSX, npm packages, JSON; text, bytes and
+//! WebAssembly are modules of their own beside it.
 //!
 //! The work is esbuild's, with the options that wrangler gives it ([`tool`] finds it, [`service`] speaks with it); what is decided here is what
 //! imports mean on this platform: kinds of modules ([`rules`]), Node's modules ([`node`]). Bad input gives a failure with the author's file,
 //! line and caret. Blocks. Decision: docs/decisions/2026-11-21-bundling.md.
 
+pub(crate) mod additional;
 mod builtin;
 mod messages;
 mod node;
@@ -51,10 +52,20 @@ pub(crate) struct Options {
     pub(crate) development: bool,
 }
 
+/// A module beside the main one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// What imports call it, without `./`.
+    pub(crate) name: String,
+    pub(crate) content_type: &'static str,
+    pub(crate) bytes: Vec<u8>,
+}
+
 /// A module to deploy.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bundle {
     pub(crate) code: Vec<u8>,
+    pub(crate) parts: Vec<Part>,
     /// The source map; none for a module that is the author's file itself.
     pub(crate) map: Option<Vec<u8>>,
     /// The author's files, without packages: what to watch.
@@ -95,7 +106,7 @@ impl Bundler {
         if stands_alone(main, &source)
             && *options == (Options { development: options.development, ..Options::default() })
         {
-            return Ok(Bundle { code: source, map: None, inputs: vec![main.to_owned()], warnings: Vec::new() });
+            return Ok(Bundle { code: source, inputs: vec![main.to_owned()], ..Bundle::default() });
         }
         let shown = folder;
         let main = std::fs::canonicalize(main).map_err(io("read", main))?;
@@ -104,12 +115,16 @@ impl Bundler {
             true => Some(Node::new(tool::unenv(&folder, output)?)),
             false => None,
         };
-        let mut host = Imports { filters: rules::filters(&options.rules), node };
+        let mut host = Imports { filters: rules::filters(&options.rules), node, parts: Vec::new() };
         let request = Request {
             entry: &main,
             folder: &folder,
             flags: flags(&folder, options),
-            resolve_filters: node::FILTERS.into_iter().chain([builtin::FILTER]).map(str::to_owned).collect(),
+            resolve_filters: node::FILTERS
+                .into_iter()
+                .chain([builtin::FILTER, rules::UPLOADED])
+                .map(str::to_owned)
+                .collect(),
             load_filters: host.load_filters(),
         };
         let service = match self.service(&folder, output) {
@@ -148,7 +163,8 @@ impl Bundler {
         };
         let report: Report =
             report.map_err(|error| Failure::failed(format!("esbuild gave no report of its work: {error}")))?;
-        check_size(&bundle.code, &report)?;
+        bundle.parts = std::mem::take(&mut host.parts);
+        check_size(&bundle, &report)?;
         let own = |path: &&String| !path.contains("node_modules/") && !path.starts_with(node::NAMESPACE);
         bundle.inputs = report.inputs.keys().filter(own).map(|path| shown.join(path)).collect();
         Ok(bundle)
@@ -235,16 +251,18 @@ fn flags(folder: &Path, options: &Options) -> Vec<String> {
 }
 
 /// Refuses a bundle that the platform would refuse, naming what is large in it.
-fn check_size(code: &[u8], report: &Report) -> Outcome {
+fn check_size(bundle: &Bundle, report: &Report) -> Outcome {
     let limit = model::rules::MODULE_BYTES_MAX;
-    if code.len() <= limit {
+    let length = bundle.code.len() + bundle.parts.iter().map(|part| part.bytes.len()).sum::<usize>();
+    if length <= limit {
         return Ok(());
     }
     let inputs = report.outputs.values().flat_map(|output| &output.inputs);
     let mut inputs: Vec<(u64, &str)> = inputs.map(|(path, input)| (input.bytes_in_output, path.as_str())).collect();
+    inputs.extend(bundle.parts.iter().map(|part| (part.bytes.len() as u64, part.name.as_str())));
     inputs.sort_unstable_by(|a, b| b.cmp(a));
     let largest: Vec<String> = inputs.iter().take(5).map(|(count, path)| format!("{path} {}", bytes(*count))).collect();
-    let (length, limit) = (bytes(code.len() as u64), bytes(limit as u64));
+    let (length, limit) = (bytes(length as u64), bytes(limit as u64));
     Err(Failure::new(Kind::Invalid, format!("the bundle has {length}; the limit is {limit}"))
         .hint(format!("the largest in it: {}; `minify = true` may help", largest.join(", "))))
 }
@@ -253,6 +271,8 @@ fn check_size(code: &[u8], report: &Report) -> Outcome {
 struct Imports {
     filters: Vec<(ModuleKind, String)>,
     node: Option<Node>,
+    /// Files that are uploaded beside the bundle.
+    parts: Vec<Part>,
 }
 
 impl Imports {
@@ -265,6 +285,9 @@ impl Imports {
 impl Host for Imports {
     fn resolve(&mut self, _filter: u32, request: &Value) -> Option<Value> {
         let path = request.text("path");
+        if self.parts.iter().any(|part| path.strip_prefix("./") == Some(&part.name)) {
+            return Some(Value::map([("path", path.into()), ("external", Value::Bool(true))]));
+        }
         builtin::resolve(path).or_else(|| self.node.as_ref()?.resolve(path))
     }
 
@@ -285,8 +308,11 @@ impl Host for Imports {
         };
         Some(match read {
             Ok(contents) => {
-                let (loader, contents) = rules::module(*kind, &contents);
-                Value::map([("contents", Value::Bytes(contents)), ("loader", loader.into())])
+                let (part, code) = rules::module(*kind, path, contents)?;
+                if !self.parts.contains(&part) {
+                    self.parts.push(part);
+                }
+                Value::map([("contents", Value::Bytes(code.into_bytes())), ("loader", "js".into())])
             }
             Err(error) => messages::refusal(&format!("{path} cannot be imported: {error}")),
         })
@@ -312,9 +338,12 @@ mod tests {
     fn a_bundle_over_the_limit_names_what_is_large() {
         let report = r#"{"inputs":{},"outputs":{"worker.js":{"inputs":{"a.ts":{"bytesInOutput":3},"b.ts":{"bytesInOutput":2048}}}}}"#;
         let report: Report = serde_json::from_str(report).expect("a report");
-        check_size(b"small", &report).expect("small");
-        let failure = check_size(&vec![0; model::rules::MODULE_BYTES_MAX + 1], &report).expect_err("large");
+        check_size(&Bundle { code: b"small".to_vec(), ..Bundle::default() }, &report).expect("small");
+        let part = Part { name: "x.bin".to_owned(), content_type: "application/octet-stream", bytes: vec![0; 1 << 20] };
+        let code = vec![0; model::rules::MODULE_BYTES_MAX - (1 << 20) + 1];
+        let large = Bundle { code, parts: vec![part], ..Bundle::default() };
+        let failure = check_size(&large, &report).expect_err("large");
         assert_eq!(failure.kind, Kind::Invalid);
-        assert!(failure.hint.is_some_and(|hint| hint.contains("b.ts 2.0 KiB, a.ts 3 B")));
+        assert!(failure.hint.is_some_and(|hint| hint.contains("x.bin 1.0 MiB, b.ts 2.0 KiB, a.ts 3 B")));
     }
 }

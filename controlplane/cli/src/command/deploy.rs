@@ -16,7 +16,7 @@ use model::{
 use serde_json::{Value, json};
 
 use crate::args::DeployArgs;
-use crate::bundle::{Bundle, Bundler, MODULE_NAME, Options, plain};
+use crate::bundle::{Bundle, Bundler, MODULE_NAME, Options, additional, plain};
 use crate::client::{Client, Upload, failure_of_errors};
 use crate::command::lifecycle::nodes;
 use crate::context::{Context, find};
@@ -111,7 +111,8 @@ fn replace(
     let map = map.filter(|map| map.len() <= rules::MAP_BYTES_MAX);
     let bar = context.output.bytes_bar(bundle.code.len() as u64, "uploading");
     let (done, total) = (|at| bar.set_position(at), |total| bar.set_length(total));
-    let upload = client.upload(deployment.id, (&bundle.code, map), &metadata(project, args), done, total);
+    let upload =
+        client.upload(deployment.id, (&bundle.code, &bundle.parts, map), &metadata(project, args), done, total);
     bar.finish_and_clear();
     let version = accepted(upload?, project, bundle)?;
     let upload_time = begun.elapsed();
@@ -163,7 +164,15 @@ pub(crate) fn prepare(
             let options = Options { development, ..options.clone() };
             bundler.bundle(&project.main, &project.folder, &options, &context.output)?
         }
-        None => Bundle { code: read_module(&project.main)?, inputs: vec![project.main.clone()], ..Bundle::default() },
+        None => Bundle {
+            code: read_module(&project.main)?,
+            parts: match &project.beside {
+                Some((folder, rules)) => additional::modules(&project.main, folder, rules)?,
+                None => Vec::new(),
+            },
+            inputs: vec![project.main.clone()],
+            ..Bundle::default()
+        },
     };
     Ok((project, bundle))
 }
@@ -187,6 +196,10 @@ fn metadata(project: &Project, args: &DeployArgs) -> VersionMetadata {
 fn write_out(context: &Context, dir: &Path, bundle: &Bundle) -> Outcome {
     std::fs::create_dir_all(dir).map_err(io("create", dir))?;
     let mut files = vec![(dir.join(MODULE_NAME), &bundle.code)];
+    files.extend(bundle.parts.iter().map(|part| (dir.join(&part.name), &part.bytes)));
+    for folder in files.iter().filter_map(|(file, _)| file.parent()) {
+        std::fs::create_dir_all(folder).map_err(io("create", folder))?;
+    }
     files.extend(bundle.map.as_ref().map(|map| (dir.join(format!("{MODULE_NAME}.map")), map)));
     for (file, contents) in &files {
         std::fs::write(file, contents).map_err(io("write", file))?;

@@ -8,6 +8,7 @@ mod base64;
 mod encoding;
 mod file_url;
 mod flate;
+mod html;
 mod random;
 mod subtle;
 mod url;
@@ -16,7 +17,10 @@ mod value;
 
 use isolate::OpTable;
 
-pub(crate) use self::{flate::register as register_compression, url_pattern::register as register_url_pattern};
+pub(crate) use self::{
+    flate::register as register_compression, html::register as register_html,
+    url_pattern::register as register_url_pattern,
+};
 
 /// Adds the functions that every isolate has.
 pub(crate) fn register(ops: &mut OpTable) {

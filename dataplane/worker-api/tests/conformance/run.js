@@ -130,6 +130,52 @@ function expectedPart(item, init, baseText, part) {
   return "*";
 }
 
+// Rows of an index: the bytes of the pointers from `first` on, and what they decode to. A pointer without a character is left out.
+const INDEXES = {
+  "gb18030": { gb18030: doubles(190, (lead, trail) => [lead + 0x81, trail + (trail < 0x3f ? 0x40 : 0x41)]), gbk: doubles(190, (lead, trail) => [lead + 0x81, trail + (trail < 0x3f ? 0x40 : 0x41)]) },
+  "big5": { big5: doubles(157, (lead, trail) => [lead + 0x81, trail + (trail < 0x3f ? 0x40 : 0x62)]) },
+  "euc-kr": { "euc-kr": doubles(190, (lead, trail) => [lead + 0x81, trail + 0x41]) },
+  "jis0208": {
+    "euc-jp": doubles(94, (lead, trail) => lead < 94 ? [lead + 0xa1, trail + 0xa1] : undefined),
+    "shift_jis": doubles(188, (lead, trail) => [lead + (lead < 0x1f ? 0x81 : 0xc1), trail + (trail < 0x3f ? 0x40 : 0x41)]),
+    "iso-2022-jp": { ...doubles(94, (lead, trail) => lead < 94 ? [lead + 0x21, trail + 0x21] : undefined), before: [0x1b, 0x24, 0x42], after: [0x1b, 0x28, 0x42] },
+  },
+  "jis0212": { "euc-jp": doubles(94, (lead, trail) => lead < 94 ? [0x8f, lead + 0xa1, trail + 0xa1] : undefined) },
+};
+
+function doubles(row, bytesOf) {
+  return { row, bytesOf: (pointer) => bytesOf(Math.floor(pointer / row), pointer % row) };
+}
+
+kinds.indexes = function* (table) {
+  for (const [name, text] of Object.entries(table)) {
+    const index = [...text];
+    const encodings = INDEXES[name] ?? { [name]: { row: 128, bytesOf: (pointer) => [pointer + 0x80] } };
+    for (const [encoding, { row, bytesOf, before = [], after = [] }] of Object.entries(encodings)) {
+      for (let first = 0; first < index.length; first += row) {
+        const bytes = [], wanted = [];
+        for (let pointer = first; pointer < Math.min(first + row, index.length); pointer++) {
+          const encoded = index[pointer] === "\uffff" ? undefined : bytesOf(pointer);
+          if (encoded === undefined) continue;
+          bytes.push(...encoded);
+          wanted.push(index[pointer]);
+        }
+        if (bytes.length === 0) continue;
+        yield [`${encoding} by ${name} from ${first}`, () => {
+          const all = new Uint8Array([...before, ...bytes, ...after]);
+          const found = new TextDecoder(encoding, { fatal: true }).decode(all);
+          check(found === wanted.join(""), `${[...found].map((c, at) => c === wanted[at] ? "" : `${at}: ${c.codePointAt(0).toString(16)} not ${wanted[at]?.codePointAt(0).toString(16)}`).filter(Boolean).slice(0, 5)}`);
+          // The same in parts that end within characters.
+          const decoder = new TextDecoder(encoding);
+          let parts = "";
+          for (let at = 0; at < all.length; at += 3) parts += decoder.decode(all.subarray(at, at + 3), { stream: true });
+          check(parts + decoder.decode() === found, "other in parts");
+        }];
+      }
+    }
+  }
+};
+
 export default {
   fetch() {
     const failures = {};

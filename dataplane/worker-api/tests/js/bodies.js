@@ -215,7 +215,10 @@ test("the incoming request", async (request) => {
   ok(!request.signal.aborted);
   eq(request.signal, request.signal);
   eq(request.headers, request.headers);
-  eq(typeof request.cf, "object");
+  const place = { colo: "LOCAL", country: "XX", city: "", asn: 0, httpProtocol: "HTTP/1.1", tlsVersion: "", tlsCipher: "" };
+  eq([request.cf, request.clone().cf, new Request(request).cf, new Request("http://x/", request).cf], [place, place, place, place]);
+  eq(request.cf === request.cf, true);
+  eq([new Request(request, { cf: { colo: "X" } }).cf, new Request("http://x/").cf, new Request("http://x/", { cf: { a: 1 } }).clone().cf], [{ colo: "X" }, undefined, { a: 1 }]);
   const copy = new Request(request, { headers: { x: "y" } });
   eq([copy.url, copy.headers.get("x")], [request.url, "y"]);
   const other = new Request("http://other/", request);

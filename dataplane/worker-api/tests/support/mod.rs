@@ -33,6 +33,13 @@ pub(crate) fn spec(source: &str) -> WorkerSpec {
     }
 }
 
+/// The same for a program that may import modules of Node.js.
+pub(crate) fn node_spec(source: &str) -> WorkerSpec {
+    let features = vec!["nodejs_compat", "nodejs_compat_populate_process_env"];
+    let package = base::package::Package { main: source.as_bytes(), parts: Vec::new(), features };
+    WorkerSpec { module: package.pack().into(), ..spec("") }
+}
+
 pub(crate) fn start(source: &str) -> Worker {
     match try_start(source) {
         Ok(worker) => worker,
