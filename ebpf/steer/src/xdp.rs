@@ -537,14 +537,6 @@ fn folder(pin: &Path, interface: &str) -> Option<PathBuf> {
     (filesystem.f_type as u64 == BPFFS).then_some(folder)
 }
 
-/// Takes off what an earlier node left at an interface. Whether there was something.
-pub fn detach_pinned(pin: &Path, interface: &str) -> bool {
-    let Some(folder) = folder(pin, interface) else { return false };
-    let links = ["link-driver", "link-skb"].map(|name| fs::remove_file(folder.join(name)).is_ok());
-    let _ = fs::remove_dir_all(folder);
-    links.contains(&true)
-}
-
 fn load(object: &[u8], kept: Option<&Path>) -> Result<Ebpf, Unavailable> {
     let attempt = |kept: Option<&Path>| {
         let mut loader = EbpfLoader::new();
