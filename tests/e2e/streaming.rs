@@ -49,6 +49,8 @@ export default { async fetch(request) {
 #[test]
 fn a_slow_reader_holds_the_worker_back_and_the_memory_stays() {
     let platform = Platform::start();
+    // 3,200 chunks are copied three times each in the program's name: half of the 50 ms that `free` has, and more beside other tests.
+    platform.api().ok("PUT", "/v1/plans/free", Some(&serde_json::json!({ "cpu_ms": 1000 })));
     let source = platform.deploy("source", SOURCE);
     let ask = |target: &str| Request::new("GET", &source.host, target);
     let before = platform.node.resident_bytes();

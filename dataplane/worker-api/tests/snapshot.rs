@@ -73,7 +73,7 @@ fn what_v8_adds_after_the_snapshot_is_as_without_one() {
            return new Response(JSON.stringify([typeof WebAssembly, cloned.constructor.name, cloned[0], value.constructor.name]));
          } };",
     );
-    assert_eq!(answer(&mut worker), r#"["undefined","Float16Array",1.5,"Float16Array"]"#);
+    assert_eq!(answer(&mut worker), r#"["object","Float16Array",1.5,"Float16Array"]"#);
 }
 
 #[test]

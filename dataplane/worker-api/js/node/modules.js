@@ -2,7 +2,7 @@
 // module is asked for.
 //
 // The files of this folder are programs like a bundled polyfill: they use the language as the tenant's program has it, and hand out nothing
-// of the runtime. A Worker that imports one of them also has the globals `Buffer`, `process` and `global`, made when they are used.
+// of the runtime. A Worker that imports one of them, or has `nodejs_compat`, also has the globals `Buffer`, `process` and `global`, made when they are used.
 (function (ops, lib) {
   "use strict";
   const { ObjectKeys } = lib.p;
@@ -28,6 +28,7 @@
   lib.nodeModule = (specifier) => {
     const name = lib.p.StringPrototypeStartsWith(specifier, "node:") ? specifier : `node:${specifier}`;
     if (FILES[name] !== undefined) lib.loadNode(name);
+    if (name !== "node:async_hooks") defineGlobals();
     const module = lib.nodeModules[name];
     if (module === undefined) return undefined;
     if (!lib.p.ObjectHasOwn(module, "default")) {
@@ -59,7 +60,13 @@
     };
     lib.p.ObjectDefineProperty(globalThis, name, { __proto__: null, get, set, configurable: true, enumerable: false });
   }
-  global("Buffer", () => lib.nodeModule("node:buffer").Buffer);
-  global("process", () => lib.nodeModule("node:process").default);
-  global("global", () => globalThis);
+  // `nodejs_als` gives `node:async_hooks` alone.
+  let defined = false;
+  function defineGlobals() {
+    if (defined) return;
+    defined = true;
+    global("Buffer", () => lib.nodeModule("node:buffer").Buffer);
+    global("process", () => lib.nodeModule("node:process").default);
+    global("global", () => globalThis);
+  }
 })
