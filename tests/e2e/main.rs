@@ -20,4 +20,3 @@ mod npm_packages;
 mod streaming;
 mod templates;
 mod tokens;
-mod workers_together;

@@ -51,7 +51,6 @@ fn seed_state() -> DesiredState {
                 binding(BindingKind::Kv, "CACHE", "ns_xyz"),
                 binding(BindingKind::DurableObject, "COUNTER", "Counter"),
             ],
-            crons: Vec::new(),
         }],
         steering: steering(),
     }

@@ -29,14 +29,12 @@
     length;
     signal;
     hops = 0;
-    service;
     fid = undefined;
     abortAlgorithm = undefined;
     deferred = lib.p.newDeferred();
 
-    constructor(request, service) {
+    constructor(request) {
       this.request = request;
-      this.service = service;
       this.record = httpRecord(lib.requestUrl(request), undefined);
       this.method = lib.requestMethod(request);
       this.list = lib.copyList(lib.requestList(request));
@@ -69,7 +67,7 @@
       const { record } = this;
       let started;
       try {
-        started = lib.startFetch(this.method, StringPrototypeSlice(record[0], 0, record[QUERY_END]), this.list, this.body, this.length, this.service);
+        started = lib.startFetch(this.method, StringPrototypeSlice(record[0], 0, record[QUERY_END]), this.list, this.body, this.length);
       } catch (error) {
         this.fail(error);
         return;
@@ -201,11 +199,10 @@
     return value;
   }
 
-  // `service`: the place of a service binding; none: the world outside.
-  lib.fetch = (input, init, service) => {
+  lib.fetch = (input, init) => {
     try {
       const request = lib.isRequest(input) && init === undefined ? input : new lib.Request(input, init);
-      return new Fetch(request, service).start();
+      return new Fetch(request).start();
     } catch (error) {
       return new Promise((resolve, reject) => reject(error));
     }
@@ -213,6 +210,6 @@
 
   lib.defineGlobal("fetch", { fetch(input, init = undefined) {
     if (arguments.length === 0) return PromiseReject(new TypeError("fetch: 1 argument required, but only 0 present"));
-    return lib.fetch(input, init, undefined);
+    return lib.fetch(input, init);
   } }.fetch);
 })

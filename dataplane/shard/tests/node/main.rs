@@ -3,7 +3,6 @@
 mod bad_origins;
 mod bad_workers;
 mod common;
-mod cron;
 mod drain;
 mod fetching;
 mod hostile;
@@ -15,5 +14,4 @@ mod panics;
 mod passing;
 mod protocol;
 mod routing;
-mod services;
 mod streaming;
