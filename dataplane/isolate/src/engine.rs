@@ -29,8 +29,6 @@ const FLAGS: &[&str] = &[
     "--wasm-max-mem-pages=2048",
 ];
 
-const _: () = assert!(2048 * (64 << 10) == 128 << 20);
-
 /// The JavaScript engine of this process.
 #[derive(Clone)]
 pub struct Engine {

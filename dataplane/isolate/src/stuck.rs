@@ -6,7 +6,9 @@
 //! (the C library's allocator above all) may hold a lock that nobody would release. Elsewhere it returns, and the watchdog
 //! sends the signal again at its next tick. The time right after a full collection is the turn's own: without that, what waited for
 //! a collection of a full heap was given up, with all the memory that a heap leaves behind, an instant before it ended by itself.
-//! A thread that holds a mutex of V8's (`process_lock` counts them) is let go on until it has released it.
+//! A thread that holds a mutex of V8's (`process_lock` counts them) is let go on until it has released it, or for
+//! [`LOCKED_SIGNALS_MAX`] signals: what computes for so long with one in hand is an endless loop or a count that went wrong, and
+//! would keep its thread for ever.
 
 use std::{cell::Cell, ffi::c_void, ops::Range, sync::OnceLock};
 
@@ -52,13 +54,24 @@ pub(crate) fn signal(thread_id: libc::pid_t) {
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread_id, number()) };
 }
 
+/// Signals, one each tick of the watchdog, that a turn is let go on for because its thread holds a mutex: about half a second.
+const LOCKED_SIGNALS_MAX: u32 = 1_000;
+
+thread_local! {
+    /// The turn of the last signal, and how many it got.
+    static LOCKED: Cell<(u64, u32)> = const { Cell::new((0, 0)) };
+}
+
 extern "C" fn on_signal(_signal: libc::c_int, _info: *mut libc::siginfo_t, context: *mut c_void) {
     let Some(turn) = watchdog::stuck_turn() else { return };
     // SAFETY: the kernel passes the interrupted context.
     let registers = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext };
     let (instruction, frame) = place(registers);
     let in_library = LIBRARIES.get().is_none_or(|ranges| ranges.iter().any(|range| range.contains(&instruction)));
-    let locked = crate::process_lock::holds_any();
+    let (of, signals) = LOCKED.get();
+    let signals = if of == turn { signals + 1 } else { 1 };
+    let locked = crate::process_lock::holds_any() && signals <= LOCKED_SIGNALS_MAX;
+    LOCKED.set((turn, signals));
     if !in_library && !locked && stack::may_abandon(frame) && !collecting(turn) {
         PLACE.set(instruction.wrapping_sub(program_start()));
         // The interrupted code is V8's, outside of the allocator: what follows may use the allocator and thread-locals.
