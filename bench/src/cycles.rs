@@ -57,6 +57,7 @@ fn cycle(engine: &Engine, begin: &Instant, number: u64) -> anyhow::Result<()> {
         module: Bytes::from_static(HELLO_MODULE.as_bytes()),
         module_name: "worker.js".to_owned(),
         env: Vec::new(),
+        services: Vec::new(),
         cpu_ns: limits::CPU_PER_REQUEST_NS,
         heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
         limits: worker_api::RequestLimits::default(),

@@ -20,3 +20,4 @@ mod npm_packages;
 mod streaming;
 mod templates;
 mod tokens;
+mod workers_together;

@@ -3,7 +3,7 @@
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 use plan::{DesiredBinding, PlanError};
 use plane_abi::seal::Key;
-use plane_abi::{BindingKind, Lineage, Status};
+use plane_abi::{BindingKind, Lineage, ServiceTarget, Status};
 use store::{DesiredDeployment, DesiredState};
 
 /// Why a state was not compiled.
@@ -40,6 +40,11 @@ fn deployment(from: DesiredDeployment) -> Result<plan::DesiredDeployment, Compil
         name: binding.name,
         target: binding.class_name,
     });
+    let services = from.services.into_iter().map(|service| {
+        let deployment = DeploymentId(service.target.as_u128());
+        let target = ServiceTarget { deployment, entrypoint: service.entrypoint };
+        DesiredBinding { kind: BindingKind::Service, name: service.binding, target: target.to_string() }
+    });
     Ok(plan::DesiredDeployment {
         id: DeploymentId(from.id.as_u128()),
         account: AccountId(from.account_id.as_u128()),
@@ -55,6 +60,7 @@ fn deployment(from: DesiredDeployment) -> Result<plan::DesiredDeployment, Compil
         updated_unix_s: u64::try_from(from.updated_at.unix_ms() / 1000).unwrap_or(0),
         routes: from.routes,
         env: from.env,
-        bindings: kv.chain(objects).collect(),
+        bindings: kv.chain(objects).chain(services).collect(),
+        crons: from.metadata.crons,
     })
 }

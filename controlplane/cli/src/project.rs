@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::CreateRoute;
+use model::{CreateRoute, ServiceBinding};
 use serde_json::Value;
 
 use crate::bundle::Options;
 use crate::bundle::rules::Rule;
 use crate::failure::{Failure, Outcome, io};
-use crate::wrangler::{self, FILES, RouteSpec, Section, WatchDir, Wrangler};
+use crate::wrangler::{self, FILES, RouteSpec, Section, ServiceSpec, WatchDir, Wrangler};
 
 /// Modules to look for where no file says `main`.
 const MAIN_FILES: [&str; 10] = [
@@ -47,6 +47,8 @@ pub(crate) struct Project {
     pub(crate) keep_vars: bool,
     /// When it is to run by itself.
     pub(crate) crons: Vec<String>,
+    /// Other Workers that it may call.
+    pub(crate) services: Vec<ServiceBinding>,
     /// The day whose behaviour the code expects.
     pub(crate) compatibility_date: Option<String>,
     /// Switches of behaviour.
@@ -144,12 +146,8 @@ impl Project {
         let vars = section.vars.clone().unwrap_or_default();
         let vars = vars.into_iter().map(|(key, value)| var_of(key, value, &mut warnings)).collect();
         let crons = section.triggers.as_ref().and_then(|triggers| triggers.crons.clone()).unwrap_or_default();
-        if !crons.is_empty() {
-            warnings.push(format!(
-                "`triggers.crons` is kept with the version, but this platform does not run schedules yet: {}",
-                crons.join(", ")
-            ));
-        }
+        let services = section.services.clone().unwrap_or_default();
+        let services = services.into_iter().map(|service| service_of(service, &mut warnings)).collect();
         let build = section.build.as_ref().and_then(|build| {
             let watch = match &build.watch_dir {
                 None => vec![folder.join("src")],
@@ -170,6 +168,7 @@ impl Project {
             vars,
             keep_vars: section.keep_vars == Some(true),
             crons,
+            services,
             compatibility_date: section.compatibility_date.clone(),
             compatibility_flags: section.compatibility_flags.clone().unwrap_or_default(),
             build,
@@ -178,6 +177,16 @@ impl Project {
             warnings,
         })
     }
+}
+
+fn service_of(spec: ServiceSpec, warnings: &mut Vec<String>) -> ServiceBinding {
+    let ServiceSpec { binding, service, entrypoint, environment, props } = spec;
+    if props.is_some() {
+        warnings.push(format!("services.{binding}: `props` is not on this platform yet: ctx.props will be undefined"));
+    }
+    // Wrangler's name for a Worker of an environment.
+    let service = environment.map_or(service.clone(), |environment| format!("{service}-{environment}"));
+    ServiceBinding { binding, service, entrypoint }
 }
 
 /// The project file of a module: the nearest above it, but none from beyond its package.
@@ -398,16 +407,28 @@ cwd = "web"
     }
 
     #[test]
-    fn patterns_lose_their_scheme_and_crons_are_said() {
+    fn patterns_lose_their_scheme_and_schedules_and_services_are_read() {
         let project = read(
             "wrangler.toml",
-            "routes = [\"https://a.example/*\", { pattern = \"b.example/x\", zone_name = \"b.example\" }]\n[triggers]\ncrons = [\"0 * * * *\"]\n",
+            "routes = [\"https://a.example/*\", { pattern = \"b.example/x\", zone_name = \"b.example\" }]\n[triggers]\ncrons = [\"0 * * * *\"]\n\
+             [[services]]\nbinding = \"B\"\nservice = \"b\"\nentrypoint = \"Admin\"\n[[services]]\nbinding = \"C\"\nservice = \"c\"\nenvironment = \"live\"\nprops = { a = 1 }\n",
         )
         .expect("good");
         let patterns: Vec<&str> = project.routes.iter().map(|route| route.pattern.as_str()).collect();
         assert_eq!(patterns, ["a.example/*", "b.example/x"]);
         assert_eq!(project.crons, ["0 * * * *"]);
-        assert!(project.warnings[0].contains("zone_name") && project.warnings[1].contains("0 * * * *"));
+        let services: Vec<_> = project
+            .services
+            .iter()
+            .map(|it| (it.binding.as_str(), it.service.as_str(), it.entrypoint.as_deref()))
+            .collect();
+        assert_eq!(services, [("B", "b", Some("Admin")), ("C", "c-live", None)]);
+        assert!(
+            project.warnings[0].contains("zone_name") && project.warnings[1].contains("props"),
+            "{:?}",
+            project.warnings
+        );
+        assert_eq!(project.warnings.len(), 2);
     }
 
     #[test]

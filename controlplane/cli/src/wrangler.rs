@@ -30,6 +30,7 @@ pub(crate) struct Section {
     pub(crate) vars: Option<BTreeMap<String, Value>>,
     pub(crate) define: Option<BTreeMap<String, String>>,
     pub(crate) triggers: Option<Triggers>,
+    pub(crate) services: Option<Vec<ServiceSpec>>,
     pub(crate) rules: Option<Vec<Rule>>,
     pub(crate) build: Option<Build>,
     pub(crate) no_bundle: Option<bool>,
@@ -55,6 +56,16 @@ pub(crate) enum RouteSpec {
     Table { pattern: String, zone_id: Option<String>, zone_name: Option<String>, custom_domain: Option<bool> },
 }
 
+/// Another Worker. What else an entry may have says where wrangler finds it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct ServiceSpec {
+    pub(crate) binding: String,
+    pub(crate) service: String,
+    pub(crate) entrypoint: Option<String>,
+    pub(crate) environment: Option<String>,
+    pub(crate) props: Option<Value>,
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Triggers {
     #[serde(default)]
@@ -76,7 +87,8 @@ pub(crate) enum WatchDir {
 }
 
 /// Keys that are used, as [`Section`] has them.
-const USED: [&str; 24] = [
+const USED: [&str; 25] = [
+    "services",
     "name",
     "main",
     "compatibility_date",
@@ -117,7 +129,7 @@ const HARMLESS: [&str; 11] = [
     "send_metrics",
 ];
 /// Bindings that this platform does not have yet, and where their names are: `key.list.name`.
-const BINDINGS: [(&str, &str, &str); 29] = [
+const BINDINGS: [(&str, &str, &str); 28] = [
     ("ai", "", "binding"),
     ("ai_search", "", "binding"),
     ("analytics_engine_datasets", "", "binding"),
@@ -140,7 +152,6 @@ const BINDINGS: [(&str, &str, &str); 29] = [
     ("ratelimits", "", "name"),
     ("secrets_store_secrets", "", "binding"),
     ("send_email", "", "name"),
-    ("services", "", "binding"),
     ("stream", "", "binding"),
     ("vectorize", "", "binding"),
     ("version_metadata", "", "binding"),
@@ -211,7 +222,7 @@ fn select(file: &Path, mut top: Section, value: &Value, environment: Option<&str
     unused(&format!("{}: env.{environment}", file.display()), own_value, &mut warnings);
     unsupported(own_value, Some(value), &mut warnings);
     let lost = |key: &str| !value[key].is_null() && own_value[key].is_null();
-    for key in ["vars", "define"].into_iter().filter(|key| lost(key)) {
+    for key in ["vars", "define", "services"].into_iter().filter(|key| lost(key)) {
         warnings.push(format!("env.{environment} does not inherit `{key}`: what it needs must be in its own section"));
     }
     Ok(Wrangler { section: inherit(top, own, environment), warnings })
@@ -232,6 +243,7 @@ fn inherit(top: Section, own: Section, environment: &str) -> Section {
         vars: own.vars,
         define: own.define,
         triggers: own.triggers.or(top.triggers),
+        services: own.services,
         rules: own.rules.or(top.rules),
         build: own.build.or(top.build),
         no_bundle: own.no_bundle.or(top.no_bundle),

@@ -41,6 +41,8 @@ pub const ENV_VARS_MAX: usize = 128;
 pub const ROUTES_MAX: usize = 1_000;
 /// Bindings of one deployment, of each kind.
 pub const BINDINGS_MAX: usize = 100;
+/// Name of an entrypoint, bytes: it stands in a binding's target beside an id.
+pub const ENTRYPOINT_BYTES_MAX: usize = 200;
 /// A module, bytes; with the modules beside it and 12 bytes for each.
 pub const MODULE_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Modules beside the main one in an upload.

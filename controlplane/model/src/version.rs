@@ -88,9 +88,12 @@ pub struct VersionMetadata {
     /// Switches of behaviour, as `nodejs_compat`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compatibility_flags: Vec<String>,
-    /// When it is to run by itself. Kept; nothing runs by it yet.
+    /// When its `scheduled` handler is to run, in UTC: `*/5 * * * *`. The days of the week are 1 (Sunday) to 7.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub crons: Vec<String>,
+    /// Other Workers of the account that it may call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceBinding>,
     /// What its project file named, so that the next deployment knows what the file no longer has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -103,6 +106,20 @@ pub struct VersionMetadata {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub message: Option<String>,
+}
+
+/// Another Worker in `env`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceBinding {
+    /// Its name in `env`.
+    pub binding: String,
+    /// The Worker's name: a deployment's of the same account.
+    pub service: String,
+    /// One of its entrypoints, by the name of its export; the default one if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub entrypoint: Option<String>,
 }
 
 /// Names that a project file gave.
@@ -139,6 +156,7 @@ impl VersionMetadata {
                 return Err(FieldError::new(format!("metadata.{field}"), message));
             }
         }
+        self.validate_services()?;
         if let Some(declared) = &self.declared
             && (declared.routes.len() > rules::ROUTES_MAX || declared.vars.len() > rules::ENV_VARS_MAX)
         {
@@ -150,6 +168,27 @@ impl VersionMetadata {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl VersionMetadata {
+    fn validate_services(&self) -> Result<(), FieldError> {
+        if self.services.len() > rules::BINDINGS_MAX {
+            return Err(FieldError::new("metadata.services", "must be at most 100"));
+        }
+        for (i, service) in self.services.iter().enumerate() {
+            rules::env_key(&format!("metadata.services[{i}].binding"), &service.binding)?;
+            rules::name(&format!("metadata.services[{i}].service"), &service.service)?;
+            let entrypoint = service.entrypoint.as_deref();
+            if entrypoint.is_some_and(|name| name.is_empty() || name.len() > rules::ENTRYPOINT_BYTES_MAX) {
+                let field = format!("metadata.services[{i}].entrypoint");
+                return Err(FieldError::new(field, "must be 1 to 200 bytes"));
+            }
+            if self.services[..i].iter().any(|other| other.binding == service.binding) {
+                return Err(FieldError::new(format!("metadata.services[{i}].binding"), "is there twice"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -202,6 +241,14 @@ mod tests {
         let routes = vec!["a.example/*".to_owned(); 1001];
         let bad = VersionMetadata { declared: Some(Declared { routes, vars: vec![] }), ..Default::default() };
         assert_eq!(bad.validate().unwrap_err().field, "metadata.declared");
+        let service = |binding: &str| ServiceBinding { binding: binding.into(), service: "b".into(), entrypoint: None };
+        let services = |all: Vec<ServiceBinding>| VersionMetadata { services: all, ..Default::default() }.validate();
+        services(vec![service("A"), service("B")]).unwrap();
+        assert_eq!(services(vec![service("A"), service("A")]).unwrap_err().field, "metadata.services[1].binding");
+        assert_eq!(services(vec![service("")]).unwrap_err().field, "metadata.services[0].binding");
+        assert_eq!(services(vec![service("A"); 101]).unwrap_err().field, "metadata.services");
+        let long = ServiceBinding { entrypoint: Some("x".repeat(201)), ..service("A") };
+        assert_eq!(services(vec![long]).unwrap_err().field, "metadata.services[0].entrypoint");
         assert!(serde_json::from_str::<VersionMetadata>(r#"{"compat_date": "2025-01-01"}"#).is_err());
     }
 }

@@ -10,7 +10,7 @@ use plane_abi::plane::seal_env;
 use plane_abi::seal::Key;
 use plane_abi::{BindingKind, Lineage, NewDeployment, NewRoute, SnapshotWriter, Status, WriteError};
 
-use crate::rules::{EnvError, RouteError, SubdomainError, check_env, check_pattern, check_subdomain};
+use crate::rules::{EnvError, RouteError, SubdomainError, check_cron, check_env, check_pattern, check_subdomain};
 
 /// Everything that nodes are to serve, of one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub struct DesiredDeployment {
     pub env: Vec<(String, String)>,
     /// Bindings.
     pub bindings: Vec<DesiredBinding>,
+    /// When it is to run by itself. One that is no schedule is left out: it was accepted before schedules were read.
+    pub crons: Vec<String>,
 }
 
 impl fmt::Debug for DesiredDeployment {
@@ -185,6 +187,7 @@ pub fn compile(state: &DesiredState, env_key: &Key) -> Result<Vec<u8>, PlanError
             updated_unix_s: deployment.updated_unix_s,
             sealed_env: seal_env(env_key, id, &deployment.env),
             bindings: bindings.map(|one| (one.kind, one.name.clone(), one.target.clone())).collect(),
+            crons: deployment.crons.iter().filter(|cron| check_cron(cron).is_ok()).cloned().collect(),
         });
     }
     Ok(writer.finish()?)
@@ -237,6 +240,7 @@ mod tests {
             routes: routes.iter().map(|route| (*route).to_owned()).collect(),
             env: vec![("API_KEY".to_owned(), "sk_live_xxx".to_owned())],
             bindings: Vec::new(),
+            crons: vec!["0 0 * * *".to_owned(), "whenever".to_owned()],
         }
     }
 
@@ -273,6 +277,8 @@ mod tests {
         let env = plane::open_env(&key(), one.id(), one.sealed_env());
         assert_eq!(env, Ok(vec![("API_KEY".to_owned(), "sk_live_xxx".to_owned())]));
         assert_eq!(snapshot.hosts().count(), 2);
+        let schedules: Vec<_> = snapshot.schedules().map(|(of, text)| (of.0, text)).collect();
+        assert_eq!(schedules, [(0, "0 0 * * *"), (1, "0 0 * * *")], "what is none is left out");
     }
 
     #[test]

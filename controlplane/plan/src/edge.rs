@@ -7,9 +7,10 @@
 //! | `h` | `sha256:` and hex | | `a` | account id, hex |
 //! | `u` | where the artifact lies | | `z` | artifact bytes |
 //! | `e` | sealed env, base64 | | `p` | paused |
-//! | `b` | bindings `kv`, `do` | | `m` | CPU ms |
+//! | `b` | bindings `kv`, `do`, `sv` | | `m` | CPU ms |
 //! | `r` | routes | | `c` | compatibility date |
 //! | `t` | Unix seconds | | `w` | weight |
+//! | | | | `k` | schedules |
 //!
 //! The left half is the seed's; the right half is left out where it has nothing to say, so that the seed's own example
 //! is a valid document. Environments stay sealed: this form can be shown.
@@ -81,6 +82,8 @@ pub struct EdgeConfig {
     pub w: Option<u16>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub c: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub k: Vec<String>,
 }
 
 /// Bindings by kind.
@@ -93,11 +96,14 @@ pub struct EdgeBindings {
     /// Durable Object namespaces.
     #[serde(default, rename = "do", skip_serializing_if = "Vec::is_empty")]
     pub durable_objects: Vec<EdgeDurableObject>,
+    /// Other Workers.
+    #[serde(default, rename = "sv", skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<EdgeService>,
 }
 
 impl EdgeBindings {
     fn is_empty(&self) -> bool {
-        self.kv.is_empty() && self.durable_objects.is_empty()
+        self.kv.is_empty() && self.durable_objects.is_empty() && self.services.is_empty()
     }
 }
 
@@ -119,6 +125,16 @@ pub struct EdgeDurableObject {
     pub n: String,
     /// Class.
     pub c: String,
+}
+
+/// A service binding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EdgeService {
+    /// Name.
+    pub n: String,
+    /// Deployment id, 32 hex digits, and `#` with the entrypoint's name if it is not the default one.
+    pub d: String,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -149,6 +165,12 @@ pub enum EdgeError {
 /// The debug form of a snapshot. `artifact_base` is put before the hash to make `u`.
 pub fn emit(snapshot: &Snapshot, artifact_base: &str) -> EdgeSnapshot {
     let mut routes: Vec<Vec<String>> = vec![Vec::new(); snapshot.deployments_len() as usize];
+    let mut crons = routes.clone();
+    for (deployment, expression) in snapshot.schedules() {
+        if let Some(crons) = crons.get_mut(deployment.0 as usize) {
+            crons.push(expression.to_owned());
+        }
+    }
     for (kind, host, paths) in snapshot.hosts() {
         let wildcard = if kind == HostKind::Wildcard { "*." } else { "" };
         for found in paths.iter() {
@@ -159,10 +181,11 @@ pub fn emit(snapshot: &Snapshot, artifact_base: &str) -> EdgeSnapshot {
             }
         }
     }
-    let configs = snapshot.deployments().zip(routes).map(|((_, deployment), mut routes)| {
-        routes.sort_unstable();
-        emit_deployment(&deployment, routes, artifact_base)
-    });
+    let configs =
+        snapshot.deployments().zip(routes.into_iter().zip(crons)).map(|((_, deployment), (mut routes, k))| {
+            routes.sort_unstable();
+            EdgeConfig { k, ..emit_deployment(&deployment, routes, artifact_base) }
+        });
     EdgeSnapshot {
         lineage: snapshot.lineage().to_string(),
         generation: snapshot.generation(),
@@ -181,6 +204,7 @@ fn emit_deployment(deployment: &Deployment<'_>, routes: Vec<String>, artifact_ba
         match binding.kind {
             BindingKind::Kv => bindings.kv.push(EdgeKv { n, ns: target }),
             BindingKind::DurableObject => bindings.durable_objects.push(EdgeDurableObject { n, c: target }),
+            BindingKind::Service => bindings.services.push(EdgeService { n, d: target }),
         }
     }
     EdgeConfig {
@@ -200,6 +224,7 @@ fn emit_deployment(deployment: &Deployment<'_>, routes: Vec<String>, artifact_ba
         m: Some(deployment.cpu_ms()).filter(|cpu_ms| *cpu_ms != CPU_MS_DEFAULT),
         w: Some(deployment.weight()).filter(|weight| *weight != base::limits::WEIGHT),
         c: deployment.compatibility_date().to_owned(),
+        k: Vec::new(),
     }
 }
 
@@ -241,6 +266,7 @@ fn accept_deployment(writer: &mut SnapshotWriter, config: &EdgeConfig) -> Result
     let sealed_env = BASE64.decode(&config.e).map_err(|_| wrong("e", "not base64"))?;
     let kv = config.b.kv.iter().map(|one| (BindingKind::Kv, one.n.clone(), one.ns.clone()));
     let objects = config.b.durable_objects.iter().map(|one| (BindingKind::DurableObject, one.n.clone(), one.c.clone()));
+    let services = config.b.services.iter().map(|one| (BindingKind::Service, one.n.clone(), one.d.clone()));
     if !config.s.is_empty() {
         crate::check_subdomain(&config.s).map_err(|error| wrong("s", &error.to_string()))?;
     }
@@ -258,7 +284,8 @@ fn accept_deployment(writer: &mut SnapshotWriter, config: &EdgeConfig) -> Result
         weight: config.w.unwrap_or(base::limits::WEIGHT),
         updated_unix_s: config.t,
         sealed_env,
-        bindings: kv.chain(objects).collect(),
+        bindings: kv.chain(objects).chain(services).collect(),
+        crons: config.k.clone(),
     });
     Ok(id)
 }

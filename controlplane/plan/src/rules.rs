@@ -1,6 +1,7 @@
 //! What may be published, one field at a time. The messages are for the person who wrote the field.
 
 use base::limits::{KIB, SUBDOMAIN_BYTES_MAX};
+use plane_abi::cron::{CronError, Schedule};
 use plane_abi::limits::{ENV_BYTES_MAX, NAME_BYTES_MAX};
 use plane_abi::pattern::{Pattern, PatternError};
 
@@ -30,6 +31,11 @@ pub fn check_pattern(text: &str, platform_domain: &str) -> Result<Pattern, Route
         return Err(RouteError::PlatformDomain(platform_domain.to_owned()));
     }
     Ok(pattern)
+}
+
+/// Reads a schedule.
+pub fn check_cron(text: &str) -> Result<Schedule, CronError> {
+    text.parse()
 }
 
 /// Why a text is no subdomain.

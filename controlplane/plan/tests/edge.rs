@@ -51,6 +51,7 @@ fn seed_state() -> DesiredState {
                 binding(BindingKind::Kv, "CACHE", "ns_xyz"),
                 binding(BindingKind::DurableObject, "COUNTER", "Counter"),
             ],
+            crons: Vec::new(),
         }],
         steering: steering(),
     }

@@ -90,9 +90,14 @@ pub(crate) async fn serve(
         generation: hello.generation,
         unix_ms: unix_ms(),
     };
-    let Some(connection) = shared.change_nodes(|nodes| nodes.arrive(&arrival)) else {
+    let arrived = shared.change_nodes(|nodes| {
+        nodes.name_others(&hello.fleet, arrival.unix_ms);
+        nodes.arrive(&arrival)
+    });
+    let Some(connection) = arrived else {
         return Err(ConnectionError::Full(name));
     };
+    shared.refresh_fleet();
     tracing::info!(node = name, %address, generation = hello.generation, "node connected");
     let peer = Peer { shared, name: Arc::from(name), connection };
     let (reader, writer) = tokio::io::split(stream);
@@ -264,6 +269,8 @@ impl Peer<'_> {
             heartbeat_ms: u32::try_from(config.heartbeat.as_millis()).unwrap_or(u32::MAX),
         };
         self.send(&mut stream, &ToNode::Welcome(welcome)).await?;
+        let mut fleet = self.shared.fleet.subscribe();
+        fleet.mark_changed();
         let mut latest = self.shared.latest.subscribe();
         let mut transfer: Option<Transfer> = None;
         let mut next_ping = Instant::now() + config.heartbeat;
@@ -277,6 +284,10 @@ impl Peer<'_> {
                     transfer = Some(Transfer { snapshot: current, sent: 0 });
                     self.send(&mut stream, &ToNode::SnapshotBegin(begin)).await?;
                 }
+            }
+            if fleet.has_changed().unwrap_or(false) {
+                let names = fleet.borrow_and_update().to_vec();
+                self.send(&mut stream, &ToNode::Fleet(names)).await?;
             }
             if Instant::now() >= next_ping {
                 next_ping = Instant::now() + config.heartbeat;
@@ -297,6 +308,12 @@ impl Peer<'_> {
                     Some(hash) => self.send_artifact(&mut stream, hash).await?,
                     None => return Ok(()),
                 },
+                changed = fleet.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    fleet.mark_changed();
+                }
                 changed = latest.changed() => {
                     if changed.is_err() {
                         return Ok(());

@@ -19,5 +19,5 @@ mod nodes;
 mod server;
 
 pub use ca::{Ca, CaError, NodeIdentity};
-pub use nodes::{Acks, NodeStatus, Refusal};
+pub use nodes::{Acks, FLEET_GRACE_MS, NodeStatus, Refusal};
 pub use server::{ArtifactFuture, ArtifactSource, NodeLog, PublishError, PushConfig, PushServer};

@@ -5,8 +5,11 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use plane_abi::{
     Lineage,
-    wire::{Load, RefuseReason},
+    wire::{self, Load, RefuseReason},
 };
+
+/// How long a node that has gone keeps its part of what is to be done once, milliseconds: a restart moves nothing.
+pub const FLEET_GRACE_MS: u64 = 30_000;
 
 /// A node as it was seen last.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,6 +78,8 @@ pub(crate) struct Nodes {
     lineage: Lineage,
     max: usize,
     nodes: BTreeMap<String, Node>,
+    /// Nodes that others have named and that have not come yet, with when they were named, milliseconds since the Unix epoch.
+    named: BTreeMap<String, u64>,
     next_connection: u64,
 }
 
@@ -90,7 +95,7 @@ pub(crate) struct Arrival<'a> {
 
 impl Nodes {
     pub(crate) fn new(lineage: Lineage, max: usize) -> Nodes {
-        Nodes { lineage, max, nodes: BTreeMap::new(), next_connection: 1 }
+        Nodes { lineage, max, nodes: BTreeMap::new(), named: BTreeMap::new(), next_connection: 1 }
     }
 
     /// Registers a connection and gives its number; an older one of that name is no longer the node's. None: the table
@@ -162,6 +167,28 @@ impl Nodes {
         self.nodes.values().map(|node| node.status.clone()).collect()
     }
 
+    /// Takes the nodes that a node knew of before it connected: after a start of this server they are likely to come.
+    pub(crate) fn name_others(&mut self, names: &[String], unix_ms: u64) {
+        for name in names {
+            let room = self.named.len() < self.max;
+            if room && wire::is_node_name(name) && !self.nodes.contains_key(name) && !self.named.contains_key(name) {
+                self.named.insert(name.clone(), unix_ms);
+            }
+        }
+    }
+
+    /// Names of the nodes that share what is to be done once: who is connected or was lately, and who was named lately. Sorted.
+    pub(crate) fn fleet(&mut self, unix_ms: u64) -> Vec<String> {
+        let lately = |then: u64| then.saturating_add(FLEET_GRACE_MS) > unix_ms;
+        let nodes = &self.nodes;
+        self.named.retain(|name, then| lately(*then) && !nodes.contains_key(name));
+        let here = nodes.values().filter(|node| node.status.connected || lately(node.status.seen_unix_ms));
+        let here = here.map(|node| &node.status.name);
+        let mut fleet: Vec<String> = here.chain(self.named.keys()).cloned().collect();
+        fleet.sort_unstable();
+        fleet
+    }
+
     pub(crate) fn highest_generation(&self) -> u64 {
         self.nodes.values().map(|node| node.status.generation).max().unwrap_or(0)
     }
@@ -228,6 +255,28 @@ mod tests {
         nodes.leave("a", old);
         assert!(!nodes.is_current("a", old) && nodes.is_current("a", new));
         assert_eq!(nodes.acks(1).pending, ["a"]);
+    }
+
+    #[test]
+    fn the_fleet_keeps_who_left_lately_and_who_was_named() {
+        let mut nodes = Nodes::new(Lineage(1), 3);
+        let a = nodes.arrive(&arrival("a", 1, 0, 0)).expect("room");
+        let others = ["b", "a", "Not a name", "c", "d", "e"].map(str::to_owned);
+        nodes.name_others(&others, 10);
+        assert_eq!(nodes.fleet(20), ["a", "b", "c", "d"]);
+        nodes.arrive(&arrival("b", 1, 0, 20)).expect("room");
+        nodes.name_others(&others, FLEET_GRACE_MS);
+        assert_eq!(
+            nodes.fleet(FLEET_GRACE_MS + 10),
+            ["a", "b", "e"],
+            "c and d have not come; e is new, there was no room"
+        );
+        nodes.leave("a", a);
+        assert_eq!(nodes.fleet(FLEET_GRACE_MS + 11), ["b", "e"], "a was last heard at 0");
+        nodes.heard("b", 2, 5 * FLEET_GRACE_MS, None);
+        nodes.leave("b", 2);
+        assert_eq!(nodes.fleet(6 * FLEET_GRACE_MS - 1), ["b"]);
+        assert!(nodes.fleet(6 * FLEET_GRACE_MS).is_empty());
     }
 
     #[test]

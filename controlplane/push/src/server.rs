@@ -32,6 +32,8 @@ use crate::{
 const HANDSHAKES_MAX: usize = 64;
 /// Log records that a slow reader of [`PushServer::logs`] may be behind.
 const LOG_RECORDS_KEPT: usize = 4096;
+/// How often the fleet is looked at: who left may have been away for long enough.
+const FLEET_PERIOD: Duration = Duration::from_secs(1);
 /// After a failed `accept` (no descriptors left, say).
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
@@ -123,6 +125,8 @@ pub(crate) struct Shared {
     /// Counts changes of `nodes` and `revoked`.
     pub(crate) changes: watch::Sender<u64>,
     pub(crate) logs: broadcast::Sender<Arc<NodeLog>>,
+    /// Names of the nodes that share what is to be done once.
+    pub(crate) fleet: watch::Sender<Arc<[String]>>,
 }
 
 impl Shared {
@@ -136,6 +140,19 @@ impl Shared {
         let result = self.nodes(act);
         self.changes.send_modify(|count| *count += 1);
         result
+    }
+
+    /// Tells of the fleet if it has changed.
+    pub(crate) fn refresh_fleet(&self) {
+        let mut fleet = self.nodes(|nodes| nodes.fleet(unix_ms()));
+        fleet.retain(|name| !self.is_revoked(name));
+        self.fleet.send_if_modified(|known| {
+            let changed = **known != *fleet;
+            if changed {
+                *known = fleet.into();
+            }
+            changed
+        });
     }
 
     pub(crate) fn is_revoked(&self, name: &str) -> bool {
@@ -178,6 +195,7 @@ impl PushServer {
             latest: watch::Sender::new(None),
             changes: watch::Sender::new(0),
             logs: broadcast::Sender::new(LOG_RECORDS_KEPT),
+            fleet: watch::Sender::new(Arc::from([])),
         });
         let accept = tokio::spawn(accept(listener, acceptor, Arc::clone(&shared)));
         Ok(PushServer { shared, address, accept })
@@ -260,6 +278,13 @@ impl PushServer {
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let mut connections = JoinSet::new();
+    let keeper = Arc::clone(&shared);
+    connections.spawn(async move {
+        loop {
+            tokio::time::sleep(FLEET_PERIOD).await;
+            keeper.refresh_fleet();
+        }
+    });
     loop {
         while connections.try_join_next().is_some() {}
         let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };

@@ -63,6 +63,7 @@ fn snapshot_of(lineage: Lineage, generation: u64, version: u32) -> Vec<u8> {
             routes: vec!["example.com/*".into()],
             env: vec![("VERSION".into(), version.to_string())],
             bindings: Vec::new(),
+            crons: Vec::new(),
         }],
         steering: Default::default(),
     };
@@ -205,10 +206,12 @@ async fn a_published_snapshot_serves_and_survives_a_restart_without_control() {
     assert_eq!(acks, Acks { acked: vec!["node-1".into()], ..Acks::default() });
     assert_eq!((running.generation(), running.version()), (1, 1));
     until("a heartbeat", || server.nodes()[0].load.generation == 1).await;
+    until("the fleet", || running.handle.plane().fleet().members() == ["node-1"]).await;
     assert_eq!((server.nodes()[0].load.shards, server.nodes()[0].load.requests), (2, 5));
     drop((running, server));
     let alone = Running::start(place.config(None));
     assert_eq!((alone.generation(), alone.version()), (1, 1));
+    assert!(alone.handle.plane().fleet().owns(1), "without a control plane it is alone");
     let keys: Vec<_> = fs::read_dir(place.data().join("keys")).expect("folder").flatten().collect();
     let mode = std::os::unix::fs::MetadataExt::mode(&keys[0].metadata().expect("there"));
     assert_eq!((keys.len(), mode & 0o777), (1, 0o600));

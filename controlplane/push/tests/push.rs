@@ -72,6 +72,7 @@ fn snapshot_of(lineage: Lineage, generation: u64, bytes: usize) -> Arc<[u8]> {
             updated_unix_s: 0,
             sealed_env: vec![index as u8; 100 * 1024],
             bindings: Vec::new(),
+            crons: Vec::new(),
         });
     }
     writer.finish().expect("valid").into()
@@ -84,6 +85,8 @@ fn snapshot(generation: u64) -> Arc<[u8]> {
 struct Client {
     stream: TlsStream<TcpStream>,
     decoder: Decoder<ToNode>,
+    /// As it was told last.
+    fleet: Vec<String>,
 }
 
 fn client_config(trust_pem: &str, identity: Option<&NodeIdentity>) -> Arc<ClientConfig> {
@@ -108,7 +111,7 @@ async fn dial(setup: &Setup, config: Arc<ClientConfig>) -> io::Result<Client> {
     let stream = TcpStream::connect(setup.server.local_addr()).await?;
     let name = ServerName::try_from(wire::CONTROL_NAME).expect("name");
     let stream = TlsConnector::from(config).connect(name, stream).await?;
-    Ok(Client { stream, decoder: Decoder::new() })
+    Ok(Client { stream, decoder: Decoder::new(), fleet: Vec::new() })
 }
 
 fn hello(node: &str, generation: u64, checksum: u64) -> ToControl {
@@ -119,6 +122,7 @@ fn hello(node: &str, generation: u64, checksum: u64) -> ToControl {
         lineage: LINEAGE,
         generation,
         checksum,
+        fleet: Vec::new(),
     })
 }
 
@@ -133,6 +137,21 @@ impl Client {
         client
     }
 
+    /// Reads until it was told of this fleet.
+    async fn until_fleet(&mut self, members: &[&str]) {
+        while self.fleet != members {
+            let mut buffer = vec![0; 65536];
+            let read = timeout(SOON, self.stream.read(&mut buffer)).await.expect("in time").expect("open");
+            assert!(read > 0, "closed");
+            self.decoder.push(&buffer[..read]);
+            while let Some(message) = self.decoder.poll().expect("a valid frame") {
+                if let ToNode::Fleet(members) = message {
+                    self.fleet = members;
+                }
+            }
+        }
+    }
+
     async fn send(&mut self, message: &ToControl) {
         let mut frame = Vec::new();
         wire::encode(message, &mut frame).expect("encodes");
@@ -144,11 +163,15 @@ impl Client {
         self.stream.flush().await.expect("flushed");
     }
 
-    /// The next message; none when the server has closed. Pings are passed over.
+    /// The next message; none when the server has closed. Pings are passed over, and what the fleet is is kept.
     async fn next(&mut self) -> Option<ToNode> {
         loop {
             match self.decoder.poll().expect("a valid frame") {
                 Some(ToNode::Ping(_)) => continue,
+                Some(ToNode::Fleet(members)) => {
+                    self.fleet = members;
+                    continue;
+                }
                 Some(message) => return Some(message),
                 None => {}
             }
@@ -199,6 +222,26 @@ async fn until(what: &str, check: impl Fn() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("not in time: {what}");
+}
+
+#[tokio::test]
+async fn every_node_is_told_of_the_fleet_and_of_each_change_and_a_restart_keeps_it() {
+    let setup = setup(|_| {}).await;
+    let mut one = Client::node(&setup, "one", 0, 0).await;
+    one.until_fleet(&["one"]).await;
+    let mut two = Client::node(&setup, "two", 0, 0).await;
+    two.until_fleet(&["one", "two"]).await;
+    one.until_fleet(&["one", "two"]).await;
+    // What a node remembers from before this server's start counts: those that it names are given time to come.
+    let identity = setup.ca.issue_node("three").expect("issued");
+    let mut three = dial(&setup, client_config(&identity.ca_pem, Some(&identity))).await.expect("connected");
+    let ToControl::Hello(hello) = hello("three", 0, 0) else { unreachable!("it is one") };
+    let fleet = vec!["elsewhere".to_owned(), "three".to_owned()];
+    three.send(&ToControl::Hello(Hello { fleet, ..hello })).await;
+    three.until_fleet(&["elsewhere", "one", "three", "two"]).await;
+    two.until_fleet(&["elsewhere", "one", "three", "two"]).await;
+    setup.server.revoke("two");
+    one.until_fleet(&["elsewhere", "one", "three"]).await;
 }
 
 #[tokio::test]

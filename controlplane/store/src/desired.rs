@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use model::{AccountId, Bindings, DeploymentId, FREE_TIER, State, Steering, Timestamp, VersionMetadata};
+use model::{AccountId, Bindings, DeploymentId, FREE_TIER, State, Steering, Timestamp, VersionId, VersionMetadata};
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 
-use crate::{Result, Store, StoreError, env, row, steering};
+use crate::{DesiredService, Result, Store, StoreError, env, row, services, steering};
 
 /// Everything that nodes are to serve, of one moment.
 #[derive(Clone, Debug)]
@@ -55,6 +55,8 @@ pub struct DesiredDeployment {
     pub env: Vec<(String, String)>,
     /// Its bindings.
     pub bindings: Bindings,
+    /// Other Workers that its version may call, by binding.
+    pub services: Vec<DesiredService>,
 }
 
 impl fmt::Debug for DesiredDeployment {
@@ -77,8 +79,8 @@ impl Store {
         let mut tx = self.reader.begin().await?;
         let generation = generation(&mut tx).await?;
         let sql = "SELECT d.id, d.account_id, d.name, d.subdomain, d.status, d.bindings, d.updated_at, \
-                          v.version_number, v.artifact_hash, v.size_bytes, v.metadata, \
-                          r.version_number AS restore_number, r.artifact_hash AS restore_hash, \
+                          v.id AS version_id, v.version_number, v.artifact_hash, v.size_bytes, v.metadata, \
+                          r.id AS restore_id, r.version_number AS restore_number, r.artifact_hash AS restore_hash, \
                           r.size_bytes AS restore_size, r.metadata AS restore_metadata, \
                           COALESCE(own.cpu_ms, free.cpu_ms) AS cpu_ms, COALESCE(own.weight, free.weight) AS weight \
                    FROM deployments d JOIN deployment_versions v ON v.id = d.active_version_id \
@@ -87,7 +89,12 @@ impl Store {
                    LEFT JOIN plans own ON own.tier = a.plan_tier LEFT JOIN plans free ON free.tier = $1 \
                    WHERE d.status IN ('deploying', 'active', 'failed', 'rolling_back', 'paused') ORDER BY d.id";
         let rows = sqlx::query(sql).bind(FREE_TIER).try_map(|r| from_row(&r, going)).fetch_all(&mut *tx).await?;
-        let mut deployments: Vec<DesiredDeployment> = rows.into_iter().flatten().collect();
+        let mut services = services::all(&mut tx).await?;
+        let with_services = rows.into_iter().flatten().map(|(version, deployment)| {
+            let services = services.remove(&version).unwrap_or_default();
+            DesiredDeployment { services, ..deployment }
+        });
+        let mut deployments: Vec<DesiredDeployment> = with_services.collect();
         let places: HashMap<DeploymentId, usize> = deployments.iter().enumerate().map(|(i, d)| (d.id, i)).collect();
 
         let sql = "SELECT deployment_id, pattern FROM routes WHERE enabled ORDER BY pattern";
@@ -142,18 +149,18 @@ impl Store {
     }
 }
 
-fn from_row(row: &SqliteRow, going: &[DeploymentId]) -> sqlx::Result<Option<DesiredDeployment>> {
+fn from_row(row: &SqliteRow, going: &[DeploymentId]) -> sqlx::Result<Option<(VersionId, DesiredDeployment)>> {
     let id = row::parsed(row, "id")?;
     let status = row::named(row, "status", State::from_name)?;
     let on_its_way = matches!(status, State::Deploying | State::RollingBack);
     let columns = if !on_its_way || going.contains(&id) {
-        ("version_number", "artifact_hash", "size_bytes", "metadata")
+        ("version_number", "artifact_hash", "size_bytes", "metadata", "version_id")
     } else if row.try_get::<Option<i64>, _>("restore_number")?.is_some() {
-        ("restore_number", "restore_hash", "restore_size", "restore_metadata")
+        ("restore_number", "restore_hash", "restore_size", "restore_metadata", "restore_id")
     } else {
         return Ok(None);
     };
-    Ok(Some(DesiredDeployment {
+    let deployment = DesiredDeployment {
         id,
         account_id: row::parsed(row, "account_id")?,
         name: row.try_get("name")?,
@@ -169,7 +176,9 @@ fn from_row(row: &SqliteRow, going: &[DeploymentId]) -> sqlx::Result<Option<Desi
         routes: Vec::new(),
         env: Vec::new(),
         bindings: row::json(row, "bindings")?,
-    }))
+        services: Vec::new(),
+    };
+    Ok(Some((row::parsed(row, columns.4)?, deployment)))
 }
 
 async fn generation(connection: &mut SqliteConnection) -> sqlx::Result<u64> {

@@ -27,6 +27,7 @@ mod plans;
 mod projects;
 mod routes;
 mod row;
+mod services;
 mod steering;
 mod tokens;
 mod versions;
@@ -43,6 +44,7 @@ pub use desired::{DesiredDeployment, DesiredState};
 pub use error::{Result, StoreError};
 pub use idempotency::Remembered;
 pub use lifecycle::{Begun, Kind, Recovery, Validated, VersionRef};
+pub use services::DesiredService;
 pub use versions::{NewVersion, VersionRow};
 
 /// How long a transaction waits for another process's (`bootstrap` beside `serve`).

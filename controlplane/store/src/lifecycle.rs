@@ -13,7 +13,7 @@ use sqlx::SqliteConnection;
 
 use crate::deployments::{DeploymentRow, deployment_sql, find, find_live};
 use crate::versions::version_sql;
-use crate::{NewVersion, Result, Store, StoreError, VersionRow, deployments, desired, versions};
+use crate::{NewVersion, Result, Store, StoreError, VersionRow, deployments, desired, services, versions};
 
 /// A version as a request names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +127,7 @@ impl Store {
             .bind(now.unix_ms())
             .execute(&mut *tx)
             .await?;
+        services::insert(&mut tx, &row, version.id, &version.metadata).await?;
         tx.commit().await?;
         Ok(version)
     }
@@ -266,6 +267,7 @@ impl Store {
         let row = find(&mut tx, deployment).await?.filter(|row| row.status != State::Deleted);
         let row = row.ok_or(StoreError::NotFound("deployment"))?;
         if row.status != State::Deleting {
+            services::check_unbound(&mut tx, deployment).await?;
             set_status(&mut tx, deployment, transition(row.status, Event::Delete)?).await?;
         }
         let generation = desired::raise_generation(&mut tx).await?;
@@ -339,7 +341,10 @@ async fn usable_version(
 ) -> Result<VersionRow> {
     let version = versions::find(connection, deployment, which).await?.ok_or(StoreError::NotFound("version"))?;
     match version.status {
-        VersionStatus::Valid => Ok(version),
+        VersionStatus::Valid => {
+            services::check(connection, version.id).await?;
+            Ok(version)
+        }
         VersionStatus::Validating => {
             Err(StoreError::Precondition(format!("version {} is still being validated", version.version_number)))
         }

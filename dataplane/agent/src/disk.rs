@@ -8,6 +8,7 @@
 //! code/SHA256             V8's compiled code of the module of that hash, with this node's mark
 //! keys/ID.key             keys of environments, mode 0600
 //! keys/code.key           the key of the mark, mode 0600
+//! fleet                   names of the nodes that share what is to be done once
 //! lineages                highest generation of each lineage that was served before the current one
 //! ```
 //! A file gets its name by rename when its bytes are all there, and is never changed after. Sequence numbers are the
@@ -34,6 +35,7 @@ use base::id::ArtifactHash;
 use plane_abi::code::{CodeEngine, CodeError, CodeStore};
 use plane_abi::plane::{artifact_hash, artifact_path};
 use plane_abi::seal::Key;
+use plane_abi::wire;
 use plane_abi::{Lineage, Snapshot, Status};
 
 /// Snapshots that stay.
@@ -378,6 +380,27 @@ impl Disk {
         }
     }
 
+    /// The fleet as it was last told; none if it was not.
+    pub(crate) fn load_fleet(&self) -> Vec<String> {
+        match fs::read_to_string(self.root.join("fleet")) {
+            Ok(text) => text.lines().filter(|name| wire::is_node_name(name)).map(str::to_owned).collect(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                tracing::error!(%error, "cannot read which nodes there were");
+                Vec::new()
+            }
+        }
+    }
+
+    pub(crate) fn store_fleet(&self, members: &[String]) -> io::Result<()> {
+        let temporary = self.root.join("fleet.tmp");
+        let mut file = File::create(&temporary)?;
+        for name in members {
+            writeln!(file, "{name}")?;
+        }
+        fs::rename(&temporary, self.root.join("fleet"))
+    }
+
     fn store_lineages(&self, lineages: &BTreeMap<Lineage, u64>) -> io::Result<()> {
         let temporary = self.root.join("lineages.tmp");
         let mut file = File::create(&temporary)?;
@@ -428,6 +451,7 @@ mod tests {
             updated_unix_s: 0,
             sealed_env: Vec::new(),
             bindings: Vec::new(),
+            crons: Vec::new(),
         });
         let mut incoming = disk.incoming().expect("a file");
         incoming.write(&writer.finish().expect("valid")).expect("written");
@@ -509,6 +533,18 @@ mod tests {
         drop(incoming);
         assert_eq!(list(&disk.snapshots()).expect("listed"), Vec::<PathBuf>::new());
         assert_eq!(snapshot.deployments_len(), 1);
+    }
+
+    #[test]
+    fn the_fleet_survives_and_what_is_no_name_does_not_count() {
+        let folder = tempfile::tempdir().expect("folder");
+        let disk = Disk::open(folder.path()).expect("opens");
+        assert!(disk.load_fleet().is_empty());
+        let names = vec!["a".to_owned(), "b-2".to_owned()];
+        disk.store_fleet(&names).expect("stored");
+        assert_eq!(disk.load_fleet(), names);
+        fs::write(folder.path().join("fleet"), b"a\nNo name\n").expect("written");
+        assert_eq!(disk.load_fleet(), ["a"]);
     }
 
     #[test]

@@ -209,6 +209,9 @@ impl Agent {
             }
             None => None,
         };
+        if let Some((_, identity)) = &control {
+            node.set_name(identity.name.clone());
+        }
         node.load();
         Ok(Agent { node, control, admin, logs, shutdown, handle, maker })
     }

@@ -10,7 +10,7 @@ use std::{
 
 use base::id::ArtifactHash;
 use plane_abi::code::CodeStore;
-use plane_abi::plane::{Plane, Published};
+use plane_abi::plane::{Fleet, Plane, Published};
 use plane_abi::seal::Key;
 use plane_abi::{Lineage, Snapshot, SnapshotHeader};
 use tokio::task::JoinHandle;
@@ -47,6 +47,8 @@ pub(crate) struct Node {
     pub(crate) plane: Plane,
     pub(crate) status: Arc<Status>,
     pub(crate) software: String,
+    /// What the control plane calls it; none: it knows of no control plane.
+    pub(crate) name: Option<String>,
     pub(crate) history: History,
     /// Compiled code of modules, if this node uses any.
     pub(crate) code: Option<Arc<CodeStore>>,
@@ -70,6 +72,7 @@ impl Node {
             plane,
             status,
             software,
+            name: None,
             history: History::default(),
             code: None,
             lacking: HashSet::new(),
@@ -103,6 +106,27 @@ impl Node {
         self.plane.publish(Published::new(snapshot, self.disk.artifacts(), key).with_code(self.code.clone()));
         self.history.publish(header);
         self.history.durable = Some(header);
+    }
+
+    /// Takes its name, and the fleet that it was of when it last ran.
+    pub(crate) fn set_name(&mut self, name: String) {
+        self.plane.set_fleet(Fleet::new(name.clone(), self.disk.load_fleet()));
+        self.name = Some(name);
+    }
+
+    /// Takes the fleet.
+    pub(crate) fn set_fleet(&mut self, members: Vec<String>) {
+        let Some(name) = self.name.clone() else { return };
+        let fleet = Fleet::new(name, members);
+        if *self.plane.fleet() == fleet {
+            return;
+        }
+        tracing::info!(nodes = fleet.members().len(), "the fleet has changed");
+        // Only a hint for the next start: an old one costs an occurrence at most.
+        if let Err(error) = self.disk.store_fleet(fleet.members()) {
+            tracing::warn!(%error, "cannot keep which nodes there are");
+        }
+        self.plane.set_fleet(fleet);
     }
 
     /// Takes the control plane's keys.

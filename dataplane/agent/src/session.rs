@@ -113,6 +113,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         lineage: durable.map(|durable| durable.lineage).unwrap_or_default(),
         generation: durable.map_or(0, |durable| durable.generation),
         checksum: durable.map_or(0, |durable| durable.checksum),
+        fleet: node.plane.fleet().members().to_vec(),
     };
     send(&mut writer, &ToControl::Hello(hello)).await?;
     let mut decoder = Decoder::new();
@@ -209,6 +210,10 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                 None => Ok(()),
             },
             ToNode::Ping(number) => self.send(&ToControl::Pong(number)).await,
+            ToNode::Fleet(members) => {
+                node.set_fleet(members);
+                Ok(())
+            }
         }
     }
 

@@ -66,6 +66,8 @@ pub const REQUESTS_PER_ISOLATE_MAX: usize = 4_096;
 pub const SUBREQUESTS_MAX: u32 = 50;
 /// The same for a deployment whose plan has more CPU time (Cloudflare's Standard).
 pub const SUBREQUESTS_LARGE_MAX: u32 = 1_000;
+/// Requests that one request may set going by calling other Workers, itself among them (Workers: 32).
+pub const INVOCATIONS_MAX: u32 = 32;
 /// Outbound requests of one request that wait for the head of their response at a time; the next ones queue (Workers' six
 /// simultaneous connections).
 pub const CONNECTIONS_PER_REQUEST_MAX: u32 = 6;

@@ -159,6 +159,12 @@ impl<'s> Scope<'s, '_> {
         self.get(namespace, name).filter(|value| !value.is_undefined())
     }
 
+    /// The object whose properties an evaluated module's exports are.
+    pub fn module_exports(&mut self, state: &ModuleState) -> Value<'s> {
+        let module = v8::Local::new(&self.0, &state.module);
+        Value(module.get_module_namespace())
+    }
+
     /// Line and column, from 1, of where a thrown value was made, if V8 knows.
     pub fn place_of(&mut self, thrown: Value<'s>) -> Option<(u32, u32)> {
         let message = v8::Exception::create_message(&self.0, thrown.0);

@@ -81,6 +81,9 @@ struct ServeArgs {
     /// What Workers see as `request.cf`, a JSON object such as {"colo":"SJC","country":"US"}; its fields come on top of the node's own.
     #[arg(long, value_name = "JSON", env = "SELVAGE_CF")]
     cf: Option<String>,
+    /// Run a Worker's `scheduled` handler at `/__scheduled?cron=…`, for development.
+    #[arg(long)]
+    test_scheduled: bool,
     /// Never suspend a Worker that computes: it holds its shard until it is done. To measure what suspension costs.
     #[arg(long)]
     no_preemption: bool,

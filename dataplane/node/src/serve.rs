@@ -137,6 +137,7 @@ fn node_config(args: &ServeArgs) -> NodeConfig {
         spares: args.spares,
         memory_bytes: args.memory_mb.map(|mb| mb.saturating_mul(MIB as u64)),
         allow_private_fetch: args.allow_private_fetch,
+        test_scheduled: args.test_scheduled,
         extra_ca: args.extra_ca.clone(),
         preemption: !args.no_preemption,
         steered: steering::interface(args).is_some(),

@@ -5,13 +5,16 @@
 
 use std::ops::Range;
 
+use crate::cron::EXPRESSION_BYTES_MAX;
 use crate::layout::{
     self, BINDING_BYTES, CHECKSUM_AT, DEPLOYMENT_BYTES, FORMAT_VERSION, HEADER_BYTES, MAGIC, NAME_BYTES, NameRecord,
-    PATTERN_BYTES, PatternRecord, SECTIONS, SECTIONS_AT, Section, TABLE_ENTRY_BYTES, align8, record, span_at, u16_at,
-    u32_at, u64_at, u128_at,
+    PATTERN_BYTES, PatternRecord, SCHEDULE_BYTES, SECTIONS, SECTIONS_AT, Section, TABLE_ENTRY_BYTES, align8, record,
+    span_at, u16_at, u32_at, u64_at, u128_at,
 };
 use crate::limits::{ENV_BYTES_MAX, HOST_BYTES_MAX, NAME_BYTES_MAX, SEAL_OVERHEAD_BYTES};
-use crate::snapshot::{BindingKind, HostKind, PathKind, SUBDOMAIN_KIND, Snapshot, SnapshotError, Status};
+use crate::snapshot::{
+    BindingKind, HostKind, PathKind, SUBDOMAIN_KIND, ServiceTarget, Snapshot, SnapshotError, Status,
+};
 
 fn malformed(section: Section, record: usize, problem: &'static str) -> SnapshotError {
     SnapshotError::Malformed { section: section.label(), record, problem }
@@ -63,7 +66,7 @@ pub(crate) fn sections(bytes: &[u8]) -> Result<[Range<usize>; SECTIONS], Snapsho
         }
     }
     if at != bytes.len() {
-        return Err(malformed(Section::Steering, 0, "is not the last thing in the snapshot"));
+        return Err(malformed(Section::Schedules, 0, "is not the last thing in the snapshot"));
     }
     Ok(places)
 }
@@ -80,6 +83,7 @@ pub(crate) fn records(snapshot: &Snapshot) -> Result<(), SnapshotError> {
     }
     let subdomains = deployments(snapshot, strings)?;
     bindings(snapshot, strings)?;
+    schedules(snapshot, strings)?;
     names(snapshot, Section::SubdomainDirectory, Section::Subdomains, strings)?;
     subdomain_names(snapshot, subdomains)?;
     names(snapshot, Section::HostDirectory, Section::Hosts, strings)?;
@@ -136,6 +140,28 @@ fn bindings(snapshot: &Snapshot, strings: &str) -> Result<(), SnapshotError> {
         let texts = [8, 16].map(|at| text(strings, span_at(bytes, at), NAME_BYTES_MAX));
         if BindingKind::from_code(u32_at(bytes, 0)).is_none() || u32_at(bytes, 4) != 0 || texts.contains(&None) {
             return Err(malformed(Section::Bindings, index, "unknown kind, or text out of place"));
+        }
+        let service = BindingKind::from_code(u32_at(bytes, 0)) == Some(BindingKind::Service);
+        if service && texts[1].is_none_or(|target| ServiceTarget::parse(target).is_none()) {
+            return Err(malformed(Section::Bindings, index, "a service without a target"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that schedules are strictly ascending by (deployment, expression), and each a deployment's.
+fn schedules(snapshot: &Snapshot, strings: &str) -> Result<(), SnapshotError> {
+    let mut before: Option<(u32, &str)> = None;
+    for (index, bytes) in snapshot.section(Section::Schedules).chunks_exact(SCHEDULE_BYTES).enumerate() {
+        let wrong = |problem| malformed(Section::Schedules, index, problem);
+        let deployment = u32_at(bytes, 0);
+        let expression = text(strings, span_at(bytes, 8), EXPRESSION_BYTES_MAX);
+        let expression = expression.ok_or_else(|| wrong("text out of place"))?;
+        if deployment >= snapshot.deployments_len() || u32_at(bytes, 4) != 0 {
+            return Err(wrong("belongs to no deployment"));
+        }
+        if before.replace((deployment, expression)).is_some_and(|before| before >= (deployment, expression)) {
+            return Err(wrong("schedules are not ascending"));
         }
     }
     Ok(())

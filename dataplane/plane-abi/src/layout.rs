@@ -1,7 +1,7 @@
 //! The bytes of a snapshot: what stands where, and how to read it without trusting it.
 //!
 //! ```text
-//! header (72 bytes) | section table (11 × 24 bytes) | sections, each at a multiple of 8, in the table's order
+//! header (72 bytes) | section table (12 × 24 bytes) | sections, each at a multiple of 8, in the table's order
 //! ```
 //! All integers are little-endian. Every section is there, in the order of [`Section`], with nothing between two but
 //! zero bytes up to the next multiple of 8: one state has one form. Records are of fixed size and refer to each other by
@@ -17,6 +17,7 @@
 //! | pattern | 0 path offset, 4 path bytes (u16), 6 kind (u16), 8 deployment, 12 parent |
 //! | binding | 0 kind, 4 zero, 8 name, 16 target |
 //! | steering | [`crate::steering::Rules`], one for the whole section |
+//! | schedule | 0 deployment, 4 zero, 8 expression |
 //!
 //! A *name* is a host (its patterns are `first..first+count`) or a subdomain (its deployment is `first`, count is 1).
 //! Names are sorted by (hash, kind, text); the directory before them holds, for each value of the hash's top bits, where
@@ -33,19 +34,20 @@ use std::ops::Range;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 /// Version of the layout; a node reads exactly this one.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 pub(crate) const MAGIC: [u8; 8] = *b"SLVGPLAN";
 pub(crate) const HEADER_BYTES: usize = 72;
 pub(crate) const CHECKSUM_AT: usize = 64;
 pub(crate) const TABLE_ENTRY_BYTES: usize = 24;
-pub(crate) const SECTIONS: usize = 11;
+pub(crate) const SECTIONS: usize = 12;
 pub(crate) const SECTIONS_AT: usize = HEADER_BYTES + SECTIONS * TABLE_ENTRY_BYTES;
 
 pub(crate) const DEPLOYMENT_BYTES: usize = 136;
 pub(crate) const NAME_BYTES: usize = 24;
 pub(crate) const PATTERN_BYTES: usize = 16;
 pub(crate) const BINDING_BYTES: usize = 24;
+pub(crate) const SCHEDULE_BYTES: usize = 16;
 
 const _: () = assert!(SECTIONS_AT.is_multiple_of(8) && DEPLOYMENT_BYTES.is_multiple_of(8));
 
@@ -63,6 +65,7 @@ pub(crate) enum Section {
     Patterns = 8,
     Bindings = 9,
     Steering = 10,
+    Schedules = 11,
 }
 
 impl Section {
@@ -78,6 +81,7 @@ impl Section {
         Section::Patterns,
         Section::Bindings,
         Section::Steering,
+        Section::Schedules,
     ];
 
     pub(crate) fn record_bytes(self) -> usize {
@@ -89,6 +93,7 @@ impl Section {
             Section::Subdomains | Section::Hosts => NAME_BYTES,
             Section::Patterns => PATTERN_BYTES,
             Section::Bindings => BINDING_BYTES,
+            Section::Schedules => SCHEDULE_BYTES,
         }
     }
 
@@ -106,6 +111,7 @@ impl Section {
             Section::Patterns => "patterns",
             Section::Bindings => "bindings",
             Section::Steering => "steering",
+            Section::Schedules => "schedules",
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! - [`snapshot`]: a compiled configuration, read in place; [`writer`] makes one. The layout is in `layout`.
 //! - [`steering`]: its rules for packets: deny list, limits, VIPs.
+//! - [`cron`]: when Workers are to run by themselves.
 //! - [`pattern`]: route patterns, and the one normalisation of hosts and paths that compiler and node use.
 //! - [`seal`]: authenticated encryption of environment values.
 //! - [`wire`]: frames of the push protocol, without input or output.
@@ -18,6 +19,7 @@
 mod buffer;
 mod check;
 pub mod code;
+pub mod cron;
 mod layout;
 pub mod limits;
 pub mod pattern;
@@ -30,7 +32,7 @@ pub mod writer;
 
 pub use layout::FORMAT_VERSION;
 pub use snapshot::{
-    Binding, BindingKind, Deployment, DeploymentIx, HostKind, HostRoutes, Lineage, PathKind, RoutePath, Snapshot,
-    SnapshotError, SnapshotHeader, Status,
+    Binding, BindingKind, Deployment, DeploymentIx, HostKind, HostRoutes, Lineage, PathKind, RoutePath, ServiceTarget,
+    Snapshot, SnapshotError, SnapshotHeader, Status,
 };
 pub use writer::{NewDeployment, NewRoute, SnapshotWriter, WriteError};

@@ -16,6 +16,8 @@ pub const ENV_BYTES_MAX: usize = 128 * (5 * KIB + NAME_BYTES_MAX);
 pub const SEAL_OVERHEAD_BYTES: usize = 1 + 12 + 16;
 /// Bindings of one deployment.
 pub const BINDINGS_MAX: usize = 256;
+/// Schedules of one deployment (Cloudflare's limit of an account).
+pub const SCHEDULES_MAX: usize = 250;
 /// One part of a snapshot or artifact on the wire, bytes: small, so that a ping or an acknowledgement never waits for
 /// more than one of them.
 pub const PART_BYTES: usize = 256 * KIB;

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use base::id::{ArtifactHash, DeploymentId};
 use bytes::Bytes;
 use ring::digest;
@@ -20,9 +20,12 @@ use crate::code::CodeStore;
 use crate::seal::{self, Key, SealError};
 use crate::snapshot::{Deployment, Snapshot};
 
-/// What serves now: nothing, or one [`Published`]. Clones are the same plane.
+/// What serves now: nothing, or one [`Published`]; and which nodes there are. Clones are the same plane.
 #[derive(Clone, Default)]
-pub struct Plane(Arc<ArcSwapOption<Published>>);
+pub struct Plane {
+    published: Arc<ArcSwapOption<Published>>,
+    fleet: Arc<ArcSwap<Fleet>>,
+}
 
 impl Plane {
     /// A plane with nothing published.
@@ -32,17 +35,55 @@ impl Plane {
 
     /// Replaces what serves. Every reader sees it at its next look.
     pub fn publish(&self, published: Published) {
-        self.0.store(Some(Arc::new(published)));
+        self.published.store(Some(Arc::new(published)));
     }
 
     /// What serves now.
     pub fn current(&self) -> Option<Arc<Published>> {
-        self.0.load_full()
+        self.published.load_full()
     }
 
     /// A reader for one thread: a look costs one load when nothing has changed.
     pub fn reader(&self) -> PlaneReader {
-        PlaneReader(arc_swap::Cache::new(Arc::clone(&self.0)))
+        PlaneReader(arc_swap::Cache::new(Arc::clone(&self.published)))
+    }
+
+    /// Says which nodes there are.
+    pub fn set_fleet(&self, fleet: Fleet) {
+        self.fleet.store(Arc::new(fleet));
+    }
+
+    /// Which nodes there are.
+    pub fn fleet(&self) -> Arc<Fleet> {
+        self.fleet.load_full()
+    }
+}
+
+/// Which nodes share what is to be done once, as the control plane last said; and which of them this is. Unless it was told of
+/// others, a node is alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fleet {
+    own: Option<String>,
+    members: Vec<String>,
+}
+
+impl Fleet {
+    /// The node `own` among `members`; where it is not one of them, nothing is its to do.
+    pub fn new(own: String, members: Vec<String>) -> Fleet {
+        Fleet { own: Some(own), members }
+    }
+
+    /// Names of all nodes, as the control plane gave them.
+    pub fn members(&self) -> &[String] {
+        &self.members
+    }
+
+    /// Whether this node is the one that does what is called `key`: the member of the highest random weight (rendezvous hashing), so
+    /// that a node that comes or goes moves only what is its own.
+    pub fn owns(&self, key: u64) -> bool {
+        let weight = |name: &str| (xxhash_rust::xxh3::xxh3_64_with_seed(name.as_bytes(), key), name.len());
+        let Some(own) = &self.own else { return true };
+        self.members.iter().max_by_key(|name| (weight(name), *name)).is_some_and(|owner| owner == own)
     }
 }
 
@@ -159,6 +200,27 @@ pub fn open_env(key: &Key, deployment: DeploymentId, sealed: &[u8]) -> Result<Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_thing_has_one_owner_and_moves_only_with_it() {
+        let names = |count: usize| (0..count).map(|n| format!("node-{n}")).collect::<Vec<_>>();
+        let owners = |members: &[String], key| {
+            let owner = |own: &&String| Fleet::new((*own).clone(), members.to_vec()).owns(key);
+            members.iter().filter(owner).cloned().collect::<Vec<_>>()
+        };
+        let (five, four) = (names(5), names(4));
+        let mut moved = 0;
+        for key in 0..1_000 {
+            let (before, after) = (owners(&five, key), owners(&four, key));
+            assert_eq!((before.len(), after.len()), (1, 1));
+            assert!(before == after || before[0] == "node-4");
+            moved += usize::from(before != after);
+        }
+        assert!((150..250).contains(&moved), "{moved}");
+        assert!(Fleet::default().owns(7), "alone");
+        assert!(!Fleet::new("a".into(), vec![]).owns(7), "not told yet");
+        assert!(!Fleet::new("gone".into(), five).owns(7));
+    }
 
     #[test]
     fn env_opens_only_for_its_own_deployment_and_does_not_depend_on_order() {

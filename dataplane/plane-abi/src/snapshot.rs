@@ -14,8 +14,8 @@ use base::id::{AccountId, ArtifactHash, DeploymentId};
 use memmap2::Mmap;
 
 use crate::layout::{
-    self, BINDING_BYTES, DEPLOYMENT_BYTES, NAME_BYTES, NameRecord, PATTERN_BYTES, PatternRecord, SECTIONS, Section,
-    array_at, record, span_at, u16_at, u32_at, u64_at, u128_at,
+    self, BINDING_BYTES, DEPLOYMENT_BYTES, NAME_BYTES, NameRecord, PATTERN_BYTES, PatternRecord, SCHEDULE_BYTES,
+    SECTIONS, Section, array_at, record, span_at, u16_at, u32_at, u64_at, u128_at,
 };
 use crate::steering::{Rules, RulesError};
 
@@ -74,6 +74,8 @@ pub enum BindingKind {
     Kv,
     /// A Durable Object namespace; the target is the class's name.
     DurableObject,
+    /// Another Worker; the target is a [`ServiceTarget`].
+    Service,
 }
 
 impl HostKind {
@@ -132,6 +134,7 @@ impl BindingKind {
         match self {
             BindingKind::Kv => 0,
             BindingKind::DurableObject => 1,
+            BindingKind::Service => 2,
         }
     }
 
@@ -139,6 +142,7 @@ impl BindingKind {
         match code {
             0 => Some(BindingKind::Kv),
             1 => Some(BindingKind::DurableObject),
+            2 => Some(BindingKind::Service),
             _ => None,
         }
     }
@@ -393,6 +397,12 @@ impl Snapshot {
         })
     }
 
+    /// All schedules with whose they are, by deployment.
+    pub fn schedules(&self) -> impl ExactSizeIterator<Item = (DeploymentIx, &str)> {
+        let records = self.section(Section::Schedules).chunks_exact(SCHEDULE_BYTES);
+        records.map(|bytes| (DeploymentIx(u32_at(bytes, 0)), self.text(span_at(bytes, 8))))
+    }
+
     fn host_routes(&self, name: &NameRecord) -> HostRoutes<'_> {
         let start = name.first as usize * PATTERN_BYTES;
         let end = start + name.count as usize * PATTERN_BYTES;
@@ -573,6 +583,33 @@ pub struct Binding<'a> {
     pub name: &'a str,
     /// Id or class name.
     pub target: &'a str,
+}
+
+/// Where a service binding leads: a deployment, and which of its entrypoints. As text `<32 hex digits>` or
+/// `<32 hex digits>#<name>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceTarget {
+    /// Which deployment; it need not be there.
+    pub deployment: DeploymentId,
+    /// Name of an export; empty for the default one.
+    pub entrypoint: String,
+}
+
+impl fmt::Display for ServiceTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.deployment.0)?;
+        if self.entrypoint.is_empty() { Ok(()) } else { write!(f, "#{}", self.entrypoint) }
+    }
+}
+
+impl ServiceTarget {
+    /// Reads the text of a target.
+    pub fn parse(text: &str) -> Option<ServiceTarget> {
+        let (id, entrypoint) = text.split_once('#').unwrap_or((text, ""));
+        let hex = id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let id = u128::from_str_radix(id, 16).ok().filter(|_| hex && !text.ends_with('#'))?;
+        Some(ServiceTarget { deployment: DeploymentId(id), entrypoint: entrypoint.to_owned() })
+    }
 }
 
 /// The patterns of one host, sorted by (path, kind).

@@ -6,7 +6,7 @@
 //! One connection, opened by the node over mutual TLS:
 //! ```text
 //! node      Hello                        Ack | Refuse · ArtifactWanted · Logs · Heartbeat · Pong
-//! control          Welcome   (SnapshotBegin SnapshotPart* SnapshotEnd)* · ArtifactPart* | ArtifactMissing · Ping
+//! control          Welcome   (SnapshotBegin SnapshotPart* SnapshotEnd)* · ArtifactPart* | ArtifactMissing · Ping · Fleet
 //! ```
 //! A `SnapshotBegin` before the `SnapshotEnd` of the one before it drops that one: the latest wins. Parts of snapshots
 //! and artifacts may alternate. Every message after the two first may come at any time.
@@ -24,7 +24,7 @@ use crate::seal::Key;
 use crate::snapshot::Lineage;
 
 /// Version of the frames and messages; both sides must speak the same.
-pub const PROTOCOL_VERSION: u8 = 1;
+pub const PROTOCOL_VERSION: u8 = 2;
 const LENGTH_BYTES: usize = 4;
 
 /// The name in the control plane's certificate, whatever address it is reached at.
@@ -101,6 +101,8 @@ pub enum ToNode {
     ArtifactMissing(Hash),
     /// Asks for `Pong` of the same number.
     Ping(u64),
+    /// Names of all nodes that share what each is to be done once: after `Welcome`, and at each change.
+    Fleet(Vec<String>),
 }
 
 /// Who connects, and what it has.
@@ -118,6 +120,8 @@ pub struct Hello {
     pub generation: u64,
     /// Checksum of that snapshot.
     pub checksum: u64,
+    /// The last `Fleet` that the node has heard: a control plane that has just started learns from it who is still to come.
+    pub fleet: Vec<String>,
 }
 
 /// What the node must know to use what follows.
@@ -434,6 +438,7 @@ mod tests {
             ToNode::ArtifactPart(ArtifactPart { hash, total_bytes: 3, offset: 0, bytes: Blob(b"abc".to_vec()) }),
             ToNode::ArtifactMissing(hash),
             ToNode::Ping(0),
+            ToNode::Fleet(vec!["node-1".to_owned(), "node-2".to_owned()]),
         ]
     }
 

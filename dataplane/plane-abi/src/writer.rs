@@ -8,11 +8,12 @@ use std::collections::HashMap;
 
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 
+use crate::cron::Schedule;
 use crate::layout::{
     self, CHECKSUM_AT, FORMAT_VERSION, MAGIC, NameRecord, PatternRecord, SECTIONS, SECTIONS_AT, Section, align8,
 };
-use crate::limits::{BINDINGS_MAX, ENV_BYTES_MAX, HOST_BYTES_MAX, NAME_BYTES_MAX, SEAL_OVERHEAD_BYTES};
-use crate::snapshot::{BindingKind, HostKind, Lineage, PathKind, SUBDOMAIN_KIND, Snapshot, Status};
+use crate::limits::{BINDINGS_MAX, ENV_BYTES_MAX, HOST_BYTES_MAX, NAME_BYTES_MAX, SCHEDULES_MAX, SEAL_OVERHEAD_BYTES};
+use crate::snapshot::{BindingKind, HostKind, Lineage, PathKind, SUBDOMAIN_KIND, ServiceTarget, Snapshot, Status};
 use crate::steering::{Rules, RulesError};
 
 /// A deployment to be written. Fields as in [`crate::Deployment`].
@@ -46,6 +47,8 @@ pub struct NewDeployment {
     pub sealed_env: Vec<u8>,
     /// (kind, name, target).
     pub bindings: Vec<(BindingKind, String, String)>,
+    /// Schedules, as [`crate::cron`] reads them.
+    pub crons: Vec<String>,
 }
 
 /// A route to be written: a pattern in normal form and where it leads.
@@ -214,6 +217,8 @@ impl SnapshotWriter {
         }
         for deployment in &mut self.deployments {
             deployment.bindings.sort_unstable();
+            deployment.crons.sort_unstable();
+            deployment.crons.dedup();
             check_deployment(deployment).map_err(|field| WriteError::Field { id: deployment.id, field })?;
         }
         for route in &self.routes {
@@ -251,9 +256,9 @@ impl SnapshotWriter {
     }
 
     fn write_deployments<'a>(&'a self, strings: &mut Strings<'a>, sections: &mut [Vec<u8>; SECTIONS]) {
-        let (mut records, mut blobs, mut bindings) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut records, mut blobs, mut bindings, mut schedules) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut bindings_before = 0u32;
-        for deployment in &self.deployments {
+        for (index, deployment) in self.deployments.iter().enumerate() {
             records.extend_from_slice(&deployment.id.0.to_le_bytes());
             records.extend_from_slice(&deployment.account.0.to_le_bytes());
             records.extend_from_slice(&deployment.artifact.0);
@@ -277,11 +282,17 @@ impl SnapshotWriter {
                 strings.span(name, &mut bindings);
                 strings.span(target, &mut bindings);
             }
+            for expression in &deployment.crons {
+                schedules.extend_from_slice(&(index as u32).to_le_bytes());
+                schedules.extend_from_slice(&0u32.to_le_bytes());
+                strings.span(expression, &mut schedules);
+            }
             bindings_before += deployment.bindings.len() as u32;
         }
         sections[Section::Deployments as usize] = records;
         sections[Section::Blobs as usize] = blobs;
         sections[Section::Bindings as usize] = bindings;
+        sections[Section::Schedules as usize] = schedules;
     }
 
     fn write_subdomains<'a>(&'a self, strings: &mut Strings<'a>, sections: &mut [Vec<u8>; SECTIONS]) {
@@ -379,7 +390,12 @@ fn check_deployment(deployment: &NewDeployment) -> Result<(), &'static str> {
     bound(deployment.sealed_env.len() <= ENV_BYTES_MAX + SEAL_OVERHEAD_BYTES, "environment")?;
     bound(deployment.bindings.len() <= BINDINGS_MAX, "bindings")?;
     let texts_ok = |(_, name, target): &(BindingKind, String, String)| name.len().max(target.len()) <= NAME_BYTES_MAX;
-    bound(deployment.bindings.iter().all(texts_ok), "bindings")
+    bound(deployment.bindings.iter().all(texts_ok), "bindings")?;
+    let services = deployment.bindings.iter().filter(|(kind, ..)| *kind == BindingKind::Service);
+    let targets_ok = |(_, _, target): &(BindingKind, String, String)| ServiceTarget::parse(target).is_some();
+    bound(services.into_iter().all(targets_ok), "service")?;
+    bound(deployment.crons.len() <= SCHEDULES_MAX, "schedules")?;
+    bound(deployment.crons.iter().all(|text| text.parse::<Schedule>().is_ok()), "schedule")
 }
 
 fn write_names(names: &[NameRecord], directory: Section, at: Section, sections: &mut [Vec<u8>; SECTIONS]) {

@@ -8,8 +8,8 @@ use plane_abi::plane::{Plane, Published, artifact_hash, artifact_path, seal_env}
 use plane_abi::seal::{Key, SealError};
 use plane_abi::steering::{Deny, Limits, Member, Prefix, Protocol, Rules, RulesError, Vip};
 use plane_abi::{
-    Binding, BindingKind, DeploymentIx, HostKind, Lineage, NewDeployment, NewRoute, PathKind, Snapshot, SnapshotError,
-    SnapshotWriter, Status, WriteError,
+    Binding, BindingKind, DeploymentIx, HostKind, Lineage, NewDeployment, NewRoute, PathKind, ServiceTarget, Snapshot,
+    SnapshotError, SnapshotWriter, Status, WriteError,
 };
 use proptest::prelude::*;
 
@@ -35,8 +35,14 @@ fn deployment(id: u128, subdomain: &str) -> NewDeployment {
         bindings: vec![
             (BindingKind::DurableObject, "COUNTER".to_owned(), "Counter".to_owned()),
             (BindingKind::Kv, "CACHE".to_owned(), "ns_xyz".to_owned()),
+            (BindingKind::Service, "OTHER".to_owned(), target().to_string()),
         ],
+        crons: vec!["0 0 * * *".to_owned(), "*/5 * * * *".to_owned()],
     }
+}
+
+fn target() -> ServiceTarget {
+    ServiceTarget { deployment: DeploymentId(2), entrypoint: "Admin".to_owned() }
 }
 
 fn route(host_kind: HostKind, host: &str, path_kind: PathKind, path: &str, to: u128) -> NewRoute {
@@ -59,6 +65,7 @@ fn sample() -> Vec<u8> {
         weight: 1000,
         sealed_env: vec![],
         bindings: vec![],
+        crons: vec![],
         ..deployment(3, "")
     });
     writer.route(route(HostKind::Exact, "example.com", PathKind::Prefix, "/", 1));
@@ -104,9 +111,22 @@ fn reads_back_what_was_written() {
         bindings,
         [
             Binding { kind: BindingKind::Kv, name: "CACHE", target: "ns_xyz" },
-            Binding { kind: BindingKind::DurableObject, name: "COUNTER", target: "Counter" }
+            Binding { kind: BindingKind::DurableObject, name: "COUNTER", target: "Counter" },
+            Binding { kind: BindingKind::Service, name: "OTHER", target: "00000000000000000000000000000002#Admin" },
         ]
     );
+    assert_eq!(ServiceTarget::parse(bindings[2].target), Some(target()));
+    for wrong in [
+        "",
+        "2",
+        "00000000000000000000000000000002#",
+        "0000000000000000000000000000000G",
+        "+0000000000000000000000000000002",
+    ] {
+        assert_eq!(ServiceTarget::parse(wrong), None, "{wrong}");
+    }
+    let schedules: Vec<_> = snapshot.schedules().map(|(of, text)| (of.0, text)).collect();
+    assert_eq!(schedules, [(0, "*/5 * * * *"), (0, "0 0 * * *"), (1, "*/5 * * * *"), (1, "0 0 * * *")]);
     let three = snapshot.deployment(DeploymentIx(2)).expect("there");
     assert_eq!((three.status(), three.bindings().len(), three.sealed_env()), (Status::Paused, 0, &[][..]));
     assert_eq!(three.weight(), 1000);
@@ -221,6 +241,10 @@ fn walk(snapshot: &Snapshot) -> usize {
             assert!(snapshot.subdomain(deployment.subdomain().as_bytes()).is_some());
         }
     }
+    for (of, expression) in snapshot.schedules() {
+        assert!(snapshot.deployment(of).is_some());
+        read += expression.len();
+    }
     for (kind, host, routes) in snapshot.hosts() {
         assert_eq!(snapshot.host(kind, host.as_bytes()).map(|found| found.len()), Some(routes.len()));
         for (index, found) in routes.iter().enumerate() {
@@ -285,6 +309,9 @@ fn the_writer_refuses_doubles_strangers_and_excess() {
     assert!(field(|changed| changed.subdomain = "x".repeat(64)));
     assert!(field(|changed| changed.sealed_env = vec![0; 1 << 20]));
     assert!(field(|changed| changed.bindings = vec![(BindingKind::Kv, String::new(), String::new()); 257]));
+    assert!(field(|changed| changed.bindings = vec![(BindingKind::Service, "B".to_owned(), "2".to_owned())]));
+    assert!(field(|changed| changed.crons = vec!["* * * *".to_owned()]));
+    assert!(field(|changed| changed.crons = (0..251).map(|n| format!("{} {} * * *", n % 60, n / 60)).collect()));
     let rootless = refused(|writer| {
         writer.deployment(deployment(1, "a")).route(route(HostKind::Exact, "a.b", PathKind::Exact, "x", 1));
     });

@@ -47,6 +47,7 @@ fn measure(routes: u64) {
         updated_unix_s: 0,
         sealed_env: Vec::new(),
         bindings: Vec::new(),
+        crons: Vec::new(),
     });
     for index in 0..hosts {
         for path in PATHS {

@@ -29,6 +29,7 @@ fn snapshot(patterns: &[Pattern], subdomains: &[&str]) -> Snapshot {
             updated_unix_s: 0,
             sealed_env: Vec::new(),
             bindings: Vec::new(),
+            crons: Vec::new(),
         });
     }
     for (index, pattern) in patterns.iter().enumerate() {

@@ -50,6 +50,14 @@ impl Canned {
     pub(crate) const OVERLOADED: Canned =
         Canned { status: 503, label: "overloaded", text: "503: overloaded, try again later\n", retry_after: "1" };
 
+    /// A run of a `scheduled` handler that a developer has asked for, as wrangler has it.
+    pub(crate) const RAN_SCHEDULED: Canned =
+        Canned { status: 200, label: "scheduled", text: "Ran scheduled event\n", retry_after: "" };
+
+    /// The same, which failed.
+    pub(crate) const SCHEDULED_FAILED: Canned =
+        Canned { status: 500, label: "scheduled", text: "500: the scheduled event failed\n", retry_after: "" };
+
     /// The answer to `OPTIONS *`.
     pub(crate) const OPTIONS: Canned = Canned { status: 200, label: "options", text: "", retry_after: "" };
 

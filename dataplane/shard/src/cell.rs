@@ -17,10 +17,12 @@ use crate::forecast::Forecast;
 use crate::lifecycle::{IsolateState, Lifecycle};
 use crate::link::{Link, SendBody};
 use crate::outbound::{self, FetchRequest};
+use crate::service::{self, Call, Chain};
 use crate::shard::Shard;
 use crate::turns::Tenant;
 use base::header::HeaderBlock;
 use base::id::{AccountId, DeploymentId};
+use plane_abi::ServiceTarget;
 use slab::Slab;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -71,6 +73,8 @@ pub(crate) struct Delivery {
     pub(crate) refused: Option<Canned>,
     /// It failed so, and its origin is to answer.
     pub(crate) pass_through: Option<Failure>,
+    /// Name and message of what it threw, for the Worker that called it.
+    pub(crate) threw: Option<(String, String)>,
 }
 
 impl Delivery {
@@ -80,6 +84,7 @@ impl Delivery {
             && self.failure.is_none()
             && self.refused.is_none()
             && self.pass_through.is_none()
+            && self.threw.is_none()
             && !self.wants_body
             && self.body_to.is_none()
             && !self.cancels_body
@@ -106,6 +111,8 @@ struct Mailbox {
     finished: bool,
     /// Nothing of the request has left the Worker, and its body is unread.
     untouched: bool,
+    /// What it belongs to, if another Worker sent it or it has called one.
+    chain: Option<Chain>,
 }
 
 #[derive(Default)]
@@ -119,6 +126,21 @@ struct Mail {
     requests: Slab<Mailbox>,
     requests_total: u64,
     fetches: HashMap<FetchId, FetchMailbox>,
+}
+
+/// What a Worker has sent out.
+enum Outgoing {
+    Fetch(FetchRequest),
+    Call(Call),
+}
+
+impl Outgoing {
+    fn start(self, shard: &Rc<Shard>, cell: &Rc<WorkerCell>) {
+        match self {
+            Outgoing::Fetch(request) => outbound::start(shard, cell, request),
+            Outgoing::Call(call) => service::start(shard, cell, call),
+        }
+    }
 }
 
 /// What a call into a Worker may be suspended in.
@@ -138,6 +160,8 @@ pub(crate) struct WorkerCell {
     pub(crate) tenant: Rc<Tenant>,
     /// Value of `X-Deployment-Version`.
     pub(crate) version_header: Box<[u8]>,
+    /// The Workers that its bindings name.
+    pub(crate) services: Box<[ServiceTarget]>,
     /// When a request last came.
     pub(crate) used_ns: Cell<MonotonicNs>,
     /// The timeout that the shard's timer knows of.
@@ -182,6 +206,7 @@ impl WorkerCell {
         number: u64,
         identity: Identity,
         spec: WorkerSpec,
+        services: Box<[ServiceTarget]>,
         forecast: Forecast,
         code_rejected: impl FnOnce() + 'static,
     ) -> Rc<WorkerCell> {
@@ -191,14 +216,15 @@ impl WorkerCell {
             shard.metrics.quarantines.add(1);
         }
         if shard.config().preemption && tenant.held.quarantined(spec.now.monotonic_ns) {
-            let cell = WorkerCell::new(number, identity, &tenant, spec.now.monotonic_ns, forecast, true);
+            let cell =
+                WorkerCell::new(number, identity, &tenant, services.clone(), spec.now.monotonic_ns, forecast, true);
             if shard.apart.start(shard, &cell, &spec) {
                 cell.loading(shard);
                 cell.code_rejected.set(Some(Box::new(code_rejected)));
                 return cell;
             }
         }
-        let cell = WorkerCell::new(number, identity, &tenant, spec.now.monotonic_ns, forecast, false);
+        let cell = WorkerCell::new(number, identity, &tenant, services, spec.now.monotonic_ns, forecast, false);
         cell.loading(shard);
         let engine = shard.engine.clone();
         let spare = shard.spares.claim(shard);
@@ -220,6 +246,7 @@ impl WorkerCell {
         number: u64,
         identity: Identity,
         tenant: &Rc<Tenant>,
+        services: Box<[ServiceTarget]>,
         now_ns: MonotonicNs,
         forecast: Forecast,
         apart: bool,
@@ -228,6 +255,7 @@ impl WorkerCell {
             number,
             identity,
             tenant: tenant.clone(),
+            services,
             version_header: format!("v{}", identity.version).into_bytes().into_boxed_slice(),
             used_ns: Cell::new(now_ns),
             armed_ns: Cell::new(MonotonicNs::MAX),
@@ -274,7 +302,7 @@ impl WorkerCell {
         let delivery = Delivery::default();
         // Nobody sees whether a body that is all here was read.
         let untouched = !matches!(body, IncomingBody::Full(_));
-        entry.insert(Mailbox { id, delivery, waker: None, attached: true, finished: false, untouched });
+        entry.insert(Mailbox { id, delivery, waker: None, attached: true, finished: false, untouched, chain: None });
         id
     }
 
@@ -302,7 +330,7 @@ impl WorkerCell {
     fn handle(self: &Rc<Self>, shard: &Rc<Shard>, now: Now, event: Event) {
         self.current.set(match &event {
             Event::Request { id, .. } | Event::RequestBody { id, .. } => Some(*id),
-            Event::PullResponse { id } | Event::ClientGone { id } => Some(*id),
+            Event::PullResponse { id } | Event::ClientGone { id } | Event::Invoke { id, .. } => Some(*id),
             _ => None,
         });
         let handle = move |seat: &mut Seat| {
@@ -353,13 +381,13 @@ impl WorkerCell {
             shard.worker_timers.arm(self, self.timeout_ns.get());
         }
         // A spawned task runs at once, up to its first wait: only now, when nothing of the cell is borrowed.
-        for request in fetches {
-            outbound::start(shard, self, request);
+        for outgoing in fetches {
+            outgoing.start(shard, self);
         }
     }
 
     #[inline]
-    fn after_call(&self, shard: &Shard, seat: &mut Seat, fetches: &mut Vec<FetchRequest>) {
+    fn after_call(&self, shard: &Shard, seat: &mut Seat, fetches: &mut Vec<Outgoing>) {
         if let Some(since_ns) = self.starting_ns.take() {
             self.started(shard, since_ns, seat.refused.as_ref());
             if let Some(worker) = &seat.worker {
@@ -429,8 +457,8 @@ impl WorkerCell {
         if report.timeout_ns != self.armed_ns.get() {
             shard.worker_timers.arm(self, report.timeout_ns);
         }
-        for request in fetches {
-            outbound::start(shard, self, request);
+        for outgoing in fetches {
+            outgoing.start(shard, self);
         }
     }
 
@@ -481,7 +509,7 @@ impl WorkerCell {
     /// A request of a Worker that did not start.
     #[cold]
     fn refuse(&self, event: &Event) {
-        if let Event::Request { id, .. } = event {
+        if let Event::Request { id, .. } | Event::Invoke { id, .. } = event {
             let mut mail = self.mail.borrow_mut();
             mail.deliver(*id, |delivery| delivery.refused = self.refused.get());
             self.open.set(self.open.get() - 1);
@@ -509,7 +537,7 @@ impl WorkerCell {
         self.waits.get()
     }
 
-    fn dispatch(&self, shard: &Shard, now: Now, effect: Effect, fetches: &mut Vec<FetchRequest>) {
+    fn dispatch(&self, shard: &Shard, now: Now, effect: Effect, fetches: &mut Vec<Outgoing>) {
         let mut mail = self.mail.borrow_mut();
         match effect {
             Effect::Respond { id, status, headers, body } => {
@@ -549,7 +577,7 @@ impl WorkerCell {
                 mail.touch(request);
                 let body = mail.send_body(body);
                 mail.fetches.insert(fetch, FetchMailbox::default());
-                fetches.push(FetchRequest { fetch, method, url, headers, body });
+                fetches.push(Outgoing::Fetch(FetchRequest { fetch, method, url, headers, body }));
             }
             Effect::FetchUpload { fetch, body } => {
                 mail.deliver_fetch(fetch, |delivery| delivery.upload = Some(body));
@@ -561,6 +589,14 @@ impl WorkerCell {
                 mail.deliver_fetch(fetch, |delivery| delivery.cancelled = true);
             }
             Effect::Log(record) => self.log(shard, now, record),
+            Effect::Threw { id, name, message } => {
+                mail.deliver(id, |delivery| delivery.threw = Some((name, message)));
+            }
+            Effect::Call { fetch, request, service, rpc, head, body } => {
+                mail.touch(Some(request));
+                mail.fetches.insert(fetch, FetchMailbox::default());
+                fetches.push(Outgoing::Call(Call { fetch, request, service, rpc, head, body }));
+            }
         }
     }
 
@@ -588,6 +624,11 @@ impl WorkerCell {
         }
     }
 
+    /// Whether the Worker is done with the request.
+    pub(crate) fn is_finished(&self, id: RequestId) -> bool {
+        self.mail.borrow_mut().request(id).is_none_or(|mailbox| mailbox.finished)
+    }
+
     /// Nobody looks at the request's mailbox any more.
     pub(crate) fn detach(&self, id: RequestId) {
         let mut mail = self.mail.borrow_mut();
@@ -597,6 +638,20 @@ impl WorkerCell {
         } else {
             mailbox.attached = false;
             mailbox.waker = None;
+        }
+    }
+
+    /// The chain of requests that a request belongs to; none if it is over.
+    pub(crate) fn chain(&self, id: RequestId) -> Option<Chain> {
+        let mut mail = self.mail.borrow_mut();
+        let mailbox = mail.request(id).filter(|mailbox| !mailbox.finished)?;
+        Some(mailbox.chain.get_or_insert_with(|| Rc::new(Cell::new(1))).clone())
+    }
+
+    /// Makes a request part of a chain.
+    pub(crate) fn set_chain(&self, id: RequestId, chain: Chain) {
+        if let Some(mailbox) = self.mail.borrow_mut().request(id) {
+            mailbox.chain = Some(chain);
         }
     }
 
@@ -724,7 +779,10 @@ impl WorkerCell {
         let queued = self.inbox.borrow_mut().drain(..).collect::<Vec<_>>();
         let queued: HashSet<RequestId> = queued
             .iter()
-            .filter_map(|event| if let Event::Request { id, .. } = event { Some(*id) } else { None })
+            .filter_map(|event| match event {
+                Event::Request { id, .. } | Event::Invoke { id, .. } => Some(*id),
+                _ => None,
+            })
             .collect();
         let current = self.current.get();
         self.fail_open(|mailbox| match mailbox.id {

@@ -129,6 +129,8 @@ pub struct NodeConfig {
     pub memory_bytes: Option<u64>,
     /// Whether a Worker's `fetch` may reach loopback, private and link-local addresses.
     pub allow_private_fetch: bool,
+    /// Whether `/__scheduled?cron=…` of any Worker runs its `scheduled` handler, for development.
+    pub test_scheduled: bool,
     /// Limits of a Worker's requests, for a plan with the usual CPU time.
     pub request_limits: RequestLimits,
     /// A PEM file with certificate authorities trusted for outbound TLS besides the system's.
@@ -186,6 +188,7 @@ impl Default for NodeConfig {
             spares: SPARES_PER_SHARD,
             memory_bytes: None,
             allow_private_fetch: false,
+            test_scheduled: false,
             request_limits: RequestLimits::default(),
             extra_ca: None,
             steered: false,

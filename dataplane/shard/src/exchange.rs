@@ -24,6 +24,7 @@ use crate::canonical::canonical;
 use crate::cell::{Delivery, Response, WorkerCell};
 use crate::config::{DISCARD_BYTES_MAX, READ_AHEAD_BYTES_MAX};
 use crate::connection::Connection;
+use crate::cron;
 use crate::link::{self, Drained, Filled, Link, SendBody};
 use crate::origin::{self, Passage};
 use crate::shard::Shard;
@@ -115,6 +116,10 @@ pub(crate) async fn run<S: Socket>(shard: &Rc<Shard>, connection: &mut Connectio
             return refuse(shard, connection, &head, &context, canned);
         }
     };
+    if shard.config().test_scheduled && cron::is_by_hand(&head) {
+        let ran = cron::by_hand(shard, &cell, &head).await;
+        return refuse(shard, connection, &head, &context, ran);
+    }
     let Some(url) = canonical(&head) else {
         let invalid = Reject::Malformed("invalid request target");
         return refuse(shard, connection, &head, &context, Canned::of_reject(invalid));

@@ -110,6 +110,11 @@ pub struct ShardMetrics {
     pub spares_ready: Number,
     pub spares_claimed: Number,
     pub starts_without_spare: Number,
+    pub service_calls: Number,
+    pub service_failures: Number,
+    pub cron_runs: Number,
+    pub cron_failures: Number,
+    pub cron_skipped: Number,
     pub panics: Number,
     pub restarts: Number,
     latency: [Number; LATENCY_BUCKETS],
@@ -155,7 +160,7 @@ pub struct Metrics {
 /// Reads one number of a shard.
 type Reader = fn(&ShardMetrics) -> u64;
 
-const COUNTERS: [(&str, &str, &str, Reader); 37] = [
+const COUNTERS: [(&str, &str, &str, Reader); 42] = [
     ("connections", "gauge", "Open client connections.", |m| m.connections.get()),
     ("connections_accepted_total", "counter", "Client connections accepted.", |m| m.connections_accepted.get()),
     (
@@ -220,6 +225,15 @@ const COUNTERS: [(&str, &str, &str, Reader); 37] = [
     ("spares_claimed_total", "counter", "Workers started in a spare isolate.", |m| m.spares_claimed.get()),
     ("starts_without_spare_total", "counter", "Workers started while no spare isolate was ready.", |m| {
         m.starts_without_spare.get()
+    }),
+    ("service_calls_total", "counter", "Calls from one Worker to another.", |m| m.service_calls.get()),
+    ("service_failures_total", "counter", "Calls from one Worker to another that failed.", |m| {
+        m.service_failures.get()
+    }),
+    ("cron_runs_total", "counter", "Runs of scheduled handlers.", |m| m.cron_runs.get()),
+    ("cron_failures_total", "counter", "Runs of scheduled handlers that failed.", |m| m.cron_failures.get()),
+    ("cron_skipped_total", "counter", "Runs of scheduled handlers left out, too many waiting.", |m| {
+        m.cron_skipped.get()
     }),
     ("panics_total", "counter", "Panics caught in one connection or Worker.", |m| m.panics.get()),
     ("shard_restarts_total", "counter", "Restarts of a shard after a panic of its executor.", |m| m.restarts.get()),

@@ -5,8 +5,9 @@ use crate::canned::Canned;
 use crate::cell::WorkerCell;
 use crate::clock::Clock;
 use crate::config::{NodeConfig, TICK};
+use crate::cron::{self, Runs};
 use crate::io::Scratch;
-use crate::log::LogSink;
+use crate::log::{LogSink, WorkerLog};
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::ShardMetrics;
 use crate::outbound::{Outbound, Shelf, Tls};
@@ -16,10 +17,11 @@ use crate::watch::Watches;
 use crate::worker_timers::{self, WorkerTimers};
 use crate::workers::Workers;
 use crate::{io, listener};
+use base::id::DeploymentId;
 use glommio::timer::Timer;
 use h1::request::RequestHead;
-use plane_abi::Status;
-use plane_abi::plane::{Plane, PlaneReader};
+use plane_abi::plane::{Plane, PlaneReader, Published};
+use plane_abi::{DeploymentIx, Status};
 use std::cell::{Cell, RefCell};
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use worker_api::Engine;
+use worker_api::event::LogLevel;
 
 /// Ticks between two sweeps of Workers and idle outbound connections.
 const SWEEP_TICKS: u64 = 20;
@@ -63,6 +66,8 @@ pub(crate) struct Shard {
     pub(crate) outbound: Outbound,
     pub(crate) scratch: Scratch,
     pub(crate) connections: Cell<usize>,
+    /// Of `scheduled` handlers, by the clock.
+    pub(crate) runs: Runs,
     plane: RefCell<PlaneReader>,
     workers: RefCell<Workers>,
     pub(crate) spares: Spares,
@@ -84,6 +89,7 @@ impl Shard {
             outbound: Outbound::new(&common),
             scratch: io::scratch(),
             connections: Cell::new(0),
+            runs: Runs::default(),
             plane: RefCell::new(common.plane.reader()),
             workers: RefCell::new(Workers::new()),
             spares: Spares::new(&common.engine, common.config.spares),
@@ -106,7 +112,20 @@ impl Shard {
         let snapshot = published.snapshot();
         let place =
             route::lookup(snapshot, head.authority().as_bytes(), head.path().as_bytes()).ok_or(Canned::NOT_FOUND)?;
-        let deployment = snapshot.deployment(place).ok_or(Canned::NOT_FOUND)?;
+        self.worker_at(published, place)
+    }
+
+    /// The Worker of a deployment, by the newest configuration.
+    pub(crate) fn worker_of(self: &Rc<Self>, deployment: DeploymentId) -> Result<Rc<WorkerCell>, Canned> {
+        let mut plane = self.plane.borrow_mut();
+        let Some(published) = plane.current() else { return Err(Canned::NO_CONFIGURATION) };
+        let place = published.snapshot().find_deployment(deployment).ok_or(Canned::NOT_FOUND)?;
+        self.worker_at(published, place)
+    }
+
+    #[inline]
+    fn worker_at(self: &Rc<Self>, published: &Published, place: DeploymentIx) -> Result<Rc<WorkerCell>, Canned> {
+        let deployment = published.snapshot().deployment(place).ok_or(Canned::NOT_FOUND)?;
         if deployment.status() == Status::Paused {
             return Err(Canned::PAUSED);
         }
@@ -115,6 +134,22 @@ impl Shard {
             return Ok(cell.clone());
         }
         workers.get(self, published, place, &deployment)
+    }
+
+    /// The newest configuration.
+    pub(crate) fn published(&self) -> Option<Arc<Published>> {
+        self.plane.borrow_mut().current().cloned()
+    }
+
+    /// Writes a line of the node's own into a deployment's log.
+    pub(crate) fn log_of(&self, deployment: DeploymentId, level: LogLevel, text: String) {
+        let Some(published) = self.published() else { return };
+        let snapshot = published.snapshot();
+        let found = snapshot.find_deployment(deployment).and_then(|place| snapshot.deployment(place));
+        let Some(found) = found else { return };
+        let unix_ms = self.clock.now().unix_ms;
+        let (account, version) = (found.account(), found.version());
+        self.log.log(WorkerLog { account, deployment, version, unix_ms, request: None, level, text });
     }
 
     /// Whether a URL's host is one of the platform's own names, which have no origin.
@@ -192,6 +227,7 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: &StdListener) {
     glommio::spawn_local(worker_timers::run(shard.clone())).detach();
     glommio::spawn_local(turns::run(shard.clone())).detach();
     glommio::spawn_local(spares::shrink(shard.clone())).detach();
+    glommio::spawn_local(cron::run(shard.clone())).detach();
     if shard.config().spares > 0 {
         glommio::spawn_local(spares::run(shard.clone())).detach();
     }

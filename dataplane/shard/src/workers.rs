@@ -22,7 +22,7 @@ use crate::shard::Shard;
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 use base::limits;
 use plane_abi::plane::Published;
-use plane_abi::{Deployment, DeploymentIx, Lineage, Status};
+use plane_abi::{BindingKind, Deployment, DeploymentIx, Lineage, ServiceTarget, Status};
 use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 use worker_api::WorkerSpec;
@@ -38,6 +38,7 @@ struct Code {
     compatibility_date: String,
     env_key: u64,
     sealed_env: Vec<u8>,
+    services: Vec<(String, ServiceTarget)>,
 }
 
 impl Code {
@@ -50,8 +51,15 @@ impl Code {
             compatibility_date: deployment.compatibility_date().to_owned(),
             env_key: published.snapshot().env_key_id(),
             sealed_env: deployment.sealed_env().to_vec(),
+            services: services_of(deployment),
         }
     }
+}
+
+/// Names and targets of a deployment's service bindings.
+fn services_of(deployment: &Deployment<'_>) -> Vec<(String, ServiceTarget)> {
+    let services = deployment.bindings().filter(|binding| binding.kind == BindingKind::Service);
+    services.filter_map(|binding| Some((binding.name.to_owned(), ServiceTarget::parse(binding.target)?))).collect()
 }
 
 struct Entry {
@@ -232,11 +240,13 @@ impl Workers {
             0 => limits::CPU_PER_REQUEST_NS,
             cpu_ms => u64::from(cpu_ms) * limits::MS_NS,
         };
+        let (names, services): (Vec<_>, Vec<_>) = services_of(deployment).into_iter().unzip();
         let spec = WorkerSpec {
             module,
             code_cache: published.code(deployment.artifact()),
             module_name: "worker.js".to_owned(),
             env,
+            services: names,
             cpu_ns,
             heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
             now: shard.clock.now(),
@@ -248,7 +258,7 @@ impl Workers {
         shard.turns.tenant(identity.account).set_weight(deployment.weight());
         let forecast = self.forecasts.remove(&identity.deployment).unwrap_or_default();
         let code_rejected = published.code_rejected(deployment.artifact());
-        Ok(WorkerCell::start(shard, self.cells_total, identity, spec, forecast, code_rejected))
+        Ok(WorkerCell::start(shard, self.cells_total, identity, spec, services.into(), forecast, code_rejected))
     }
 
     /// Takes a deployment's Worker out of service.

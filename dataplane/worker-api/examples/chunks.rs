@@ -43,6 +43,7 @@ fn main() {
         code_cache: None,
         module_name: "worker.js".into(),
         env: Vec::new(),
+        services: Vec::new(),
         cpu_ns: limits::CPU_PER_REQUEST_MAX_NS,
         heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
         limits: RequestLimits { response_bytes: u64::MAX, ..RequestLimits::default() },

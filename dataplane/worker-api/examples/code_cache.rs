@@ -64,6 +64,7 @@ fn start(engine: &Engine, module: &Bytes, code_cache: Option<Bytes>) -> Worker {
         code_cache,
         module_name: "worker.js".into(),
         env: Vec::new(),
+        services: Vec::new(),
         cpu_ns: limits::CPU_PER_REQUEST_NS,
         heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
         limits: worker_api::RequestLimits::default(),

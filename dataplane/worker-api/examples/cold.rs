@@ -33,6 +33,7 @@ fn main() {
             code_cache: code.clone(),
             module_name: "worker.js".into(),
             env: Vec::new(),
+            services: Vec::new(),
             cpu_ns: limits::CPU_PER_REQUEST_NS,
             heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
             limits: worker_api::RequestLimits::default(),

@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         code_cache: None,
         module_name: "worker.js".into(),
         env: Vec::new(),
+        services: Vec::new(),
         cpu_ns: limits::CPU_PER_REQUEST_NS,
         heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
         limits: RequestLimits::default(),

@@ -6,8 +6,8 @@
 (function (ops, lib) {
   "use strict";
   const {
-    ArrayBufferIsView, ArrayPrototypePush, Map, MapPrototypeDelete, MapPrototypeGet, MapPrototypeGetSize, MapPrototypeSet, ObjectDefineProperty, Promise,
-    PromisePrototypeThen, PromiseResolve, TypeError, TypedArrayPrototypeGetByteLength, WeakMap, WeakMapPrototypeDelete, WeakMapPrototypeGet, WeakMapPrototypeSet,
+    ArrayBufferIsView, ArrayPrototypePush, Map, MapPrototypeDelete, MapPrototypeGet, MapPrototypeGetSize, MapPrototypeSet, ObjectDefineProperty, ObjectKeys,
+    Promise, PromisePrototypeThen, PromiseResolve, TypeError, TypedArrayPrototypeGetByteLength, WeakMap, WeakMapPrototypeDelete, WeakMapPrototypeGet, WeakMapPrototypeSet,
   } = lib.p;
 
   const BODY_NONE = 0;
@@ -22,6 +22,8 @@
 
   let handler;
   let env;
+  // What the program's module exports.
+  let exported;
 
   // Requests whose reply is not complete at the end of their first turn.
   const open = new Map();
@@ -35,6 +37,9 @@
   const passing = new Map();
   // Outbound requests without a response yet.
   const fetches = new Map();
+
+  // For the files that feed and pull these themselves.
+  lib.tables = { __proto__: null, requestBodies, fetchBodies, replies, uploads };
 
   class ExecutionContext {
     #rid;
@@ -56,19 +61,56 @@
     }
   }
 
-  function start(defaultExport, envFlat) {
+  // Once, and before the program's module runs where that imports it.
+  function makeEnv(envFlat, services) {
+    if (env !== undefined) return;
+    env = {};
+    const put = (name, value) => ObjectDefineProperty(env, name, { __proto__: null, value, writable: true, enumerable: true, configurable: true });
+    for (let i = 0; i < envFlat.length; i += 2) put(envFlat[i], envFlat[i + 1]);
+    if (services === undefined) return;
+    lib.load("services.js");
+    for (let i = 0; i < services.length; i++) put(services[i], lib.service(i));
+  }
+
+  // Whether an export is a class that the module `cloudflare:workers` has given the base of. Where nobody has imported that, none is.
+  lib.isEntrypointClass = () => false;
+
+  function start(exports, envFlat, services) {
+    makeEnv(envFlat, services);
+    exported = exports;
+    handler = exports.default;
     const names = [];
-    if (lib.isObject(defaultExport)) {
+    const isClass = lib.isEntrypointClass(handler);
+    if (lib.isObject(handler)) {
+      const has = isClass ? handler.prototype : handler;
       for (let i = 0; i < HANDLERS.length; i++) {
-        if (typeof defaultExport[HANDLERS[i]] === "function") ArrayPrototypePush(names, HANDLERS[i]);
+        if (typeof has[HANDLERS[i]] === "function") ArrayPrototypePush(names, HANDLERS[i]);
       }
     }
-    handler = defaultExport;
-    env = {};
-    for (let i = 0; i < envFlat.length; i += 2) {
-      ObjectDefineProperty(env, envFlat[i], { __proto__: null, value: envFlat[i + 1], writable: true, enumerable: true, configurable: true });
+    const keys = ObjectKeys(exports);
+    for (let i = 0; i < keys.length; i++) {
+      if (lib.isEntrypointClass(exports[keys[i]])) ArrayPrototypePush(names, "entrypoint");
     }
+    if (isClass || names[0] !== "fetch") handler = { __proto__: null, fetch: (request, env, context) => fetchOf(exports.default, isClass, request, context) };
     return names;
+  }
+
+  // A request to a Worker that has a class, or no handler for it.
+  function fetchOf(entrypoint, isClass, request, context) {
+    const object = isClass ? new entrypoint(context, env) : undefined;
+    if (typeof object?.fetch !== "function") throw new TypeError("Handler does not export a fetch() function");
+    return object.fetch(request);
+  }
+
+  lib.env = () => env;
+  lib.moduleExport = (name) => exported[name];
+  lib.newContext = (rid) => new ExecutionContext(lib.internal, rid);
+  lib.openRequests = open;
+  lib.reply = (rid, response) => reply(rid, response);
+
+  function invoke(kind, rid, a, b, c, d) {
+    lib.load("invoke.js");
+    lib.invoke(kind, rid, a, b, c, d);
   }
 
   function request(rid, method, url, bodyKind) {
@@ -141,7 +183,8 @@
 
   // Whether the stream will be pulled.
   function replyStream(rid, taken) {
-    const passing = Passing.of(taken.body, taken.headerList);
+    // What another Worker called has no socket to answer on.
+    const passing = ops.mayPass(BODY_PASSED_REQUEST, rid) ? Passing.of(taken.body, taken.headerList) : undefined;
     if (passing !== undefined) {
       const { kind, id } = passing;
       const length = passing.length ?? taken.length;
@@ -180,7 +223,7 @@
       const state = lib.rs.stateOf(stream);
       const coding = state.fused === undefined || state.fused.coding === undefined || list === null ? "" : lib.contentCoding(list);
       const feed = lib.rs.passable(state, coding);
-      if (feed === undefined) return undefined;
+      if (feed?.kind === undefined || !ops.mayPass(feed.kind, feed.id)) return undefined;
       const passing = new Passing(feed, state.fused);
       // As it came, and so with the length that it came with.
       if (coding !== "") passing.length = state.fused.source.promisedLength;
@@ -367,27 +410,36 @@
     resolve;
     reject;
     head = undefined;
+    // Takes the place of the response's head: a session of calls begins.
+    opened;
+    constructor(opened) {
+      this.opened = opened;
+    }
   }
 
-  lib.startFetch = (method, url, headerList, body, length) => {
-    const pending = new Pending();
+  // `service`: the place of a service binding; none: the world outside.
+  lib.startFetch = (method, url, headerList, body, length, service, opened) => {
+    const pending = new Pending(opened);
     pending.promise = new Promise((resolve, reject) => {
       pending.resolve = resolve;
       pending.reject = reject;
     });
     let fid;
-    if (body === null) {
-      fid = ops.fetchStart(method, url, headerList, BODY_NONE, undefined, -1);
+    if (opened !== undefined) {
+      fid = ops.fetchStart(method, url, headerList, BODY_STREAM, undefined, -1, service, true);
+      MapPrototypeSet(uploads, fid, body);
+    } else if (body === null) {
+      fid = ops.fetchStart(method, url, headerList, BODY_NONE, undefined, -1, service);
     } else if (typeof body === "string" || ArrayBufferIsView(body)) {
-      fid = ops.fetchStart(method, url, headerList, BODY_FULL, body, -1);
+      fid = ops.fetchStart(method, url, headerList, BODY_FULL, body, -1, service);
     } else {
-      const moved = Passing.of(body, headerList);
+      const moved = service === undefined ? Passing.of(body, headerList) : undefined;
       if (moved !== undefined) {
         fid = ops.fetchStart(method, url, headerList, moved.kind, moved.id, moved.length ?? length);
         MapPrototypeSet(uploads, fid, moved.begin());
       } else {
         const reader = lib.streamReader(body);
-        fid = ops.fetchStart(method, url, headerList, BODY_STREAM, undefined, length);
+        fid = ops.fetchStart(method, url, headerList, BODY_STREAM, undefined, length, service);
         MapPrototypeSet(uploads, fid, new Outgoing(fid, reader, uploadSteps));
       }
     }
@@ -399,13 +451,19 @@
     const pending = MapPrototypeGet(fetches, fid);
     if (pending === undefined) return;
     MapPrototypeDelete(fetches, fid);
+    if (pending.opened !== undefined) {
+      pending.opened();
+      pending.resolve(undefined);
+      return;
+    }
     const opened = bodyKind === BODY_STREAM ? openFetchBody(fid) : bodyKind === BODY_FULL ? body : null;
     pending.head = { __proto__: null, status, reason, headerList, bodyKind, body: opened };
     pending.resolve(undefined);
   }
 
-  function fetchFailed(fid, message) {
-    endFetch(fid, new TypeError(message));
+  // `name`: of the error that the Worker threw which was called; none where the request did not get there.
+  function fetchFailed(fid, message, name) {
+    endFetch(fid, name === undefined ? new TypeError(message) : lib.errorOf(name, message));
   }
 
   // Ends what is left of an outbound request; whether anything was.
@@ -476,7 +534,12 @@
   }
 
   // The object that is a built-in module.
-  function builtin(specifier, envFlat) {
+  function builtin(specifier, envFlat, services) {
+    if (specifier === "cloudflare:workers") {
+      makeEnv(envFlat, services);
+      lib.load("workers.js");
+      return lib.workersModule;
+    }
     lib.load("node/modules.js");
     lib.nodeEnv(envFlat);
     return lib.nodeModule(specifier);
@@ -490,7 +553,7 @@
 
   lib.entry = {
     __proto__: null,
-    late, start, request, requestBody, pullResponse, clientGone, fetchResponse, fetchBody, fetchFailed, pullFetchUpload, responsePassed, uploadPassed, timeout, forget, describe, rejected, builtin,
+    late, start, request, requestBody, pullResponse, clientGone, fetchResponse, fetchBody, fetchFailed, pullFetchUpload, responsePassed, uploadPassed, timeout, forget, describe, rejected, builtin, invoke,
     DOMException: lib.DOMException,
   };
 })

@@ -29,12 +29,14 @@
     length;
     signal;
     hops = 0;
+    service;
     fid = undefined;
     abortAlgorithm = undefined;
     deferred = lib.p.newDeferred();
 
-    constructor(request) {
+    constructor(request, service) {
       this.request = request;
+      this.service = service;
       this.record = httpRecord(lib.requestUrl(request), undefined);
       this.method = lib.requestMethod(request);
       this.list = lib.copyList(lib.requestList(request));
@@ -67,7 +69,7 @@
       const { record } = this;
       let started;
       try {
-        started = lib.startFetch(this.method, StringPrototypeSlice(record[0], 0, record[QUERY_END]), this.list, this.body, this.length);
+        started = lib.startFetch(this.method, StringPrototypeSlice(record[0], 0, record[QUERY_END]), this.list, this.body, this.length, this.service);
       } catch (error) {
         this.fail(error);
         return;
@@ -199,10 +201,11 @@
     return value;
   }
 
-  lib.fetch = (input, init) => {
+  // `service`: the place of a service binding; none: the world outside.
+  lib.fetch = (input, init, service) => {
     try {
       const request = lib.isRequest(input) && init === undefined ? input : new lib.Request(input, init);
-      return new Fetch(request).start();
+      return new Fetch(request, service).start();
     } catch (error) {
       return new Promise((resolve, reject) => reject(error));
     }
@@ -210,6 +213,6 @@
 
   lib.defineGlobal("fetch", { fetch(input, init = undefined) {
     if (arguments.length === 0) return PromiseReject(new TypeError("fetch: 1 argument required, but only 0 present"));
-    return lib.fetch(input, init);
+    return lib.fetch(input, init, undefined);
   } }.fetch);
 })

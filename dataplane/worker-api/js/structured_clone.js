@@ -30,6 +30,9 @@
     __proto__: null, Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError,
   };
 
+  lib.errorClasses = errors;
+  lib.typedArrays = typedArrays;
+
   const refuse = (what) => new lib.DOMException(`${what} could not be cloned.`, "DataCloneError");
 
   // Objects of the platform that have no serialisation of their own.

@@ -13,8 +13,11 @@ use isolate::{Args, OpError, OpResult, OpTable, Scope, Value};
 use std::sync::Arc;
 
 use crate::{
-    event::{BodyEvent, BodySource, Effect, Failure, FetchId, Held, LogLevel, OutgoingBody, RequestId},
-    state::{BodyIn, Reply, State},
+    event::{
+        BodyEvent, BodySource, Effect, Failure, FetchId, Held, IncomingBody, LogLevel, OutgoingBody, RequestHead,
+        RequestId,
+    },
+    state::{BodyIn, Caller, Reply, State},
 };
 
 /// Header fields of a response, bytes. More than we take from a client: a Worker may set many cookies.
@@ -45,6 +48,7 @@ pub(crate) fn register(ops: &mut OpTable) {
     ops.add("waitUntilSettled", wait_until_settled);
     ops.add("passThrough", pass_through);
     ops.add("fetchStart", fetch_start);
+    ops.add("mayPass", may_pass);
     ops.add("fetchUploadChunk", fetch_upload_chunk);
     ops.add("fetchUploadEnd", fetch_upload_end);
     ops.add("fetchUploadFailed", fetch_upload_failed);
@@ -398,7 +402,18 @@ fn pass_through<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     Ok(cx.undefined())
 }
 
-/// `fetchStart(method, url, headerList, bodyKind, body, length)` → `fid`.
+/// `mayPass(kind, id)`: whether the shard has a socket for that request or outbound request, from which a body can pass to another.
+fn may_pass<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
+    let (kind, id) = (args.id(0)?, args.id(1)?);
+    let state = cx.state::<State>();
+    let may = match kind {
+        KIND_PASSED_FETCH => state.fetches.get(&FetchId(id)).is_some_and(|fetch| !fetch.call),
+        _ => state.requests.get(&RequestId(id)).is_some_and(|request| request.caller == Caller::Client),
+    };
+    Ok(cx.boolean(may))
+}
+
+/// `fetchStart(method, url, headerList, bodyKind, body, length, service | undefined, rpc)` → `fid`.
 fn fetch_start<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let request_id = flow_request(cx).ok_or_else(outside_request)?;
     if cx.string_len(args.get(0)) > TARGET_BYTES_MAX || cx.string_len(args.get(1)) > TARGET_BYTES_MAX {
@@ -426,7 +441,13 @@ fn fetch_start<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     }
     request.subrequests += 1;
     let fetch = state.next_fetch();
-    let effect = Effect::Fetch { fetch, request: Some(request_id), method, url, headers, body };
+    let effect = match args.get(6).as_f64() {
+        Some(service) => {
+            let head = RequestHead { method, url, headers, body: IncomingBody::Empty };
+            Effect::Call { fetch, request: request_id, service: service as u32, rpc: args.flag(7), head, body }
+        }
+        None => Effect::Fetch { fetch, request: Some(request_id), method, url, headers, body },
+    };
     state.send_fetch(request_id, fetch, effect);
     Ok(cx.id(fetch.0))
 }

@@ -8,6 +8,8 @@
 //! `Respond (ResponseBody(Chunk)* ResponseBody(End | Failed))? Finished`, or `Fail Finished`, or
 //! `Respond ResponseBody(Chunk)* Fail Finished` (a limit hit while streaming), or `PassThrough Finished`. `ResponseBody`
 //! follows only a `Respond` whose body is `Stream`; one whose body is `Passed` is followed by the event `ResponsePassed`. `Finished` is last: the reply is complete and every `waitUntil` has settled.
+//! An [`Invocation`] is a request too; one that has no reply, `Scheduled`, gives `Finished`, and `Fail` before it where it fails. What
+//! another Worker called may give `Threw` before its `Fail`.
 //!
 //! Back-pressure: a consumer asks for each chunk. The Worker sends `PullRequestBody` for one `RequestBody` event and
 //! `PullFetchBody` for one `FetchBody` event; the shard sends `PullResponse` for one `ResponseBody` effect and
@@ -100,6 +102,33 @@ pub enum Passed {
     TooLarge,
 }
 
+/// How a Worker is called besides by a client's request.
+#[derive(Clone, Debug)]
+pub enum Invocation {
+    /// Its `scheduled` handler.
+    Scheduled {
+        /// The schedule that is due, as its owner wrote it.
+        cron: String,
+        /// The time that it was due at, milliseconds since the Unix epoch.
+        unix_ms: u64,
+    },
+    /// The `fetch` of one of its entrypoints, by another Worker.
+    Fetch {
+        /// Name of an export; empty for the default one.
+        entrypoint: String,
+        /// The request.
+        head: Arc<RequestHead>,
+    },
+    /// Calls of methods of one of its entrypoints, by another Worker: messages, a chunk each, that come as the request's body and go as
+    /// the response's. What they say is JavaScript's, see `js/rpc.js`.
+    Rpc {
+        /// Name of an export; empty for the default one.
+        entrypoint: String,
+        /// A request with a body that is a stream.
+        head: Arc<RequestHead>,
+    },
+}
+
 /// Shard to Worker.
 #[derive(Debug)]
 pub enum Event {
@@ -109,6 +138,13 @@ pub enum Event {
         id: RequestId,
         /// What came. Shared: the shard may have to send it elsewhere.
         head: Arc<RequestHead>,
+    },
+    /// The Worker is called, and not by a client.
+    Invoke {
+        /// A new request's id.
+        id: RequestId,
+        /// How.
+        invocation: Invocation,
     },
     /// Answer to `PullRequestBody`.
     RequestBody {
@@ -146,6 +182,15 @@ pub enum Event {
         /// Of which outbound request.
         fetch: FetchId,
         /// Why, shown to the tenant.
+        message: String,
+    },
+    /// The Worker that `Call` was for threw; the promise, or the body, rejects with an error of this name and message.
+    CallThrew {
+        /// Of which outbound request.
+        fetch: FetchId,
+        /// The error's name.
+        name: String,
+        /// The error's message.
         message: String,
     },
     /// Answer to `PullFetchBody`.
@@ -355,6 +400,21 @@ pub enum Effect {
         /// The body.
         body: OutgoingBody,
     },
+    /// Call another Worker. Answered like `Fetch`, and by `CallThrew`.
+    Call {
+        /// Its id.
+        fetch: FetchId,
+        /// For which request.
+        request: RequestId,
+        /// Which service binding, by its place in `WorkerSpec::services`.
+        service: u32,
+        /// Whether it is a session of calls of methods, [`Invocation::Rpc`], and not a request.
+        rpc: bool,
+        /// The request.
+        head: RequestHead,
+        /// The body, in the head's place.
+        body: OutgoingBody,
+    },
     /// Answer to `PullFetchUpload`.
     FetchUpload {
         /// Of which outbound request.
@@ -371,6 +431,15 @@ pub enum Effect {
     CancelFetch {
         /// Which outbound request.
         fetch: FetchId,
+    },
+    /// The handler that another Worker called threw this. `Fail` follows.
+    Threw {
+        /// Which request.
+        id: RequestId,
+        /// The error's name.
+        name: String,
+        /// The error's message.
+        message: String,
     },
     /// The request ends without (the rest of) a response.
     Fail {

@@ -12,6 +12,7 @@
 
 mod core_ops;
 pub mod event;
+mod invoke;
 mod limits;
 mod modules;
 mod ops;
@@ -24,8 +25,8 @@ mod validate;
 mod worker;
 
 pub use event::{
-    BodyEvent, BodySource, Effect, Event, Failure, FetchId, Held, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now,
-    OutgoingBody, Passed, RequestHead, RequestId,
+    BodyEvent, BodySource, Effect, Event, Failure, FetchId, Held, IncomingBody, Invocation, LogLevel, LogRecord,
+    MonotonicNs, Now, OutgoingBody, Passed, RequestHead, RequestId,
 };
 pub use isolate::{
     EngineError, MemoryGauge, Progress, Suspendable, Ticks, set_nice, shorten_slice, ticks, ticks_to_ns,

@@ -8,7 +8,7 @@ use base::limits::{RESPONSE_BYTES_MAX, S_NS, SUBREQUESTS_MAX, WALL_HEAD_NS, WALL
 
 use crate::{
     event::{Failure, LogLevel, MonotonicNs, RequestId},
-    state::{Reply, Request, State},
+    state::{Caller, Reply, Request, State},
     worker::Worker,
 };
 
@@ -39,6 +39,8 @@ impl Default for RequestLimits {
 /// When a request's time is up; none once its reply is complete.
 fn deadline_ns(limits: &RequestLimits, request: &Request) -> Option<MonotonicNs> {
     let allowed_ns = match request.reply {
+        // It has no response: what it may take is what all of one may.
+        Reply::Waiting if matches!(request.caller, Caller::Clock { .. }) => limits.wall_ns,
         Reply::Waiting => limits.wall_head_ns,
         Reply::Streaming { .. } | Reply::Passing(_) => limits.wall_ns,
         Reply::Done => return None,
@@ -76,7 +78,9 @@ impl Worker {
 fn end(state: &mut State, id: RequestId, limits: &RequestLimits) {
     let Some(request) = state.requests.get_mut(&id) else { return };
     let text = match request.reply {
-        Reply::Waiting => format!("wall time limit of {} s until a response exceeded", limits.wall_head_ns / S_NS),
+        Reply::Waiting if request.caller == Caller::Client => {
+            format!("wall time limit of {} s until a response exceeded", limits.wall_head_ns / S_NS)
+        }
         _ => format!("wall time limit of {} s exceeded", limits.wall_ns / S_NS),
     };
     // Nothing more is done for it, what it has with waitUntil included.

@@ -7,7 +7,7 @@ use base::package::{Package, PartKind, resolve};
 use isolate::{Args, CallError, ModuleCode, ModuleError, ModuleState, OpResult, OpTable, Scope, Target, Value};
 
 use crate::{
-    runtime::{Entry, is_builtin},
+    runtime::{Entry, WORKERS_MODULE, is_builtin},
     worker::{StartError, WorkerSpec, threw},
 };
 
@@ -40,7 +40,7 @@ impl Features {
     /// Whether a specifier is that of a built-in module that the Worker may have.
     pub(crate) fn has_builtin(self, specifier: &str) -> bool {
         let hooks = specifier == "node:async_hooks" || specifier == "async_hooks";
-        is_builtin(specifier) && (self.node || (self.async_hooks && hooks))
+        specifier == WORKERS_MODULE || (is_builtin(specifier) && (self.node || (self.async_hooks && hooks)))
     }
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn load<'s>(
     entry: &Entry,
     spec: &WorkerSpec,
     package: &Package<'_>,
-    env: Value<'s>,
+    (env, services): (Value<'s>, Value<'s>),
 ) -> Result<ModuleState, StartError> {
     let features = Features::of(package)?;
     let source = std::str::from_utf8(package.main).map_err(|_| StartError::NotUtf8)?;
@@ -75,13 +75,13 @@ pub(crate) fn load<'s>(
     let mut modules = Modules { package, code: vec![(String::new(), main)], objects: Vec::new(), edges: Vec::new() };
     if features.node {
         // Its globals are there whether a module is imported or not.
-        modules.builtin(scope, entry, "node:timers", (env, features.process_env))?;
+        modules.builtin(scope, entry, "node:timers", (env, services, features.process_env))?;
     }
     let mut at = 0;
     while at < modules.code.len() {
         for specifier in scope.module_imports(&modules.code[at].1) {
             let place = if features.has_builtin(&specifier) {
-                Some(modules.builtin(scope, entry, &specifier, (env, features.process_env))?)
+                Some(modules.builtin(scope, entry, &specifier, (env, services, features.process_env))?)
             } else {
                 modules.part(scope, at, &specifier)?
             };
@@ -113,13 +113,14 @@ impl<'s> Modules<'_, 's> {
         scope: &mut Scope<'s, '_>,
         entry: &Entry,
         specifier: &str,
-        (env, process_env): (Value<'s>, bool),
+        (env, services, process_env): (Value<'s>, Value<'s>, bool),
     ) -> Result<Place, StartError> {
         if let Some(index) = self.objects.iter().position(|(name, _)| name == specifier) {
             return Ok(Place::Object(index));
         }
-        let env = if process_env { env } else { scope.array(&[]) };
-        let args = [scope.string(specifier), env];
+        let sees_env = process_env || specifier == WORKERS_MODULE;
+        let env = if sees_env { env } else { scope.array(&[]) };
+        let args = [scope.string(specifier), env, services];
         let builtin = scope.open(&entry.builtin);
         match scope.call(builtin, &args) {
             Ok(object) => Ok(self.object(specifier.to_owned(), object)),

@@ -72,7 +72,12 @@ struct RareFile {
     ops: fn(&mut OpTable),
 }
 
-static RARE_FILES: [RareFile; 23] = [
+static RARE_FILES: [RareFile; 28] = [
+    RareFile { file: file!("invoke.js", Lazy), ops: crate::invoke::register },
+    RareFile { file: file!("services.js", Lazy), ops: no_ops },
+    RareFile { file: file!("rpc.js", Lazy), ops: crate::invoke::register },
+    RareFile { file: file!("rpc_values.js", Lazy), ops: no_ops },
+    RareFile { file: file!("workers.js", Lazy), ops: crate::core_ops::register_flow },
     RareFile { file: file!("subtle.js", Lazy), ops: crate::ops::register_subtle },
     RareFile { file: file!("subtle_keys.js", Lazy), ops: no_ops },
     RareFile { file: file!("subtle_algorithms.js", Lazy), ops: no_ops },
@@ -97,6 +102,9 @@ static RARE_FILES: [RareFile; 23] = [
     RareFile { file: file!("node/url.js", Lazy), ops: no_ops },
     RareFile { file: file!("node/util_module.js", Lazy), ops: no_ops },
 ];
+
+/// Cloudflare's own module.
+pub(crate) const WORKERS_MODULE: &str = "cloudflare:workers";
 
 /// Modules that a Worker can import, `node:` before them or not.
 const BUILTIN_MODULES: [&str; 17] = [
@@ -157,6 +165,7 @@ pub(crate) struct Entry {
     pub(crate) describe: Global,
     pub(crate) rejected: Global,
     pub(crate) builtin: Global,
+    pub(crate) invoke: Global,
     /// The usual methods as strings of JavaScript, the most usual first.
     methods: Vec<(&'static str, Global)>,
 }
@@ -239,6 +248,7 @@ pub(crate) fn complete(scope: &mut Scope<'_, '_>) -> Result<Entry, ScriptError> 
         describe: take("describe")?,
         rejected: take("rejected")?,
         builtin: take("builtin")?,
+        invoke: take("invoke")?,
         methods: METHODS.into_iter().map(|name| (name, scope.keep(scope.interned(name)))).collect(),
     })
 }

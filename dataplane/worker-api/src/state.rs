@@ -80,9 +80,21 @@ pub(crate) enum BodyIn {
     Pulled,
 }
 
+/// Who called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A client.
+    Client,
+    /// The clock. `again`: a run that another request's doing ended may be begun anew.
+    Clock { again: bool },
+    /// Another Worker.
+    Worker,
+}
+
 /// A request that is not finished.
 pub(crate) struct Request {
     pub(crate) head: Arc<RequestHead>,
+    pub(crate) caller: Caller,
     pub(crate) body: BodyIn,
     /// JavaScript has had some of the body: nobody else can have all of it.
     pub(crate) body_read: bool,
@@ -109,6 +121,7 @@ impl Request {
     pub(crate) fn new(head: Arc<RequestHead>, body: BodyIn, started_ns: MonotonicNs) -> Request {
         Request {
             head,
+            caller: Caller::Client,
             body,
             body_read: false,
             pass_through: false,
@@ -140,6 +153,8 @@ pub(crate) struct Fetch {
     pub(crate) awaited: bool,
     /// The head of its response has not come.
     pub(crate) connecting: bool,
+    /// It is a call of another Worker.
+    pub(crate) call: bool,
 }
 
 /// State of one Worker.
@@ -251,7 +266,8 @@ impl State {
     pub(crate) fn send_fetch(&mut self, id: RequestId, fetch: FetchId, effect: Effect) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         let connecting = request.connections < CONNECTIONS_PER_REQUEST_MAX;
-        self.fetches.insert(fetch, Fetch { request: Some(id), awaited: true, connecting });
+        let call = matches!(effect, Effect::Call { .. });
+        self.fetches.insert(fetch, Fetch { request: Some(id), awaited: true, connecting, call });
         if connecting {
             request.connections += 1;
             self.effects.push_back(effect);
@@ -293,8 +309,10 @@ impl State {
 
     /// Why a request ends whose isolate another request has condemned.
     pub(crate) fn displaced(&self, id: RequestId) -> Failure {
-        let untouched =
-            |request: &&Request| request.reply == Reply::Waiting && request.subrequests == 0 && !request.body_read;
+        let untouched = |request: &&Request| match request.caller {
+            Caller::Clock { again } => again,
+            _ => request.reply == Reply::Waiting && request.subrequests == 0 && !request.body_read,
+        };
         self.requests.get(&id).filter(untouched).map_or(Failure::Condemned, |_| Failure::Interrupted)
     }
 

@@ -42,6 +42,7 @@ pub fn validate_within(engine: &Engine, module: Bytes, startup_ns: u64) -> Resul
         code_cache: None,
         module_name: MODULE_NAME.to_owned(),
         env: Vec::new(),
+        services: Vec::new(),
         cpu_ns: CPU_PER_REQUEST_NS,
         heap_bytes: ISOLATE_HEAP_BYTES_MAX,
         limits: RequestLimits::default(),

@@ -26,7 +26,7 @@ use crate::{
     modules::{self, start_error},
     runtime::Entry,
     spares::Spare,
-    state::{BodyIn, Reply, Request, State},
+    state::{BodyIn, Caller, Reply, Request, State},
 };
 
 /// What a Worker is started from.
@@ -41,6 +41,8 @@ pub struct WorkerSpec {
     pub module_name: String,
     /// Variables of `env`.
     pub env: Vec<(String, String)>,
+    /// Names in `env` of other Workers, which `Effect::Call` names by their place.
+    pub services: Vec<String>,
     /// CPU time of one request, ns.
     pub cpu_ns: u64,
     /// Heap and array buffers, bytes.
@@ -76,7 +78,7 @@ pub enum StartError {
         /// Column, from 1.
         column: u32,
     },
-    /// Its default export has no `fetch`.
+    /// Its default export has no handler, and it has no entrypoint.
     NoFetch,
     /// Its source is not UTF-8.
     NotUtf8,
@@ -112,7 +114,7 @@ impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             StartError::Syntax { message, line, column } => write!(f, "{message} (line {line}, column {column})"),
-            StartError::NoFetch => f.write_str("the module's default export has no fetch handler"),
+            StartError::NoFetch => f.write_str("the module's default export has no fetch handler, nor any other"),
             StartError::NotUtf8 => f.write_str("the module is not UTF-8"),
             StartError::Part { name, message } => write!(f, "{name}: {message}"),
             StartError::Feature(name) => write!(f, "this node does not know the feature {name:?}"),
@@ -184,7 +186,7 @@ impl Worker {
             Some(Ended::Memory | Ended::Abandoned) => return Err(StartError::MemoryLimit),
             Some(Ended::Panic(text)) => return Err(own_fault(text)),
         };
-        if !handlers.iter().any(|name| name == "fetch") {
+        if handlers.is_empty() {
             return Err(StartError::NoFetch);
         }
         let code_origin = match (&spec.code_cache, module.cache_rejected()) {
@@ -289,6 +291,7 @@ impl Worker {
         self.isolate.state_mut().now = now;
         match event {
             Event::Request { id, head } => self.request(id, head),
+            Event::Invoke { id, invocation } => self.invoke(id, invocation),
             Event::RequestBody { id, body } => self.request_body(id, body),
             Event::PullResponse { id } => self.pull_response(id),
             Event::ClientGone { id } => self.client_gone(id),
@@ -315,6 +318,15 @@ impl Worker {
                 if let Some(request) = self.fetch_answered(fetch, false) {
                     self.turn(request, |scope, entry| {
                         let args = [scope.id(fetch.0), scope.string(&message)];
+                        let function = scope.open(&entry.fetch_failed);
+                        scope.call(function, &args)
+                    });
+                }
+            }
+            Event::CallThrew { fetch, name, message } => {
+                if let Some(request) = self.fetch_answered(fetch, false) {
+                    self.turn(request, |scope, entry| {
+                        let args = [scope.id(fetch.0), scope.string(&message), scope.string(&name)];
                         let function = scope.open(&entry.fetch_failed);
                         scope.call(function, &args)
                     });
@@ -348,23 +360,31 @@ impl Worker {
         self.settle();
     }
 
-    fn request(&mut self, id: RequestId, head: Arc<RequestHead>) {
-        let cpu_ns = self.cpu_ns;
+    /// Takes a new request, whose body is of the kind that is given; none: it is refused.
+    #[inline]
+    pub(crate) fn admit(&mut self, id: RequestId, head: &Arc<RequestHead>, caller: Caller) -> Option<i32> {
         let state = self.isolate.state_mut();
         debug_assert!(id.0 < 1 << 53, "an id is exact as a number of JavaScript");
         if self.condemned || state.requests.len() >= REQUESTS_PER_ISOLATE_MAX {
             let why = if self.condemned { Failure::NotBegun } else { Failure::Overloaded };
             state.effects.push_back(Effect::Fail { id, why });
             state.effects.push_back(Effect::Finished { id, cpu_ns: 0, failure: Some(why) });
-            return;
+            return None;
         }
         let (body, kind) = match &head.body {
             IncomingBody::Empty => (BodyIn::Done, 0),
             IncomingBody::Full(bytes) => (BodyIn::Full(bytes.clone()), 1),
             IncomingBody::Stream => (BodyIn::Idle, 2),
         };
-        let request = Request::new(Arc::clone(&head), body, state.now.monotonic_ns);
+        let mut request = Request::new(Arc::clone(head), body, state.now.monotonic_ns);
+        request.caller = caller;
         state.requests.insert(id, request);
+        Some(kind)
+    }
+
+    fn request(&mut self, id: RequestId, head: Arc<RequestHead>) {
+        let cpu_ns = self.cpu_ns;
+        let Some(kind) = self.admit(id, &head, Caller::Client) else { return };
         self.turn_within(Some(id), cpu_ns, |scope, entry| {
             let args = [
                 scope.id(id.0),
@@ -656,7 +676,14 @@ fn evaluate(
         env.push(scope.string(value));
     }
     let env = scope.array(&env);
-    let mut module = modules::load(scope, entry, spec, package, env)?;
+    let services = match spec.services.is_empty() {
+        true => scope.undefined(),
+        false => {
+            let names: Vec<Value<'_>> = spec.services.iter().map(|name| scope.interned(name)).collect();
+            scope.array(&names)
+        }
+    };
+    let mut module = modules::load(scope, entry, spec, package, (env, services))?;
     scope.start_module(&mut module).map_err(start_error)?;
     scope.run_microtasks();
     match scope.module_progress(&module) {
@@ -670,8 +697,7 @@ fn evaluate(
             });
         }
     }
-    let Some(default) = scope.module_export(&module, "default") else { return Err(StartError::NoFetch) };
-    let args = [default, env];
+    let args = [scope.module_exports(&module), env, services];
     let start = scope.open(&entry.start);
     let names = match scope.call(start, &args) {
         Ok(names) => names,

@@ -217,7 +217,7 @@ impl Platform {
         }
         let mut command = Command::new(self.bin.join("selvage-node"));
         command.arg("serve").arg("--data").arg(self.data.join("node"));
-        command.args(["--listen", &loopback(arguments.port).to_string()]);
+        command.arg("--test-scheduled").args(["--listen", &loopback(arguments.port).to_string()]);
         command.args(["--admin", &loopback(arguments.admin_port).to_string()]);
         command.args(["--control", &push.to_string()]).arg("--identity").arg(&identity);
         if let Some(shards) = arguments.shards {

@@ -41,8 +41,18 @@ pub(crate) async fn upload(
         ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code::NOT_ALLOWED, message)
     })?;
     let upload = read_form(multipart).await?;
+    check_crons(&upload.metadata.crons)?;
     let fingerprint = fingerprint(id, &upload);
     idempotency::once(&app, &caller, &headers, &fingerprint, store_version(&app, id, upload)).await
+}
+
+fn check_crons(crons: &[String]) -> Result<(), ApiError> {
+    for (i, cron) in crons.iter().enumerate() {
+        plan::check_cron(cron).map_err(|error| {
+            ApiError::field(format!("metadata.crons[{i}]"), format!("{cron:?} is no schedule: {error}"))
+        })?;
+    }
+    Ok(())
 }
 
 async fn store_version(app: &App, id: DeploymentId, upload: Upload) -> ApiResult<Version> {

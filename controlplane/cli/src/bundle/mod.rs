@@ -278,7 +278,7 @@ struct Imports {
 impl Imports {
     fn load_filters(&self) -> Vec<String> {
         let kinds = self.filters.iter().map(|(_, filter)| filter.clone());
-        kinds.chain([format!("^({}|{})$", node::GLOBALS, builtin::WORKERS)]).collect()
+        kinds.chain([format!("^{}$", node::GLOBALS)]).collect()
     }
 }
 
@@ -294,7 +294,7 @@ impl Host for Imports {
     fn load(&mut self, filter: u32, request: &Value) -> Option<Value> {
         let path = request.text("path");
         let Some((kind, _)) = self.filters.get(filter as usize) else {
-            return builtin::load(path).or_else(|| self.node.as_ref()?.load(path));
+            return self.node.as_ref()?.load(path);
         };
         if request.text("namespace") != "file" {
             return None;

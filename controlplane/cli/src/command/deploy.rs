@@ -186,6 +186,7 @@ fn metadata(project: &Project, args: &DeployArgs) -> VersionMetadata {
         compatibility_date: project.compatibility_date.clone(),
         compatibility_flags: project.compatibility_flags.clone(),
         crons: project.crons.clone(),
+        services: project.services.clone(),
         declared,
         main_module: project.main.file_name().map(|name| name.to_string_lossy().into_owned()),
         message: args.message.clone(),
@@ -245,11 +246,12 @@ impl Deployed {
                 let removed =
                     self.removed.iter().map(|it| format!("\nRemoved {it}: the project file no longer has it"));
                 format!(
-                    "{upload}\n{} {number} on {} ({}){}\n{}",
+                    "{upload}\n{} {number} on {} ({}){}{}\n{}",
                     output.ink(Ink::Green, "Activated"),
                     nodes(activation),
                     duration(self.activate_time),
                     removed.collect::<String>(),
+                    extras(&self.version.metadata),
                     self.deployment.url
                 )
             }
@@ -257,6 +259,16 @@ impl Deployed {
             None => format!("{upload}\nNot activated: `selvage activate {}` does", self.version.version_number),
         }
     }
+}
+
+/// What a version has besides its code: other Workers, and when it runs by itself.
+fn extras(metadata: &VersionMetadata) -> String {
+    let services = metadata.services.iter().map(|it| {
+        let entrypoint = it.entrypoint.as_ref().map(|name| format!("#{name}")).unwrap_or_default();
+        format!("\nenv.{} is the Worker {}{}", printable(&it.binding), printable(&it.service), printable(&entrypoint))
+    });
+    let crons = metadata.crons.iter().map(|cron| format!("\nschedule: {}", printable(cron)));
+    services.chain(crons).collect()
 }
 
 /// Runs the project's build command; its output goes to stderr.

@@ -122,6 +122,7 @@ fn start(context: &Context, args: &DevArgs, stop: &AtomicBool) -> Outcome<Platfo
     spinner.set_message("starting the node");
     let mut command = Command::new(&node_program);
     command.args(["serve", "--admin", "127.0.0.1:0", "--data"]).arg(data.join("node"));
+    command.arg("--test-scheduled");
     command.args(["--listen", "127.0.0.1:0"]).arg("--shards").arg(args.shards.to_string());
     command.arg("--control").arg(push.to_string()).arg("--identity").arg(&identity);
     let (node, ready) = Process::start("node", command, output, args.verbose, READY_TIMEOUT, stop)?;

@@ -2,7 +2,9 @@
 
 use base::id::{AccountId, DeploymentId};
 use plane_abi::plane::{Plane, Published, artifact_hash, artifact_path};
-use plane_abi::{HostKind, Lineage, NewDeployment, NewRoute, PathKind, Snapshot, SnapshotWriter, Status};
+use plane_abi::{
+    BindingKind, HostKind, Lineage, NewDeployment, NewRoute, PathKind, ServiceTarget, Snapshot, SnapshotWriter, Status,
+};
 use shard::metrics::Metrics;
 use shard::{LogSink, Node, NodeConfig, WorkerLog};
 use std::io::{Read, Write};
@@ -22,11 +24,24 @@ pub(crate) struct Deployed<'a> {
     pub(crate) source: &'a str,
     pub(crate) cpu_ms: u32,
     pub(crate) weight: u16,
+    /// Names in `env`, and the subdomains of the Workers they are, with `#` and an entrypoint's name if need be.
+    pub(crate) services: &'a [(&'a str, &'a str)],
+    pub(crate) crons: &'a [&'a str],
 }
 
 /// An active first version.
 pub(crate) fn active<'a>(subdomain: &'a str, source: &'a str) -> Deployed<'a> {
-    Deployed { subdomain, version: 1, status: Status::Active, source, cpu_ms: 50, weight: 100 }
+    let (status, services, crons) = (Status::Active, &[][..], &[][..]);
+    Deployed { subdomain, version: 1, status, source, cpu_ms: 50, weight: 100, services, crons }
+}
+
+/// A service binding; one of a subdomain that is not there leads nowhere.
+fn service(deployments: &[Deployed<'_>], name: &str, to: &str) -> (BindingKind, String, String) {
+    let (subdomain, entrypoint) = to.split_once('#').unwrap_or((to, ""));
+    let place = deployments.iter().position(|other| other.subdomain == subdomain);
+    let deployment = DeploymentId(place.map_or(u128::MAX, |place| place as u128 + 1));
+    let target = ServiceTarget { deployment, entrypoint: entrypoint.to_owned() };
+    (BindingKind::Service, name.to_owned(), target.to_string())
 }
 
 #[derive(Default)]
@@ -51,7 +66,7 @@ impl LogSink for Logs {
 /// A node that drains when dropped.
 pub(crate) struct TestNode {
     node: Option<Node>,
-    plane: Plane,
+    pub(crate) plane: Plane,
     artifacts: tempfile::TempDir,
     generation: u64,
     pub(crate) address: SocketAddr,
@@ -104,7 +119,8 @@ impl TestNode {
                 weight: deployed.weight,
                 updated_unix_s: 0,
                 sealed_env: Vec::new(),
-                bindings: Vec::new(),
+                bindings: deployed.services.iter().map(|(name, to)| service(deployments, name, to)).collect(),
+                crons: deployed.crons.iter().map(|cron| (*cron).to_owned()).collect(),
             });
             // Each is at http://localhost/<subdomain>/ too, with whatever port: a host that has an origin.
             writer.route(NewRoute {

@@ -3,6 +3,7 @@
 mod bad_origins;
 mod bad_workers;
 mod common;
+mod cron;
 mod drain;
 mod fetching;
 mod hostile;
@@ -14,4 +15,5 @@ mod panics;
 mod passing;
 mod protocol;
 mod routing;
+mod services;
 mod streaming;

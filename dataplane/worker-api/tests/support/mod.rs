@@ -25,6 +25,7 @@ pub(crate) fn spec(source: &str) -> WorkerSpec {
         code_cache: None,
         module_name: "worker.js".into(),
         env: vec![("GREETING".into(), "hello".into())],
+        services: Vec::new(),
         cpu_ns: limits::CPU_PER_REQUEST_NS,
         heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
         limits: worker_api::RequestLimits::default(),
