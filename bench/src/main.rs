@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use bench::command::{
     Verdict, activate, cold_start, h1, hello, hostile, idle_isolate, load_test, noisy_neighbour, soak, streams,
+    websocket,
 };
 use clap::{Parser, Subcommand};
 
@@ -28,6 +29,7 @@ enum Command {
     IdleIsolate(idle_isolate::Arguments),
     Soak(soak::Arguments),
     Streams(streams::Arguments),
+    Websocket(websocket::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::IdleIsolate(arguments) => idle_isolate::run(arguments),
         Command::Soak(arguments) => soak::run(arguments),
         Command::Streams(arguments) => streams::run(arguments),
+        Command::Websocket(arguments) => websocket::run(arguments),
         Command::Hello(arguments) => hello::run(arguments),
     };
     match verdict {

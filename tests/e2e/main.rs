@@ -20,4 +20,5 @@ mod npm_packages;
 mod streaming;
 mod templates;
 mod tokens;
+mod websockets;
 mod workers_together;

@@ -11,6 +11,7 @@ pub mod load_test;
 pub mod noisy_neighbour;
 pub mod soak;
 pub mod streams;
+pub mod websocket;
 
 use std::time::Duration;
 

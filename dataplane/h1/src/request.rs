@@ -30,6 +30,8 @@ pub struct RequestHead {
     pub expects_continue: bool,
     /// Whether the client lets the connection be used again.
     pub keep_alive: bool,
+    /// There is an `Upgrade` field.
+    pub upgrades: bool,
     /// `OPTIONS *`: about the server, not about a resource; `url` has the path `/*`.
     pub asterisk: bool,
     authority_end: u32,
@@ -111,6 +113,7 @@ pub fn parse(head: &[u8]) -> Result<RequestHead, Reject> {
         framing,
         expects_continue: read.expects_continue && minor_version == 1 && framing != Framing::None,
         keep_alive: read.connection.keeps(minor_version),
+        upgrades: read.upgrades,
         asterisk: target.asterisk,
         authority_end,
         path_end,
@@ -166,6 +169,7 @@ struct Fields<'a> {
     framing: FramingFields,
     connection: ConnectionOptions,
     expects_continue: bool,
+    upgrades: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -180,6 +184,7 @@ impl<'a> Fields<'a> {
             framing: FramingFields::default(),
             connection: ConnectionOptions::default(),
             expects_continue: false,
+            upgrades: false,
         };
         for field in fields {
             let (name, mut value) = (field.name.as_bytes(), field.value);
@@ -200,6 +205,7 @@ impl<'a> Fields<'a> {
                     }
                     read.expects_continue = true;
                 }
+                7 if name.eq_ignore_ascii_case(b"upgrade") => read.upgrades = true,
                 10 if name.eq_ignore_ascii_case(b"connection") => read.connection.add(value),
                 14 if name.eq_ignore_ascii_case(b"content-length") => {
                     read.framing.content_length(value).map_err(reject_of_framing)?;

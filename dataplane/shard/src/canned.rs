@@ -46,6 +46,14 @@ impl Canned {
         retry_after: "",
     };
 
+    /// A WebSocket is asked for in a version that is not spoken (RFC 6455 §4.4).
+    pub(crate) const WEBSOCKET_VERSION: Canned = Canned {
+        status: 426,
+        label: "rejected",
+        text: "426: only version 13 of WebSocket is spoken\n",
+        retry_after: "",
+    };
+
     /// The node has no memory for another isolate.
     pub(crate) const OVERLOADED: Canned =
         Canned { status: 503, label: "overloaded", text: "503: overloaded, try again later\n", retry_after: "1" };

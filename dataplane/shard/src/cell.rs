@@ -11,6 +11,11 @@
 //! `worker_api::event`: one body step each way for each request or outbound request, and requests by
 //! `REQUESTS_PER_ISOLATE_MAX`.
 
+mod delivery;
+mod websockets;
+
+pub(crate) use delivery::{Delivery, FetchDelivery, Response};
+
 use crate::apart::Report;
 use crate::canned::Canned;
 use crate::forecast::Forecast;
@@ -19,8 +24,8 @@ use crate::link::{Link, SendBody};
 use crate::outbound::{self, FetchRequest};
 use crate::service::{self, Call, Chain};
 use crate::shard::Shard;
+use crate::sockets::Sockets;
 use crate::turns::Tenant;
-use base::header::HeaderBlock;
 use base::id::{AccountId, DeploymentId};
 use plane_abi::ServiceTarget;
 use slab::Slab;
@@ -29,8 +34,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use worker_api::event::{
-    BodyEvent, BodySource, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now,
-    OutgoingBody, RequestId,
+    BodySource, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody,
+    RequestId, SocketId,
 };
 use worker_api::{CodeOrigin, MemoryGauge, Progress, StartError, Suspendable, Worker, WorkerSpec, ticks};
 
@@ -52,57 +57,10 @@ pub(crate) struct Identity {
     pub(crate) version: u32,
 }
 
-/// The head of a Worker's response.
-pub(crate) struct Response {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderBlock,
-    pub(crate) body: SendBody,
-}
-
-/// What has come for a request since the last look.
-#[derive(Default)]
-pub(crate) struct Delivery {
-    pub(crate) response: Option<Response>,
-    pub(crate) body: Option<BodyEvent>,
-    pub(crate) wants_body: bool,
-    /// Its body goes there.
-    pub(crate) body_to: Option<Rc<Link>>,
-    pub(crate) cancels_body: bool,
-    pub(crate) failure: Option<Failure>,
-    /// The Worker did not start.
-    pub(crate) refused: Option<Canned>,
-    /// It failed so, and its origin is to answer.
-    pub(crate) pass_through: Option<Failure>,
-    /// Name and message of what it threw, for the Worker that called it.
-    pub(crate) threw: Option<(String, String)>,
-}
-
-impl Delivery {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.response.is_none()
-            && self.body.is_none()
-            && self.failure.is_none()
-            && self.refused.is_none()
-            && self.pass_through.is_none()
-            && self.threw.is_none()
-            && !self.wants_body
-            && self.body_to.is_none()
-            && !self.cancels_body
-    }
-}
-
-/// What has come for an outbound request since the last look.
-#[derive(Default)]
-pub(crate) struct FetchDelivery {
-    pub(crate) upload: Option<BodyEvent>,
-    pub(crate) wants_body: bool,
-    /// The response's body goes there.
-    pub(crate) body_to: Option<Rc<Link>>,
-    pub(crate) cancelled: bool,
-}
-
 struct Mailbox {
     id: RequestId,
+    /// It was answered by a WebSocket.
+    session: bool,
     delivery: Delivery,
     waker: Option<Waker>,
     /// A connection still looks at this.
@@ -126,6 +84,9 @@ struct Mail {
     requests: Slab<Mailbox>,
     requests_total: u64,
     fetches: HashMap<FetchId, FetchMailbox>,
+    sockets: Sockets,
+    /// WebSockets that answered a client who had gone.
+    orphans: Vec<SocketId>,
 }
 
 /// What a Worker has sent out.
@@ -193,6 +154,8 @@ pub(crate) struct WorkerCell {
     condemned: Cell<bool>,
     /// Requests that are not finished, waitUntil included.
     open: Cell<usize>,
+    /// Those of them that live on because of their WebSockets.
+    sessions: Cell<usize>,
     timeout_ns: Cell<MonotonicNs>,
     /// Says that the Worker's compiled code was refused; for a start on the apart thread.
     code_rejected: Cell<Option<Box<dyn FnOnce()>>>,
@@ -274,6 +237,7 @@ impl WorkerCell {
             suspended: Cell::new(false),
             condemned: Cell::new(false),
             open: Cell::new(0),
+            sessions: Cell::new(0),
             timeout_ns: Cell::new(MonotonicNs::MAX),
             code_rejected: Cell::new(None),
         })
@@ -302,7 +266,16 @@ impl WorkerCell {
         let delivery = Delivery::default();
         // Nobody sees whether a body that is all here was read.
         let untouched = !matches!(body, IncomingBody::Full(_));
-        entry.insert(Mailbox { id, delivery, waker: None, attached: true, finished: false, untouched, chain: None });
+        entry.insert(Mailbox {
+            id,
+            session: false,
+            delivery,
+            waker: None,
+            attached: true,
+            finished: false,
+            untouched,
+            chain: None,
+        });
         id
     }
 
@@ -384,6 +357,7 @@ impl WorkerCell {
         for outgoing in fetches {
             outgoing.start(shard, self);
         }
+        self.tell_orphans(shard);
     }
 
     #[inline]
@@ -460,6 +434,7 @@ impl WorkerCell {
         for outgoing in fetches {
             outgoing.start(shard, self);
         }
+        self.tell_orphans(shard);
     }
 
     #[cold]
@@ -540,6 +515,11 @@ impl WorkerCell {
     fn dispatch(&self, shard: &Shard, now: Now, effect: Effect, fetches: &mut Vec<Outgoing>) {
         let mut mail = self.mail.borrow_mut();
         match effect {
+            Effect::Respond { id, body: OutgoingBody::Socket(socket), .. }
+                if !mail.switch(id, socket, &self.sessions) =>
+            {
+                mail.orphans.push(socket);
+            }
             Effect::Respond { id, status, headers, body } => {
                 let body = mail.send_body(body);
                 mail.deliver(id, |delivery| delivery.response = Some(Response { status, headers, body }));
@@ -560,6 +540,9 @@ impl WorkerCell {
             Effect::PassThrough { id, why } => {
                 mail.deliver(id, |delivery| delivery.pass_through = Some(why));
             }
+            Effect::SocketPull { .. } | Effect::SocketSend { .. } | Effect::SocketClose { .. } => {
+                mail.sockets.take(&shard.metrics, effect);
+            }
             Effect::Held(held) => shard.metrics.held(held),
             Effect::Finished { id, cpu_ns, failure } => {
                 shard.metrics.worker_cpu_ns.add(cpu_ns);
@@ -567,6 +550,9 @@ impl WorkerCell {
                     self.lifecycle.failed(&shard.metrics.transitions);
                 }
                 self.open.set(self.open.get().saturating_sub(1));
+                if mail.request(id).is_some_and(|mailbox| mailbox.session) {
+                    self.sessions.set(self.sessions.get().saturating_sub(1));
+                }
                 match self.open.get() {
                     0 => self.lifecycle.end(&shard.metrics.transitions),
                     _ => self.lifecycle.begin(&shard.metrics.transitions),
@@ -808,6 +794,8 @@ impl WorkerCell {
             mailbox.delivery.cancelled = true;
             wake(&mut mailbox.waker);
         }
+        self.sessions.set(0);
+        mail.sockets.lose_all();
     }
 }
 
@@ -816,6 +804,7 @@ impl Mail {
     fn send_body(&mut self, body: OutgoingBody) -> SendBody {
         let (from, length, bytes_max) = match body {
             OutgoingBody::Empty => return SendBody::Empty,
+            OutgoingBody::Socket(socket) => return SendBody::Socket(socket),
             OutgoingBody::Full(bytes) => return SendBody::Full(bytes),
             OutgoingBody::Stream { length } => return SendBody::Stream { length },
             OutgoingBody::Passed { from, length, bytes_max } => (from, length, bytes_max),

@@ -82,6 +82,11 @@ pub const H2_CONNECTION_WINDOW_BYTES: u32 = 16 * limits::MIB as u32;
 pub const H2_FRAME_BYTES_MAX: u32 = 64 * limits::KIB as u32;
 /// Bytes of a request body that wait in a stream to be sent.
 pub const H2_SEND_BUFFER_BYTES: usize = 128 * limits::KIB;
+/// Two joined WebSockets between which nothing moves are closed after so long, ns: what is inside is not looked at, so neither end can be
+/// asked.
+pub const WEBSOCKET_TUNNEL_IDLE_NS: u64 = 900 * limits::S_NS;
+/// The body of a response that refuses a WebSocket, bytes; the Worker gets it whole.
+pub const WEBSOCKET_REFUSAL_BYTES_MAX: usize = limits::MIB;
 /// Life of a resolved name, ns.
 pub const DNS_TTL_NS: u64 = 10 * limits::S_NS;
 /// Life of a failure to resolve a name, ns.

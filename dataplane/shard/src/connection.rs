@@ -4,12 +4,15 @@
 //! pipelined requests gather in the output until there is no complete head left or the output is full.
 
 use crate::canned::Canned;
+use crate::cell::WorkerCell;
 use crate::config::LINGER_NS;
 use crate::exchange::{self, After};
 use crate::io::{Io, Side};
 use crate::shard::Shard;
 use crate::socket::Socket;
 use crate::watch::Watched;
+use crate::websocket;
+use ::websocket::Role;
 use base::header::HeaderBlock;
 use base::limits::S_NS;
 use futures_lite::FutureExt;
@@ -22,6 +25,7 @@ use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use worker_api::event::SocketId;
 
 /// Time that a new connection has to begin a request once the shard drains, ns.
 const DRAIN_GRACE_NS: u64 = S_NS;
@@ -54,6 +58,8 @@ pub(crate) struct Connection<S> {
     scan: HeadScan,
     limit: Limit,
     served: u32,
+    /// The WebSocket that it is from here on.
+    pub(crate) switched: Option<(Rc<WorkerCell>, SocketId)>,
 }
 
 /// Counts a connection as long as it lives.
@@ -98,6 +104,7 @@ async fn serve<S: Socket>(shard: &Rc<Shard>, socket: S) {
         scan: HeadScan::new(),
         limit: Limit::None,
         served: 0,
+        switched: None,
     };
     loop {
         let after = match poll_fn(|cx| connection.poll_head(shard, cx)).await {
@@ -111,6 +118,7 @@ async fn serve<S: Socket>(shard: &Rc<Shard>, socket: S) {
                 futures_lite::future::yield_now().await;
             }
             After::Next => {}
+            After::Switch => return connection.switch(shard).await,
             After::Close => return connection.close(shard, false).await,
             After::Linger => return connection.close(shard, true).await,
             After::Abort => return,
@@ -205,6 +213,9 @@ impl<S: Socket> Connection<S> {
         if !canned.retry_after.is_empty() {
             extra.push(("Retry-After", canned.retry_after.as_bytes()));
         }
+        if canned == Canned::WEBSOCKET_VERSION {
+            extra.push(("Sec-WebSocket-Version", b"13"));
+        }
         let body = Body::Known(canned.text.len() as u64);
         let sent = response::encode(self.io.output(), canned.status, &HeaderBlock::new(), &extra, body, context)
             .expect("the node's own fields are valid");
@@ -215,38 +226,61 @@ impl<S: Socket> Connection<S> {
         sent.keep_alive
     }
 
+    /// Goes on as a WebSocket, in a task of its own, which is smaller.
+    async fn switch(self, shard: &Rc<Shard>) {
+        let Connection { io, watch, switched, .. } = self;
+        let Some((cell, socket)) = switched else { return };
+        let Some(mail) = cell.socket(socket) else { return };
+        let parked = mail.parked.borrow_mut().take();
+        match parked {
+            Some(origin) => {
+                cell.remove_socket(socket);
+                drop((cell, mail));
+                websocket::tunnel(shard, io, origin, watch).await;
+            }
+            // It was lost before anybody had it.
+            None if mail.role() == Role::Client => {}
+            None => websocket::serve(shard, io, watch, cell, socket, mail).await,
+        }
+    }
+
     /// Sends what is left, says that this was all, and reads on for a moment where the peer may still be sending: a
     /// close with unread bytes would reset the connection, and the peer might never see the answer.
-    async fn close(mut self, shard: &Shard, linger: bool) {
-        self.watch.set(shard.clock.recent_ns() + shard.config().timeouts.stall_ns);
-        let mut left = LINGER_BYTES_MAX;
-        let mut lingering = false;
-        poll_fn(|cx| {
-            self.watch.remember(cx.waker());
-            if self.watch.expired() {
-                return Poll::Ready(());
-            }
-            if !lingering {
-                match self.io.poll_flush(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
-                }
-                self.io.socket.shutdown_write();
-                self.watch.set(shard.clock.recent_ns() + LINGER_NS);
-                lingering = true;
-            }
-            loop {
-                let unread = self.io.input().len();
-                self.io.consume(unread);
-                match self.io.poll_fill(cx) {
-                    Poll::Ready(Ok(len)) if len > 0 && len < left => left -= len,
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending if linger => return Poll::Pending,
-                    Poll::Pending => return Poll::Ready(()),
-                }
-            }
-        })
-        .await;
+    async fn close(mut self, shard: &Shard, wait: bool) {
+        linger(shard, &mut self.io, &self.watch, wait).await;
     }
+}
+
+/// See [`Connection::close`].
+pub(crate) async fn linger<S: Socket>(shard: &Shard, io: &mut Io<S>, watch: &Watched, wait: bool) {
+    watch.set(shard.clock.recent_ns() + shard.config().timeouts.stall_ns);
+    let mut left = LINGER_BYTES_MAX;
+    let mut lingering = false;
+    poll_fn(|cx| {
+        watch.remember(cx.waker());
+        if watch.expired() {
+            return Poll::Ready(());
+        }
+        if !lingering {
+            match io.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+            io.socket.shutdown_write();
+            watch.set(shard.clock.recent_ns() + LINGER_NS);
+            lingering = true;
+        }
+        loop {
+            let unread = io.input().len();
+            io.consume(unread);
+            match io.poll_fill(cx) {
+                Poll::Ready(Ok(len)) if len > 0 && len < left => left -= len,
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending if wait => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
 }

@@ -34,12 +34,13 @@ use bytes::Bytes;
 use h1::body::{self, BodyError, Decoded, Decoder};
 use h1::request::RequestHead;
 use h1::response::{self, Body, Context as ResponseContext, SendFraming};
+use h1::upgrade::{self, Asked};
 use h1::{Framing, Reject};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use worker_api::event::{BodyEvent, Event, Failure, IncomingBody, MonotonicNs, Passed, RequestId};
+use worker_api::event::{BodyEvent, Event, Failure, IncomingBody, MonotonicNs, Passed, RequestId, SocketEnd, SocketId};
 
 /// What becomes of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub(crate) enum After {
     Linger,
     /// Close at once: the response is broken, or nobody is there.
     Abort,
+    /// Go on as a WebSocket.
+    Switch,
 }
 
 /// How far the response is.
@@ -78,6 +81,9 @@ struct Exchange {
     /// The origin answers in the Worker's place.
     passage: Option<Rc<Passage>>,
     context: ResponseContext,
+    /// The digest for the client that asks for a WebSocket.
+    accept: Option<String>,
+    switched: Option<SocketId>,
     started_ns: MonotonicNs,
     /// The rest of the request's body; none once it is complete.
     body: Option<Decoder>,
@@ -109,6 +115,10 @@ pub(crate) async fn run<S: Socket>(shard: &Rc<Shard>, connection: &mut Connectio
     if head.asterisk {
         return refuse(shard, connection, &head, &context, Canned::OPTIONS);
     }
+    let accept = match asked_accept(&head) {
+        Ok(accept) => accept,
+        Err(canned) => return refuse(shard, connection, &head, &context, canned),
+    };
     let cell = match shard.route(&head) {
         Ok(cell) => cell,
         Err(canned) => {
@@ -140,6 +150,8 @@ pub(crate) async fn run<S: Socket>(shard: &Rc<Shard>, connection: &mut Connectio
         retry: Retry::NotYet,
         passage: None,
         context,
+        accept,
+        switched: None,
         started_ns: now.monotonic_ns,
         body,
         asked: false,
@@ -160,6 +172,20 @@ pub(crate) async fn run<S: Socket>(shard: &Rc<Shard>, connection: &mut Connectio
             return after;
         }
         exchange.begin_again(shard, connection);
+    }
+}
+
+/// The digest that answers a request for a WebSocket; `None` if it is none.
+fn asked_accept(head: &RequestHead) -> Result<Option<String>, Canned> {
+    if !head.upgrades {
+        return Ok(None);
+    }
+    match upgrade::asked(head) {
+        Asked::No => Ok(None),
+        Asked::Yes { key } if websocket::is_key(key) => Ok(Some(websocket::accept(key))),
+        Asked::Yes { .. } => Err(Canned::of_reject(Reject::Malformed("Sec-WebSocket-Key is not 16 bytes in base64"))),
+        Asked::OtherVersion => Err(Canned::WEBSOCKET_VERSION),
+        Asked::Malformed(why) => Err(Canned::of_reject(Reject::Malformed(why))),
     }
 }
 
@@ -355,6 +381,10 @@ impl Exchange {
         if self.reply != Reply::Waiting {
             return Ok(());
         }
+        if let SendBody::Socket(socket) = response.body {
+            self.switch(shard, connection, &response, socket);
+            return Ok(());
+        }
         let body = response.body.length().map_or(Body::Unknown, Body::Known);
         self.context.date = shard.clock.date();
         // A client that was not told to send its body may or may not send it: only a close tells the two apart.
@@ -397,6 +427,33 @@ impl Exchange {
             _ => Reply::Complete,
         };
         Ok(())
+    }
+
+    /// The connection becomes a WebSocket.
+    #[cold]
+    fn switch<S: Socket>(
+        &mut self,
+        shard: &Rc<Shard>,
+        connection: &mut Connection<S>,
+        response: &Response,
+        socket: SocketId,
+    ) {
+        let version = [("X-Deployment-Version", &*self.cell.version_header)];
+        let encoded =
+            self.accept.take().ok_or(response::InvalidField).and_then(|accept| {
+                upgrade::encode_switch(connection.io.output(), &response.headers, &version, &accept)
+            });
+        if encoded.is_ok() {
+            self.status = response.status;
+            self.switched = Some(socket);
+            self.reply = Reply::Complete;
+            return;
+        }
+        shard.metrics.failure(Canned::INVALID_RESPONSE.label);
+        self.answer(shard, connection, Canned::INVALID_RESPONSE);
+        self.cell.remove_socket(socket);
+        let end = SocketEnd::Lost;
+        self.send(shard, Event::SocketClosed { socket, code: None, reason: String::new(), end });
     }
 
     fn response_body<S: Socket>(&mut self, shard: &Rc<Shard>, connection: &mut Connection<S>, step: BodyEvent) -> Step {
@@ -646,6 +703,11 @@ impl Exchange {
 
     /// The response is complete: what remains is the rest of the request's body, read and dropped up to a bound.
     fn finish<S: Socket>(&mut self, connection: &mut Connection<S>, cx: &mut Context<'_>) -> Option<After> {
+        if let Some(socket) = self.switched {
+            connection.switched = Some((self.cell.clone(), socket));
+            connection.watch.clear();
+            return Some(After::Switch);
+        }
         if !self.keep_alive {
             return Some(if self.body.is_some() { After::Linger } else { After::Close });
         }

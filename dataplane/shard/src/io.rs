@@ -21,6 +21,9 @@ pub(crate) fn scratch() -> Scratch {
     Rc::new(RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()))
 }
 
+/// Buffers of a connection that may be idle for long are kept up to this size.
+const IDLE_KEEP_BYTES: usize = 256;
+
 /// Who is at the other end: what its bytes are counted as.
 #[derive(Clone, Copy)]
 pub(crate) enum Side {
@@ -178,6 +181,31 @@ impl<S: Socket> Io<S> {
     pub(crate) fn append_buffer(&mut self, buffer: Buffer, link: &Rc<Link>) {
         debug_assert!(self.tail.bytes().is_empty(), "bytes appended behind a body that is not sent");
         self.tail = Tail::Buffer(buffer, link.clone());
+    }
+
+    /// Appends bytes, which are taken as they are where nothing waits.
+    pub(crate) fn append_owned(&mut self, bytes: Vec<u8>) {
+        if self.output.is_empty() {
+            self.output = bytes;
+        } else {
+            self.output().extend_from_slice(&bytes);
+        }
+    }
+
+    /// Whether what is appended now does not fall into the middle of a body.
+    pub(crate) fn between_frames(&self) -> bool {
+        self.tail.bytes().is_empty()
+    }
+
+    /// Gives back buffers that wait for nothing: for a connection that may be idle for long.
+    pub(crate) fn release(&mut self) {
+        if self.used == self.input.len() && self.input.capacity() > IDLE_KEEP_BYTES {
+            self.used = 0;
+            self.input = Vec::new();
+        }
+        if self.output.is_empty() && self.output.capacity() > IDLE_KEEP_BYTES {
+            self.output = Vec::new();
+        }
     }
 
     /// Whether there is room for more response bytes.

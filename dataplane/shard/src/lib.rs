@@ -40,9 +40,11 @@ mod outbound;
 mod service;
 mod shard;
 mod socket;
+mod sockets;
 mod spares;
 mod turns;
 mod watch;
+mod websocket;
 mod worker_timers;
 mod workers;
 

@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use worker_api::event::SocketId;
 
 /// Room before the data for a chunk's head.
 const BEFORE: usize = body::CHUNK_HEAD_BYTES_MAX;
@@ -39,13 +40,15 @@ pub(crate) enum SendBody {
         length: Option<u64>,
         bytes_max: u64,
     },
+    /// None: the protocol is switched.
+    Socket(SocketId),
 }
 
 impl SendBody {
     /// Bytes in all, where that is known.
     pub(crate) fn length(&self) -> Option<u64> {
         match self {
-            SendBody::Empty => Some(0),
+            SendBody::Empty | SendBody::Socket(_) => Some(0),
             SendBody::Full(bytes) => Some(bytes.len() as u64),
             SendBody::Stream { length } | SendBody::Link { length, .. } => *length,
         }

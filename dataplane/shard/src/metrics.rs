@@ -106,6 +106,12 @@ pub struct ShardMetrics {
     pub fetch_connections_h2: Number,
     pub fetch_connections_adopted: Number,
     pub fetch_connections_shelved: Number,
+    pub websockets: Number,
+    pub websockets_opened: Number,
+    pub websocket_messages_received: Number,
+    pub websocket_messages_sent: Number,
+    pub websocket_breaches: Number,
+    pub websocket_overflows: Number,
     pub worker_shrinks: Number,
     pub spares_ready: Number,
     pub spares_claimed: Number,
@@ -160,7 +166,7 @@ pub struct Metrics {
 /// Reads one number of a shard.
 type Reader = fn(&ShardMetrics) -> u64;
 
-const COUNTERS: [(&str, &str, &str, Reader); 42] = [
+const COUNTERS: [(&str, &str, &str, Reader); 48] = [
     ("connections", "gauge", "Open client connections.", |m| m.connections.get()),
     ("connections_accepted_total", "counter", "Client connections accepted.", |m| m.connections_accepted.get()),
     (
@@ -219,6 +225,20 @@ const COUNTERS: [(&str, &str, &str, Reader); 42] = [
     ),
     ("fetch_connections_shelved", "gauge", "Outbound connections that wait for any shard.", |m| {
         m.fetch_connections_shelved.get()
+    }),
+    ("websockets", "gauge", "Open WebSockets, of clients and of Workers.", |m| m.websockets.get()),
+    ("websockets_opened_total", "counter", "WebSockets opened.", |m| m.websockets_opened.get()),
+    ("websocket_messages_received_total", "counter", "Messages received on WebSockets.", |m| {
+        m.websocket_messages_received.get()
+    }),
+    ("websocket_messages_sent_total", "counter", "Messages that Workers sent on WebSockets.", |m| {
+        m.websocket_messages_sent.get()
+    }),
+    ("websocket_breaches_total", "counter", "WebSockets closed for a breach of the protocol.", |m| {
+        m.websocket_breaches.get()
+    }),
+    ("websocket_overflows_total", "counter", "WebSockets closed because their peer did not read.", |m| {
+        m.websocket_overflows.get()
     }),
     ("worker_shrinks_total", "counter", "Idle Workers whose garbage was collected.", |m| m.worker_shrinks.get()),
     ("spares_ready", "gauge", "Isolates that wait for a Worker to start.", |m| m.spares_ready.get()),

@@ -54,7 +54,7 @@ pub(crate) fn pass(shard: &Rc<Shard>, head: &RequestHead, why: Failure) -> Optio
     let length = head.headers.get(b"content-length").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
     let mut state = State::default();
     let body = match &head.body {
-        IncomingBody::Empty => SendBody::Empty,
+        IncomingBody::Empty | IncomingBody::Socket => SendBody::Empty,
         IncomingBody::Full(bytes) => SendBody::Full(bytes.clone()),
         IncomingBody::Stream => {
             let link = Link::new();
@@ -116,7 +116,7 @@ impl Passage {
         match event {
             Event::FetchResponse { status, headers, body, .. } => {
                 let body = match body {
-                    IncomingBody::Empty => SendBody::Empty,
+                    IncomingBody::Empty | IncomingBody::Socket => SendBody::Empty,
                     IncomingBody::Full(bytes) => SendBody::Full(bytes),
                     IncomingBody::Stream => {
                         let length = headers.get(b"content-length");

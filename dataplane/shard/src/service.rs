@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use worker_api::event::{
-    BodyEvent, Event, Failure, FetchId, IncomingBody, Invocation, OutgoingBody, RequestHead, RequestId,
+    BodyEvent, Event, Failure, FetchId, IncomingBody, Invocation, OutgoingBody, RequestHead, RequestId, SocketEnd,
 };
 
 /// Steps of one call before other tasks have their turn.
@@ -95,7 +95,7 @@ async fn run(shard: &Rc<Shard>, caller: &Rc<WorkerCell>, call: Call) -> Result<(
 /// The request as the callee sees it.
 fn head_of(mut head: RequestHead, body: OutgoingBody) -> RequestHead {
     let length = match &body {
-        OutgoingBody::Empty => None,
+        OutgoingBody::Empty | OutgoingBody::Socket(_) => None,
         OutgoingBody::Full(bytes) => Some(bytes.len() as u64),
         OutgoingBody::Stream { length } | OutgoingBody::Passed { length, .. } => *length,
     };
@@ -103,7 +103,7 @@ fn head_of(mut head: RequestHead, body: OutgoingBody) -> RequestHead {
         head.headers.push(b"content-length", length.to_string().as_bytes());
     }
     head.body = match body {
-        OutgoingBody::Empty => IncomingBody::Empty,
+        OutgoingBody::Empty | OutgoingBody::Socket(_) => IncomingBody::Empty,
         OutgoingBody::Full(bytes) => IncomingBody::Full(bytes),
         // Nothing passes to a call but by way of its Worker: `mayPass`.
         OutgoingBody::Stream { .. } | OutgoingBody::Passed { .. } => IncomingBody::Stream,
@@ -232,10 +232,19 @@ impl<'a> Exchange<'a> {
         }
         let mut ends = false;
         if let Some(Response { status, mut headers, body }) = from.response {
+            if let SendBody::Socket(socket) = body {
+                // Nothing joins two Workers' sockets.
+                self.callee.remove_socket(socket);
+                let (reason, end) = (String::new(), SocketEnd::Lost);
+                self.callee.send(shard, Event::SocketClosed { socket, code: None, reason, end });
+                let text =
+                    "The Worker that was called answered with a WebSocket, which a service binding does not carry.";
+                return Some(Err((Failure::Exception, Some(error(text)))));
+            }
             self.answered = true;
             ends = !matches!(body, SendBody::Stream { .. });
             let body = match body {
-                SendBody::Empty | SendBody::Link { .. } => IncomingBody::Empty,
+                SendBody::Empty | SendBody::Link { .. } | SendBody::Socket(_) => IncomingBody::Empty,
                 SendBody::Full(bytes) => IncomingBody::Full(bytes),
                 SendBody::Stream { length } => {
                     if let Some(length) = length.filter(|_| headers.get(b"content-length").is_none()) {

@@ -196,6 +196,14 @@ impl Shard {
         self.workers.try_borrow().map_or(1, |workers| workers.in_flight())
     }
 
+    /// Random bytes, of the quality of a key.
+    pub(crate) fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        let filled = self.common.tls.h1.crypto_provider().secure_random.fill(&mut bytes);
+        filled.expect("the system gives random bytes");
+        bytes
+    }
+
     /// The node's memory.
     pub(crate) fn memory(&self) -> &MemoryBudget {
         &self.common.memory

@@ -521,7 +521,7 @@ impl Workers {
 
 /// The isolate for the next request; `None` if all compute, requests pile up, and there may be one more.
 fn least_busy(cells: &[Rc<WorkerCell>]) -> Option<Rc<WorkerCell>> {
-    let room = |cell: &&Rc<WorkerCell>| cell.in_flight() < limits::REQUESTS_PER_ISOLATE_MAX;
+    let room = |cell: &&Rc<WorkerCell>| cell.requests() < limits::REQUESTS_PER_ISOLATE_MAX;
     let free = cells.iter().filter(room).find(|cell| !cell.busy() || cell.starting());
     let least = free.or_else(|| {
         let least = cells.iter().min_by_key(|cell| (!room(cell), cell.backlog()));
@@ -550,7 +550,11 @@ fn retire_condemned(shard: &Shard, cells: &mut Vec<Rc<WorkerCell>>, retiring: &m
     while let Some(at) =
         cells.iter().position(|cell| (cell.condemned() || cell.misplaced(now_ns)) && cell.refused().is_none())
     {
-        retire(shard, cells.swap_remove(at), retiring);
+        let cell = cells.swap_remove(at);
+        if cell.misplaced(now_ns) {
+            cell.close_sockets();
+        }
+        retire(shard, cell, retiring);
     }
 }
 

@@ -143,7 +143,9 @@
       } else {
         if (taken.body !== null && taken.headerList !== null) applyCoding(taken);
         const { body } = taken;
-        if (body === null) {
+        if (taken.webSocket !== null) {
+          lib.answerWithSocket(rid, taken.webSocket, taken.headerList);
+        } else if (body === null) {
           ops.respond(rid, taken.status, taken.headerList, taken.contentType, BODY_NONE, body, -1);
         } else if (typeof body === "string" || ArrayBufferIsView(body)) {
           ops.respond(rid, taken.status, taken.headerList, taken.contentType, BODY_FULL, body, -1);
@@ -496,9 +498,10 @@
     }
   }
 
-  // Drops what is kept for a request that is over; `timers` and `fids` are what native code dropped for it. Runs nothing of
+  // Drops what is kept for a request that is over; `timers`, `fids` and `sids` are what native code dropped for it. Runs nothing of
   // the tenant's: promises that only this request could settle stay pending.
-  function forget(rid, timers, fids) {
+  function forget(rid, timers, fids, sids) {
+    if (sids.length > 0) lib.forgetSockets?.(sids);
     closeReply(rid);
     MapPrototypeDelete(requestBodies, rid);
     for (let i = 0; i < timers.length; i++) lib.dropTimer(timers[i]);
@@ -509,6 +512,10 @@
       MapPrototypeDelete(passing, fids[i]);
     }
   }
+
+  // Events of WebSockets, for the rare file that made them.
+  const socketMessage = (sid, data) => lib.socketMessage?.(sid, data);
+  const socketClosed = (sid, code, reason, wasClean, failure) => lib.socketClosed?.(sid, code, reason, wasClean, failure);
 
   const describe = (error) => lib.describeError(error);
 
@@ -553,7 +560,7 @@
 
   lib.entry = {
     __proto__: null,
-    late, start, request, requestBody, pullResponse, clientGone, fetchResponse, fetchBody, fetchFailed, pullFetchUpload, responsePassed, uploadPassed, timeout, forget, describe, rejected, builtin, invoke,
+    late, start, request, requestBody, pullResponse, clientGone, fetchResponse, fetchBody, fetchFailed, pullFetchUpload, responsePassed, uploadPassed, socketMessage, socketClosed, timeout, forget, describe, rejected, builtin, invoke,
     DOMException: lib.DOMException,
   };
 })

@@ -152,7 +152,12 @@
         if (head.bodyKind === 1) body = lib.contentCoding(headerList) === "" ? lib.bodyOfBytes(head.body) : decodedBody(head);
         else if (this.method !== "HEAD" && !lib.isNullBodyStatus(status)) body = lib.bodyOfBytes(new lib.p.Uint8Array(0));
       }
-      this.deferred.resolve(lib.responseFromNative(status, head.reason, headerList, body, this.record[0], this.hops > 0));
+      const response = lib.responseFromNative(status, head.reason, headerList, body, this.record[0], this.hops > 0);
+      if (head.bodyKind === 5) {
+        lib.load("websocket.js");
+        lib.setResponseSocket(response, lib.socketFromNative(this.fid, headerList));
+      }
+      this.deferred.resolve(response);
     }
 
     fail(error) {

@@ -162,6 +162,7 @@
     });
   }
   lib.rareGlobals("messages.js", ["MessageChannel", "MessagePort"]);
+  lib.rareGlobals("websocket.js", ["WebSocket", "WebSocketPair", "CloseEvent"]);
   lib.rareGlobals("subtle.js", ["CryptoKey"]);
   lib.rareGlobals("url_pattern.js", ["URLPattern"]);
   lib.rareGlobals("html_rewriter.js", ["HTMLRewriter"]);

@@ -16,6 +16,7 @@
     length;
     // The body is in the content coding that the fields name.
     manual;
+    webSocket = null;
     constructor(status, headerList, contentType, body, length, manual) {
       this.status = status;
       this.headerList = headerList;
@@ -50,6 +51,7 @@
     #contentType = null;
     #body = null;
     #manual = false;
+    #webSocket = null;
 
     constructor(body = null, init = undefined) {
       if (body === lib.internal) return;
@@ -63,13 +65,18 @@
     }
 
     #readInit(init) {
-      const { encodeBody, headers, status, statusText } = init;
+      const { encodeBody, headers, status, statusText, webSocket } = init;
       if (encodeBody !== undefined) {
         const text = lib.domString(encodeBody);
         if (text !== "automatic" && text !== "manual") throw new TypeError(`encodeBody: unexpected value: ${text}`);
         this.#manual = text === "manual";
       }
-      if (status !== undefined) {
+      if (webSocket !== undefined && webSocket !== null) {
+        if (lib.isWebSocket === undefined || !lib.isWebSocket(webSocket)) throw new TypeError("webSocket is not a WebSocket");
+        if (status === undefined || lib.unsignedMod(status, 65536) !== 101) throw new RangeError("Responses with a WebSocket must have status code 101.");
+        this.#status = 101;
+        this.#webSocket = webSocket;
+      } else if (status !== undefined) {
         const code = lib.unsignedMod(status, 65536);
         if (code < 200 || code > 599) throw new RangeError(`Responses may only be constructed with status codes in the range 200 to 599, inclusive. (${code})`);
         this.#status = code;
@@ -146,7 +153,12 @@
       return this.#headers ??= this.#immutable ? lib.wrapImmutableHeaders(this.#headerList()) : lib.wrapHeaders(this.#headerList());
     }
 
+    get webSocket() {
+      return this.#webSocket;
+    }
+
     clone() {
+      if (this.#webSocket !== null) throw new TypeError("Cannot clone a response to a WebSocket handshake.");
       if (lib.bodyUnusable(this.#body)) throw lib.bodyUsedError();
       const copy = new Response(lib.internal);
       copy.#status = this.#status;
@@ -182,9 +194,16 @@
         if (!lib.isResponse(value)) return undefined;
         if (value.#type === "error") throw new TypeError("Response.error() cannot be sent to a client");
         const body = value.#body;
-        if (body === null) return new Taken(value.#status, value.#list, null, null, -1, false);
+        if (body === null) {
+          const bare = new Taken(value.#status, value.#list, null, null, -1, false);
+          bare.webSocket = value.#webSocket;
+          return bare;
+        }
         const taken = lib.takeBody(body);
         return new Taken(value.#status, value.#list, value.#contentType, taken, typeof taken === "string" ? -1 : lib.takenLength(taken), value.#manual);
+      };
+      lib.setResponseSocket = (response, webSocket) => {
+        response.#webSocket = webSocket;
       };
       // A response from the network.
       lib.responseFromNative = (status, reason, list, body, url, redirected) => {

@@ -17,6 +17,7 @@ use crate::{
         BodyEvent, BodySource, Effect, Failure, FetchId, Held, IncomingBody, LogLevel, OutgoingBody, RequestHead,
         RequestId,
     },
+    sockets::respond_socket,
     state::{BodyIn, Caller, Reply, State},
 };
 
@@ -30,6 +31,7 @@ const KIND_FULL: u64 = 1;
 const KIND_STREAM: u64 = 2;
 const KIND_PASSED_REQUEST: u64 = 3;
 const KIND_PASSED_FETCH: u64 = 4;
+const KIND_SOCKET: u64 = 5;
 
 /// Adds the functions of this file.
 pub(crate) fn register(ops: &mut OpTable) {
@@ -181,7 +183,7 @@ fn header_block<'s>(cx: &mut Scope<'s, '_>, list: Value<'s>, bytes_max: usize) -
 }
 
 /// A body of kind 1: a string as UTF-8, or the bytes of a view.
-fn full_body<'s>(cx: &mut Scope<'s, '_>, body: Value<'s>) -> Result<Bytes, OpError> {
+pub(crate) fn full_body<'s>(cx: &mut Scope<'s, '_>, body: Value<'s>) -> Result<Bytes, OpError> {
     let mut bytes = Vec::new();
     if body.is_string() {
         // Before it is copied: a rope of 2²⁹ units takes little of the heap.
@@ -213,6 +215,10 @@ fn respond<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
         Ok(headers) => headers,
         Err(_) => return Ok(refuse_response(cx, id)),
     };
+    if args.id(4)? == KIND_SOCKET {
+        let existing = args.id(5)?;
+        return Ok(respond_socket(cx, id, headers, existing));
+    }
     let length = args.number(6)?;
     let length = (length >= 0.0).then_some(length as u64);
     let (body, reply) = match args.id(4)? {
@@ -236,7 +242,7 @@ fn respond<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let status = args.number(1)? as u16;
     let state = cx.state::<State>();
     let bytes = match &body {
-        OutgoingBody::Empty => 0,
+        OutgoingBody::Empty | OutgoingBody::Socket(_) => 0,
         OutgoingBody::Full(bytes) => bytes.len() as u64,
         OutgoingBody::Stream { length } | OutgoingBody::Passed { length, .. } => length.unwrap_or(0),
     };

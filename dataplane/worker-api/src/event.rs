@@ -11,6 +11,9 @@
 //! An [`Invocation`] is a request too; one that has no reply, `Scheduled`, gives `Finished`, and `Fail` before it where it fails. What
 //! another Worker called may give `Threw` before its `Fail`.
 //!
+//! WebSockets: `SocketPull` is answered by one `SocketMessage`; `SocketClosed` comes unasked, once, and last. A request that was answered by a
+//! WebSocket is finished when that is closed, or later.
+//!
 //! Back-pressure: a consumer asks for each chunk. The Worker sends `PullRequestBody` for one `RequestBody` event and
 //! `PullFetchBody` for one `FetchBody` event; the shard sends `PullResponse` for one `ResponseBody` effect and
 //! `PullFetchUpload` for one `FetchUpload` effect. `End` and `Failed` count as the answer to a pull and may also come
@@ -39,6 +42,30 @@ pub struct RequestId(pub u64);
 /// An outbound request; chosen by the Worker, never used twice in one Worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FetchId(pub u64);
+
+/// A WebSocket of a Worker; chosen by the Worker, never used twice in one Worker. One that an outbound request opened has its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId(pub u64);
+
+/// A message of a WebSocket, in either direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SocketMessage {
+    /// UTF-8, checked.
+    Text(Bytes),
+    /// Bytes.
+    Binary(Bytes),
+}
+
+/// How a WebSocket ended for the Worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SocketEnd {
+    /// By the peer's close frame, unasked for or in answer to ours.
+    Closed,
+    /// Without one: the connection is gone.
+    Lost,
+    /// By a breach of the protocol or a limit; the text says which.
+    Failed(String),
+}
 
 /// A request as it came in.
 #[derive(Clone, Debug)]
@@ -69,6 +96,8 @@ pub enum IncomingBody {
     Full(Bytes),
     /// Chunks follow, one for each pull.
     Stream,
+    /// The protocol was switched: the response is a WebSocket, whose id is the outbound request's.
+    Socket,
 }
 
 /// A step of a body that is streamed, in either direction.
@@ -168,7 +197,7 @@ pub enum Event {
     FetchResponse {
         /// Of which outbound request.
         fetch: FetchId,
-        /// Status code, 200 to 599.
+        /// Status code, 200 to 599; 101 with a WebSocket.
         status: u16,
         /// Reason phrase as received.
         reason: String,
@@ -219,6 +248,24 @@ pub enum Event {
         /// How it ended.
         end: Passed,
     },
+    /// Answer to `SocketPull`.
+    SocketMessage {
+        /// Of which WebSocket.
+        socket: SocketId,
+        /// The message.
+        message: SocketMessage,
+    },
+    /// The last event of a WebSocket; a second one tells of a connection that is gone after the program left it half open.
+    SocketClosed {
+        /// Which WebSocket.
+        socket: SocketId,
+        /// The peer's status code, if it gave one.
+        code: Option<u16>,
+        /// The peer's reason.
+        reason: String,
+        /// How it ended.
+        end: SocketEnd,
+    },
     /// `poll_timeout()` is reached.
     Timeout,
 }
@@ -245,6 +292,9 @@ pub enum OutgoingBody {
         /// The most that it may have.
         bytes_max: u64,
     },
+    /// None: the protocol is switched, status 101. The WebSocket is a new one, which the Worker will pull from; or one that an outbound
+    /// request opened and that was never pulled from: the shard joins the two, and no event of it comes any more.
+    Socket(SocketId),
 }
 
 /// Why a request ended without a response of the Worker's own. Also the metric's label, through [`Failure::label`].
@@ -360,7 +410,7 @@ pub enum Effect {
     Respond {
         /// To which request.
         id: RequestId,
-        /// Status code, 200 to 599.
+        /// Status code, 200 to 599; 101 with a WebSocket.
         status: u16,
         /// Fields as the Worker set them; framing fields (`content-length`, `transfer-encoding`, `connection`) are the
         /// shard's and are ignored here, except that `content-length` of a response to HEAD is kept.
@@ -441,6 +491,31 @@ pub enum Effect {
         /// The error's message.
         message: String,
     },
+    /// The Worker has taken the message before, if there was one, and wants the next.
+    SocketPull {
+        /// Of which WebSocket.
+        socket: SocketId,
+        /// CPU time that its request used since this was last told, ns.
+        cpu_ns: u64,
+    },
+    /// A message to send, behind those before it.
+    SocketSend {
+        /// On which WebSocket.
+        socket: SocketId,
+        /// The message.
+        message: SocketMessage,
+    },
+    /// A close frame to send, behind the messages before it; nothing follows it.
+    SocketClose {
+        /// Of which WebSocket.
+        socket: SocketId,
+        /// Status code; none: an empty close frame.
+        code: Option<u16>,
+        /// Reason.
+        reason: String,
+        /// Why, where it was not the program that closed it.
+        why: Option<Failure>,
+    },
     /// The request ends without (the rest of) a response.
     Fail {
         /// Which request.
@@ -464,7 +539,7 @@ pub enum Effect {
     Finished {
         /// Which request.
         id: RequestId,
-        /// CPU time it used, ns.
+        /// CPU time it used, ns, besides what `SocketPull` has told.
         cpu_ns: u64,
         /// How it ended; none when all went well.
         failure: Option<Failure>,

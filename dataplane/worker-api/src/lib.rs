@@ -17,7 +17,9 @@ mod limits;
 mod modules;
 mod ops;
 mod passing;
+mod requests;
 mod runtime;
+mod sockets;
 mod spares;
 mod state;
 mod timers;
@@ -26,7 +28,7 @@ mod worker;
 
 pub use event::{
     BodyEvent, BodySource, Effect, Event, Failure, FetchId, Held, IncomingBody, Invocation, LogLevel, LogRecord,
-    MonotonicNs, Now, OutgoingBody, Passed, RequestHead, RequestId,
+    MonotonicNs, Now, OutgoingBody, Passed, RequestHead, RequestId, SocketEnd, SocketId, SocketMessage,
 };
 pub use isolate::{
     EngineError, MemoryGauge, Progress, Suspendable, Ticks, set_nice, shorten_slice, ticks, ticks_to_ns,

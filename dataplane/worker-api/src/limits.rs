@@ -64,7 +64,7 @@ impl Worker {
             return;
         }
         let limits = state.limits;
-        let open = state.requests.iter().filter_map(|(id, request)| Some((deadline_ns(&limits, request)?, *id)));
+        let open = state.requests.open().filter_map(|(id, request)| Some((deadline_ns(&limits, request)?, *id)));
         let (mut late, open): (Vec<_>, Vec<_>) = open.partition(|(at, _)| *at <= now);
         state.wall_at_ns = open.iter().map(|(at, _)| *at).min();
         late.sort_unstable();
@@ -87,4 +87,5 @@ fn end(state: &mut State, id: RequestId, limits: &RequestLimits) {
     request.waiting = 0;
     state.say(Some(id), LogLevel::Error, text);
     state.fail(id, Failure::WallLimit);
+    state.end_sockets_of(id, Some(Failure::WallLimit));
 }

@@ -72,7 +72,7 @@ struct RareFile {
     ops: fn(&mut OpTable),
 }
 
-static RARE_FILES: [RareFile; 28] = [
+static RARE_FILES: [RareFile; 29] = [
     RareFile { file: file!("invoke.js", Lazy), ops: crate::invoke::register },
     RareFile { file: file!("services.js", Lazy), ops: no_ops },
     RareFile { file: file!("rpc.js", Lazy), ops: crate::invoke::register },
@@ -87,6 +87,7 @@ static RARE_FILES: [RareFile; 28] = [
     RareFile { file: file!("messages.js", Lazy), ops: no_ops },
     RareFile { file: file!("html_rewriter.js", Lazy), ops: crate::ops::register_html },
     RareFile { file: file!("webassembly.js", Lazy), ops: crate::modules::register },
+    RareFile { file: file!("websocket.js", Lazy), ops: crate::sockets::register },
     RareFile { file: file!("node/modules.js", Lazy), ops: no_ops },
     RareFile { file: file!("node/assert.js", Lazy), ops: no_ops },
     RareFile { file: file!("node/async_hooks.js", Lazy), ops: crate::core_ops::register_flow },
@@ -160,6 +161,8 @@ pub(crate) struct Entry {
     pub(crate) pull_fetch_upload: Global,
     pub(crate) response_passed: Global,
     pub(crate) upload_passed: Global,
+    pub(crate) socket_message: Global,
+    pub(crate) socket_closed: Global,
     pub(crate) timeout: Global,
     pub(crate) forget: Global,
     pub(crate) describe: Global,
@@ -243,6 +246,8 @@ pub(crate) fn complete(scope: &mut Scope<'_, '_>) -> Result<Entry, ScriptError> 
         pull_fetch_upload: take("pullFetchUpload")?,
         response_passed: take("responsePassed")?,
         upload_passed: take("uploadPassed")?,
+        socket_message: take("socketMessage")?,
+        socket_closed: take("socketClosed")?,
         timeout: take("timeout")?,
         forget: take("forget")?,
         describe: take("describe")?,

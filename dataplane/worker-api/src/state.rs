@@ -11,14 +11,18 @@ use std::{
     sync::Arc,
 };
 
+use base::header::HeaderBlock;
 use base::limits::{CONNECTIONS_PER_REQUEST_MAX, KIB, LOG_BYTES_MAX, LOG_BYTES_PER_REQUEST_MAX};
 use bytes::Bytes;
 
 use crate::{
     event::{
-        BodySource, Effect, Failure, FetchId, Held, LogLevel, LogRecord, MonotonicNs, Now, RequestHead, RequestId,
+        BodySource, Effect, Failure, FetchId, Held, LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody, RequestHead,
+        RequestId, SocketId,
     },
     limits::RequestLimits,
+    requests::Requests,
+    sockets::Socket,
     timers::Timers,
 };
 
@@ -105,7 +109,14 @@ pub(crate) struct Request {
     pub(crate) response_bytes: u64,
     /// `waitUntil` promises that have not settled.
     pub(crate) waiting: u32,
+    /// CPU time that counts against the limit.
     pub(crate) cpu_ns: u64,
+    /// CPU time of events that are over.
+    spent_ns: u64,
+    /// WebSockets that belong to it.
+    pub(crate) sockets: u32,
+    /// Those of them that answer it: while there is one, it is a session.
+    pub(crate) serving: u32,
     pub(crate) subrequests: u32,
     /// Outbound requests that wait for the head of their response.
     connections: u32,
@@ -130,6 +141,9 @@ impl Request {
             response_bytes: 0,
             waiting: 0,
             cpu_ns: 0,
+            spent_ns: 0,
+            sockets: 0,
+            serving: 0,
             subrequests: 0,
             connections: 0,
             queued: VecDeque::new(),
@@ -137,6 +151,26 @@ impl Request {
             held: 0,
             failure: None,
         }
+    }
+
+    /// An event of a session begins: it is charged like a request.
+    #[inline]
+    pub(crate) fn renew(&mut self) {
+        self.renew_cpu();
+        self.subrequests = 0;
+        self.log_bytes_left = LOG_BYTES_PER_REQUEST_MAX;
+        self.held = 0;
+    }
+
+    /// The same for its CPU time alone.
+    #[inline]
+    pub(crate) fn renew_cpu(&mut self) {
+        self.spent_ns += std::mem::take(&mut self.cpu_ns);
+    }
+
+    /// CPU time since this was last asked.
+    pub(crate) fn take_cpu_ns(&mut self) -> u64 {
+        std::mem::take(&mut self.spent_ns) + std::mem::take(&mut self.cpu_ns)
     }
 
     /// Whether the origin answers in the handler's place when it fails so. A request that can be tried again is.
@@ -166,7 +200,8 @@ pub(crate) struct State {
     /// When the isolate started: `performance.now()` counts from here.
     pub(crate) origin_ns: MonotonicNs,
     pub(crate) effects: VecDeque<Effect>,
-    pub(crate) requests: IdMap<RequestId, Request>,
+    pub(crate) requests: Requests,
+    pub(crate) sockets: IdMap<SocketId, Socket>,
     pub(crate) fetches: IdMap<FetchId, Fetch>,
     pub(crate) timers: Timers,
     /// When the time of a request may be up.
@@ -185,7 +220,8 @@ impl State {
             place: "{}",
             origin_ns: now.monotonic_ns,
             effects: VecDeque::new(),
-            requests: IdMap::default(),
+            requests: Requests::default(),
+            sockets: IdMap::default(),
             fetches: IdMap::default(),
             timers: Timers::default(),
             wall_at_ns: None,
@@ -329,11 +365,21 @@ impl State {
         self.ended.push(id);
     }
 
+    /// A request is answered by a WebSocket.
+    pub(crate) fn answered_by_socket(&mut self, id: RequestId, headers: HeaderBlock, socket: SocketId) {
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.reply = Reply::Done;
+        }
+        self.effects.push_back(Effect::Respond { id, status: 101, headers, body: OutgoingBody::Socket(socket) });
+        self.ended.push(id);
+    }
+
     /// Whether anything outside can still make this isolate's promises move.
     pub(crate) fn something_pending(&self) -> bool {
         !self.timers.is_empty()
+            || !self.sockets.is_empty()
             || self.fetches.values().any(|fetch| fetch.awaited)
-            || self.requests.values().any(|request| {
+            || self.requests.open().any(|(_, request)| {
                 matches!(request.body, BodyIn::Pulled)
                     || matches!(request.reply, Reply::Streaming { pulled: false } | Reply::Passing(_))
             })
@@ -342,10 +388,10 @@ impl State {
     /// Requests that wait for JavaScript, which nothing can move any more.
     pub(crate) fn hung(&self) -> Vec<RequestId> {
         let waits = |request: &Request| request.reply != Reply::Done || request.waiting > 0;
-        if !self.requests.values().any(waits) || self.something_pending() {
+        if !self.requests.open().any(|(_, request)| waits(request)) || self.something_pending() {
             return Vec::new();
         }
-        let mut hung: Vec<_> = self.requests.iter().filter(|(_, request)| waits(request)).map(|(id, _)| *id).collect();
+        let mut hung: Vec<_> = self.requests.open().filter(|(_, request)| waits(request)).map(|(id, _)| *id).collect();
         hung.sort_unstable();
         hung
     }

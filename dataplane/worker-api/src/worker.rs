@@ -21,6 +21,7 @@ use crate::{
     core_ops::header_array,
     event::{
         BodyEvent, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, MonotonicNs, Now, RequestHead, RequestId,
+        SocketId,
     },
     limits::RequestLimits,
     modules::{self, start_error},
@@ -134,7 +135,7 @@ impl std::error::Error for StartError {}
 
 /// A running Worker: one isolate with one module.
 pub struct Worker {
-    isolate: Isolate<State>,
+    pub(crate) isolate: Isolate<State>,
     entry: Entry,
     module: ModuleState,
     code_origin: CodeOrigin,
@@ -297,6 +298,14 @@ impl Worker {
             Event::ClientGone { id } => self.client_gone(id),
             Event::FetchResponse { fetch, status, reason, headers, body } => {
                 let request = self.fetch_answered(fetch, matches!(body, IncomingBody::Stream));
+                if matches!(body, IncomingBody::Socket) {
+                    let state = self.isolate.state_mut();
+                    let socket = SocketId(fetch.0);
+                    if !request.flatten().is_some_and(|id| state.add_socket(socket, id, false)) {
+                        let (code, reason) = (Some(1001), String::new());
+                        state.effects.push_back(Effect::SocketClose { socket, code, reason, why: None });
+                    }
+                }
                 if let Some(request) = request {
                     self.turn(request, |scope, entry| {
                         let headers = header_array(scope, &headers);
@@ -355,7 +364,12 @@ impl Worker {
             }
             Event::ResponsePassed { id, end } => self.response_passed(id, end),
             Event::UploadPassed { fetch, end } => self.upload_passed(fetch, end),
+            Event::SocketMessage { socket, message } => self.socket_message(socket, message),
+            Event::SocketClosed { socket, code, reason, end } => self.socket_closed(socket, code, reason, end),
             Event::Timeout => self.timeout(now.monotonic_ns),
+        }
+        if self.condemned && !self.isolate.state().sockets.is_empty() {
+            self.isolate.state_mut().end_sockets();
         }
         self.settle();
     }
@@ -365,7 +379,7 @@ impl Worker {
     pub(crate) fn admit(&mut self, id: RequestId, head: &Arc<RequestHead>, caller: Caller) -> Option<i32> {
         let state = self.isolate.state_mut();
         debug_assert!(id.0 < 1 << 53, "an id is exact as a number of JavaScript");
-        if self.condemned || state.requests.len() >= REQUESTS_PER_ISOLATE_MAX {
+        if self.condemned || state.requests.open_len() >= REQUESTS_PER_ISOLATE_MAX {
             let why = if self.condemned { Failure::NotBegun } else { Failure::Overloaded };
             state.effects.push_back(Effect::Fail { id, why });
             state.effects.push_back(Effect::Finished { id, cpu_ns: 0, failure: Some(why) });
@@ -375,6 +389,7 @@ impl Worker {
             IncomingBody::Empty => (BodyIn::Done, 0),
             IncomingBody::Full(bytes) => (BodyIn::Full(bytes.clone()), 1),
             IncomingBody::Stream => (BodyIn::Idle, 2),
+            IncomingBody::Socket => (BodyIn::Done, 0),
         };
         let mut request = Request::new(Arc::clone(head), body, state.now.monotonic_ns);
         request.caller = caller;
@@ -478,12 +493,20 @@ impl Worker {
     }
 
     /// A turn for a request (or none) with what is left of its CPU time.
+    /// An event of a session has all of it.
     pub(crate) fn turn(
         &mut self,
         request: Option<RequestId>,
         call: impl for<'s> FnOnce(&mut Scope<'s, '_>, &Entry) -> Result<Value<'s>, CallError<'s>>,
     ) {
-        let used = request.and_then(|id| self.isolate.state().requests.get(&id)).map_or(0, |request| request.cpu_ns);
+        let used = match request.and_then(|id| self.isolate.state_mut().requests.get_mut(&id)) {
+            Some(request) if request.serving > 0 => {
+                request.renew_cpu();
+                0
+            }
+            Some(request) => request.cpu_ns,
+            None => 0,
+        };
         self.turn_within(request, self.cpu_ns.saturating_sub(used), call);
     }
 
@@ -544,6 +567,7 @@ impl Worker {
         if let Some(id) = request {
             state.fail(id, Failure::CpuLimit);
             // Nothing more is done for it, what it has with waitUntil included.
+            state.end_sockets_of(id, Some(Failure::CpuLimit));
             if let Some(request) = state.requests.get_mut(&id) {
                 request.waiting = 0;
                 state.ended.push(id);
@@ -559,12 +583,13 @@ impl Worker {
         if why == Failure::MemoryLimit {
             state.say(request, LogLevel::Error, "memory limit exceeded".to_owned());
         }
-        let mut ids: Vec<RequestId> = state.requests.keys().copied().collect();
+        let mut ids: Vec<RequestId> = state.requests.ids().collect();
         ids.sort_unstable();
         for id in ids {
             let why = if request == Some(id) { why } else { state.displaced(id) };
             state.fail(id, why);
             if let Some(open) = state.requests.get_mut(&id) {
+                open.failure.get_or_insert(why);
                 open.waiting = 0;
                 state.ended.push(id);
             }
@@ -591,7 +616,9 @@ impl Worker {
     fn settle_one(&mut self, id: RequestId) {
         let state = self.isolate.state();
         let Some(request) = state.requests.get(&id).filter(|request| request.reply == Reply::Done) else { return };
-        if request.waiting == 0 {
+        if request.serving > 0 {
+            self.isolate.state_mut().requests.to_session(id);
+        } else if request.waiting == 0 && request.sockets == 0 {
             self.finish(id);
         } else if !self.waiting.iter().rev().any(|(_, waiting)| *waiting == id) {
             self.waiting.push_back((state.now.monotonic_ns.saturating_add(WAIT_UNTIL_NS), id));
@@ -619,8 +646,9 @@ impl Worker {
 
     fn finish(&mut self, id: RequestId) {
         let state = self.isolate.state_mut();
-        let Some(request) = state.requests.remove(&id) else { return };
-        if state.requests.is_empty() {
+        let sockets = state.end_sockets_of(id, None);
+        let Some(mut request) = state.requests.remove(&id) else { return };
+        if state.requests.open_len() == 0 {
             state.wall_at_ns = None;
         }
         let mut fetches: Vec<FetchId> = Vec::new();
@@ -638,25 +666,26 @@ impl Worker {
             state.fetches.remove(fetch);
             state.effects.push_back(Effect::CancelFetch { fetch: *fetch });
         }
-        let Request { cpu_ns, failure, .. } = request;
+        let (cpu_ns, failure) = (request.take_cpu_ns(), request.failure);
         state.effects.push_back(Effect::Finished { id, cpu_ns, failure });
         if !self.waiting.is_empty() {
             self.waiting.retain(|(_, waiting)| *waiting != id);
         }
-        if body_open || failure.is_some() || !fetches.is_empty() || !timers.is_empty() {
-            self.forget(id, &timers, &fetches);
+        if body_open || failure.is_some() || !fetches.is_empty() || !timers.is_empty() || !sockets.is_empty() {
+            self.forget(id, &timers, &fetches, &sockets);
         }
     }
 
     /// Lets JavaScript drop what it keeps for a request. Runs nothing of the tenant's.
-    fn forget(&mut self, id: RequestId, timers: &[u64], fetches: &[FetchId]) {
+    pub(crate) fn forget(&mut self, id: RequestId, timers: &[u64], fetches: &[FetchId], sockets: &[SocketId]) {
         if !self.isolate.usable() {
             return;
         }
         self.turn_within(None, self.cpu_ns, |scope, entry| {
             let timers: Vec<Value<'_>> = timers.iter().map(|timer| scope.id(*timer)).collect();
             let fetches: Vec<Value<'_>> = fetches.iter().map(|fetch| scope.id(fetch.0)).collect();
-            let args = [scope.id(id.0), scope.array(&timers), scope.array(&fetches)];
+            let sockets: Vec<Value<'_>> = sockets.iter().map(|socket| scope.id(socket.0)).collect();
+            let args = [scope.id(id.0), scope.array(&timers), scope.array(&fetches), scope.array(&sockets)];
             let function = scope.open(&entry.forget);
             scope.call(function, &args)
         });
@@ -790,5 +819,6 @@ fn incoming<'s>(scope: &mut Scope<'s, '_>, body: IncomingBody) -> (Value<'s>, Va
             None => (scope.integer(0), scope.null()),
         },
         IncomingBody::Stream => (scope.integer(2), scope.null()),
+        IncomingBody::Socket => (scope.integer(5), scope.null()),
     }
 }

@@ -103,6 +103,20 @@ fn messages() {
 }
 
 #[test]
+fn web_sockets() {
+    check_with("WebSockets", include_str!("js/websocket.js"), |outbound| match &outbound.url[..] {
+        "https://origin.test/refuses?q" => {
+            assert_eq!(outbound.header("upgrade"), Some("websocket"));
+            assert_eq!(outbound.header("sec-websocket-protocol"), Some("chat, other"));
+            Origin::Reply(200, Vec::new(), vec![vec![b'x'; 20_000]; 3])
+        }
+        "http://origin.test/gone" => Origin::Fail("no route"),
+        "http://origin.test/silent" => Origin::Silence,
+        url => panic!("{url}"),
+    });
+}
+
+#[test]
 fn modules_of_node() {
     check("Modules of Node.js", include_str!("js/node.js"));
 }

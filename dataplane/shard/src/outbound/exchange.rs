@@ -1,7 +1,8 @@
 //! One outbound request and its response, both streamed, both with back-pressure.
 
 use super::h2::{self, Opened};
-use super::stream::{Origin, OriginStream};
+use super::stream::OriginStream;
+use super::target::Target;
 use super::{Asker, FetchError, FetchRequest, h2_exchange};
 use crate::cell::FetchDelivery;
 use crate::io::{Io, Side};
@@ -16,7 +17,6 @@ use h1::scan::HeadScan;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use url::{Host, Url};
 use worker_api::event::{BodyEvent, Event, FetchId, IncomingBody, Passed};
 
 /// Interim responses before the final one; an origin that sends more is not serious.
@@ -136,7 +136,7 @@ async fn on_connection(
 ) -> Result<Ended, FetchError> {
     let (upload, framing) = match &request.body {
         body if body.length() == Some(0) => (Upload::Done, Framing::None),
-        SendBody::Empty => (Upload::Done, Framing::None),
+        SendBody::Empty | SendBody::Socket(_) => (Upload::Done, Framing::None),
         SendBody::Full(bytes) => (Upload::Done, Framing::Length(bytes.len() as u64)),
         SendBody::Stream { length } => {
             let framing = length.map_or(Framing::Chunked, Framing::Length);
@@ -460,41 +460,5 @@ fn push_chunk(output: &mut Vec<u8>, framing: Framing, bytes: &[u8]) {
         body::push_chunk_head(output, bytes.len());
         output.extend_from_slice(bytes);
         output.extend_from_slice(body::CHUNK_TAIL);
-    }
-}
-
-/// A URL taken apart for a request.
-pub(super) struct Target {
-    pub(super) origin: Origin,
-    pub(super) authority: String,
-    pub(super) path: String,
-}
-
-impl Target {
-    fn parse(url: &str) -> Result<Target, FetchError> {
-        let url = Url::parse(url).map_err(|error| FetchError(format!("invalid URL: {error}")))?;
-        let tls = match url.scheme() {
-            "http" => false,
-            "https" => true,
-            other => return Err(FetchError(format!("the scheme {other} is not supported"))),
-        };
-        let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
-            return Err("the URL has no host".into());
-        };
-        let authority = match url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_string(),
-        };
-        let host = match host {
-            Host::Domain(name) => name.trim_end_matches('.').to_ascii_lowercase(),
-            Host::Ipv4(address) => address.to_string(),
-            Host::Ipv6(address) => address.to_string(),
-        };
-        let mut path = url.path().to_owned();
-        if let Some(query) = url.query() {
-            path.push('?');
-            path.push_str(query);
-        }
-        Ok(Target { origin: Origin { tls, host, port }, authority, path })
     }
 }

@@ -1,8 +1,9 @@
 //! One outbound request and its response on an HTTP/2 connection, both streamed, both with back-pressure: a window is opened again
 //! only for what somebody has taken.
 
-use super::exchange::{Ended, Target};
+use super::exchange::Ended;
 use super::h2::Place;
+use super::target::Target;
 use super::{Asker, FetchError, FetchRequest};
 use crate::cell::FetchDelivery;
 use crate::config::WRITE_BEHIND_BYTES;
@@ -95,7 +96,7 @@ pub(crate) async fn run(
     }
     let upload = match &request.body {
         body if body.length() == Some(0) => Upload::Done,
-        SendBody::Empty => Upload::Done,
+        SendBody::Empty | SendBody::Socket(_) => Upload::Done,
         SendBody::Full(bytes) => Upload::Sending { bytes: bytes.clone(), then: Box::new(Upload::End) },
         SendBody::Stream { length } => {
             Upload::Streaming { left: length.unwrap_or(u64::MAX), promised: length.is_some(), asked: false }

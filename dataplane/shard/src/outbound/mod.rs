@@ -15,10 +15,13 @@ mod policy;
 mod pool;
 mod shelf;
 mod stream;
+mod target;
 mod tls;
 mod tls_socket;
+mod websocket;
 
 pub(crate) use shelf::Shelf;
+pub(crate) use stream::OriginStream;
 pub(crate) use tls::{Tls, client_config};
 
 use crate::cell::{FetchDelivery, WorkerCell};
@@ -34,7 +37,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
-use stream::{Origin, OriginStream};
+use stream::Origin;
 use worker_api::event::{Event, FetchId, MonotonicNs};
 
 /// An outbound request as the Worker asked for it.
@@ -167,8 +170,15 @@ fn spawn(shard: &Rc<Shard>, asker: Asker, request: FetchRequest) {
         futures_lite::future::yield_now().await;
         let fetch = request.fetch;
         let upload = if let SendBody::Link { link, .. } = &request.body { Some(link.clone()) } else { None };
-        let run = AssertUnwindSafe(exchange::run(&shard, &asker, request)).catch_unwind();
-        match run.await {
+        let run = async {
+            match &asker {
+                Asker::Worker(cell, _) if h1::upgrade::names_websocket(&request.headers) => {
+                    websocket::run(&shard, cell, request).await
+                }
+                _ => exchange::run(&shard, &asker, request).await,
+            }
+        };
+        match AssertUnwindSafe(run).catch_unwind().await {
             Ok(Ok(())) => {}
             Ok(Err(FetchError(message))) => {
                 shard.metrics.fetch_failures.add(1);

@@ -160,7 +160,6 @@ pub(crate) enum Connected {
 }
 
 /// Opens a connection for HTTP/1.1 alone, within [`CONNECT_TIMEOUT_NS`]; to this very node only where that is `own_too`.
-#[allow(dead_code, reason = "for protocols that begin with HTTP/1.1: WebSockets")]
 pub(crate) async fn connect(shard: &Rc<Shard>, origin: &Origin, own_too: bool) -> Result<OriginStream, FetchError> {
     match open_in_time(shard, origin, own_too, false).await? {
         Connected::H1(stream) => Ok(stream),

@@ -17,3 +17,4 @@ mod protocol;
 mod routing;
 mod services;
 mod streaming;
+mod websockets;

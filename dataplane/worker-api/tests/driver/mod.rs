@@ -182,6 +182,7 @@ impl<O: FnMut(&Outbound) -> Origin> Drive<'_, O> {
                         }
                         self.send(Event::ResponsePassed { id, end });
                     }
+                    OutgoingBody::Socket(_) => panic!("a WebSocket is not expected here"),
                 }
             }
             Effect::ResponseBody { id, body } => match body {
@@ -217,6 +218,7 @@ impl<O: FnMut(&Outbound) -> Origin> Drive<'_, O> {
                         outbound.body = bytes.to_vec();
                         self.reply(outbound);
                     }
+                    OutgoingBody::Socket(_) => unreachable!("no request has it"),
                     OutgoingBody::Stream { length } => {
                         outbound.streamed = Some(length);
                         self.uploads.insert(fetch, outbound);

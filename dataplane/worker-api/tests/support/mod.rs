@@ -99,7 +99,7 @@ pub(crate) fn seen(effects: &[Effect]) -> Seen {
                 match body {
                     OutgoingBody::Full(bytes) => seen.body.extend_from_slice(bytes),
                     OutgoingBody::Stream { .. } | OutgoingBody::Passed { .. } => seen.streams = true,
-                    OutgoingBody::Empty => {}
+                    OutgoingBody::Empty | OutgoingBody::Socket(_) => {}
                 }
             }
             Effect::ResponseBody { body: BodyEvent::Chunk(bytes), .. } => seen.body.extend_from_slice(bytes),
