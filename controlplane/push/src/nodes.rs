@@ -169,6 +169,7 @@ impl Nodes {
 
     /// Takes the nodes that a node knew of before it connected: after a start of this server they are likely to come.
     pub(crate) fn name_others(&mut self, names: &[String], unix_ms: u64) {
+        self.forget_named(unix_ms);
         for name in names {
             let room = self.named.len() < self.max;
             if room && wire::is_node_name(name) && !self.nodes.contains_key(name) && !self.named.contains_key(name) {
@@ -179,14 +180,19 @@ impl Nodes {
 
     /// Names of the nodes that share what is to be done once: who is connected or was lately, and who was named lately. Sorted.
     pub(crate) fn fleet(&mut self, unix_ms: u64) -> Vec<String> {
-        let lately = |then: u64| then.saturating_add(FLEET_GRACE_MS) > unix_ms;
-        let nodes = &self.nodes;
-        self.named.retain(|name, then| lately(*then) && !nodes.contains_key(name));
-        let here = nodes.values().filter(|node| node.status.connected || lately(node.status.seen_unix_ms));
+        self.forget_named(unix_ms);
+        let here =
+            self.nodes.values().filter(|node| node.status.connected || is_lately(node.status.seen_unix_ms, unix_ms));
         let here = here.map(|node| &node.status.name);
         let mut fleet: Vec<String> = here.chain(self.named.keys()).cloned().collect();
         fleet.sort_unstable();
         fleet
+    }
+
+    /// Makes room of the names that came, or did not come in time.
+    fn forget_named(&mut self, unix_ms: u64) {
+        let nodes = &self.nodes;
+        self.named.retain(|name, then| is_lately(*then, unix_ms) && !nodes.contains_key(name));
     }
 
     pub(crate) fn highest_generation(&self) -> u64 {
@@ -205,6 +211,10 @@ impl Nodes {
         }
         acks
     }
+}
+
+fn is_lately(then_unix_ms: u64, unix_ms: u64) -> bool {
+    then_unix_ms.saturating_add(FLEET_GRACE_MS) > unix_ms
 }
 
 #[cfg(test)]

@@ -105,6 +105,7 @@ pub struct ShardMetrics {
     pub fetch_connections_idle: Number,
     pub fetch_connections_h2: Number,
     pub fetch_connections_adopted: Number,
+    pub fetch_connections_given: Number,
     pub fetch_connections_shelved: Number,
     pub websockets: Number,
     pub websockets_opened: Number,
@@ -166,7 +167,7 @@ pub struct Metrics {
 /// Reads one number of a shard.
 type Reader = fn(&ShardMetrics) -> u64;
 
-const COUNTERS: [(&str, &str, &str, Reader); 48] = [
+const COUNTERS: [(&str, &str, &str, Reader); 49] = [
     ("connections", "gauge", "Open client connections.", |m| m.connections.get()),
     ("connections_accepted_total", "counter", "Client connections accepted.", |m| m.connections_accepted.get()),
     (
@@ -223,6 +224,9 @@ const COUNTERS: [(&str, &str, &str, Reader); 48] = [
         "Outbound connections taken from those that all shards share.",
         |m| m.fetch_connections_adopted.get(),
     ),
+    ("fetch_connections_given_total", "counter", "Outbound connections given to those that all shards share.", |m| {
+        m.fetch_connections_given.get()
+    }),
     ("fetch_connections_shelved", "gauge", "Outbound connections that wait for any shard.", |m| {
         m.fetch_connections_shelved.get()
     }),

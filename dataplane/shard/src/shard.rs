@@ -248,7 +248,7 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: &StdListener) {
         let now_ns = shard.clock.now_ns();
         shard.watches.tick(now_ns);
         if shard.common.shards > 1 {
-            shard.outbound.share(now_ns);
+            shard.outbound.share(&shard, now_ns);
         }
         if ticks.is_multiple_of(SWEEP_TICKS) {
             shard.sweep();

@@ -181,18 +181,19 @@ fn a_start_that_throws_says_where() {
 }
 
 #[test]
-fn a_module_without_a_fetch_handler_is_none() {
+fn a_module_without_a_handler_is_none() {
     for source in [
         "export default {};",
         "export const x = 1;",
         "export default { fetch: 1 };",
-        "export default { scheduled() {} };",
+        "export default { scheduled: {} };",
         "",
         "export default null;",
     ] {
         assert_eq!(try_start(source).err(), Some(StartError::NoFetch), "{source}");
     }
     start("class W { fetch() { return new Response('class'); } } export default new W();");
+    start("export default { scheduled() {} };");
 }
 
 #[test]

@@ -124,6 +124,7 @@ impl Pair {
                         OutgoingBody::Empty => IncomingBody::Empty,
                         OutgoingBody::Full(bytes) => IncomingBody::Full(bytes),
                         OutgoingBody::Stream { .. } | OutgoingBody::Passed { .. } => IncomingBody::Stream,
+                        OutgoingBody::Socket(_) => unreachable!("no test here opens one"),
                     };
                     self.send(caller, Event::FetchResponse { fetch, status, reason: String::new(), headers, body });
                 }
@@ -184,6 +185,7 @@ impl Pair {
             OutgoingBody::Empty => IncomingBody::Empty,
             OutgoingBody::Full(bytes) => IncomingBody::Full(bytes),
             OutgoingBody::Stream { .. } | OutgoingBody::Passed { .. } => IncomingBody::Stream,
+            OutgoingBody::Socket(_) => unreachable!("no test here opens one"),
         };
         let (head, entrypoint) = (Arc::new(RequestHead { body, ..head }), self.entrypoint.clone());
         let invocation = match rpc {

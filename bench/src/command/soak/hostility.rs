@@ -36,6 +36,8 @@ pub(super) struct Done {
     pub(super) redeploys: AtomicU64,
     /// Uploads without a verdict, requests without an end, calls of the API that failed.
     pub(super) wrong: Mutex<Vec<String>>,
+    /// Nothing hostile comes meanwhile: the rest at a slice's end, in which memory shows what has remained.
+    pub(super) resting: AtomicBool,
     /// Hostile Workers since the last look.
     names: Mutex<Vec<String>>,
 }
@@ -53,14 +55,16 @@ impl Done {
     }
 }
 
-/// Sleeps until `at`, or until told to stop.
-fn sleep_until(at: Instant, stop: &AtomicBool) {
+/// Sleeps until `at` and until nobody rests, or until told to stop.
+fn sleep_until(at: Instant, stop: &AtomicBool, done: &Done) {
     while !stop.load(Ordering::Relaxed) {
         let left = at.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        let resting = done.resting.load(Ordering::Relaxed);
+        if left.is_zero() && !resting {
             return;
         }
-        std::thread::sleep(left.min(Duration::from_millis(50)));
+        let step = Duration::from_millis(50);
+        std::thread::sleep(if resting { step } else { left.min(step) });
     }
 }
 
@@ -71,7 +75,7 @@ pub(super) fn workers(stack: &Stack, done: &Done, stop: &AtomicBool, rate: f64, 
     let interval = Duration::from_secs_f64(1.0 / rate);
     let mut due = Instant::now();
     for number in 0.. {
-        sleep_until(due, stop);
+        sleep_until(due, stop, done);
         if stop.load(Ordering::Relaxed) {
             return;
         }
@@ -135,7 +139,7 @@ pub(super) fn requests(stack: &Stack, done: &Done, stop: &AtomicBool, rate: f64,
     let interval = Duration::from_secs_f64(1.0 / rate);
     let mut due = Instant::now();
     while !stop.load(Ordering::Relaxed) {
-        sleep_until(due, stop);
+        sleep_until(due, stop, done);
         due = (due + interval).max(Instant::now());
         let bytes = requests::nth(&mut random);
         let patience = Duration::from_millis(if random.one_in(50) { 200 } else { 5 });
@@ -156,7 +160,7 @@ pub(super) fn redeploys(stack: &Stack, done: &Done, stop: &AtomicBool, deploymen
     let mut due = Instant::now();
     for number in 0u64.. {
         due += REDEPLOY;
-        sleep_until(due, stop);
+        sleep_until(due, stop, done);
         if stop.load(Ordering::Relaxed) {
             return;
         }

@@ -2,7 +2,8 @@
 //! stay flat.
 //!
 //! The time is cut into slices; in each, every normal tenant has an open-loop load of its own, while hostile Workers are deployed,
-//! asked, replaced and deleted, hostile requests come in, and one of the normal tenants is redeployed. Memory is read every
+//! asked, replaced and deleted, hostile requests come in, and one of the normal tenants is redeployed. Each slice of a minute ends
+//! with a rest from what is hostile, so that its floor is what remained and not what happened to run. Memory is read every
 //! second. What fails is written to `target/soak/failures.log` with its slice, its cause, the node's own count of causes and the
 //! hostile Workers of that slice; `target/soak/memory.svg` shows the memory. It ends by itself, early if the node dies.
 
@@ -39,6 +40,8 @@ const SHORT_GROWTH_MAX: f64 = 10.0;
 /// Slices of a short run; those of a long one are a minute.
 const SHORT_SLICES: f64 = 12.0;
 const SLICE_MAX: Duration = Duration::from_secs(60);
+/// The end of a slice in which nothing hostile comes; shorter slices have none.
+const REST: Duration = Duration::from_secs(10);
 /// Between two readings of memory.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
@@ -245,7 +248,11 @@ fn one_slice(
     let from = shared.begin.elapsed().as_secs_f64() / 60.0;
     let before = stack.metrics().ok();
     let ran_before = ran(&shared.done);
+    let over = AtomicBool::new(false);
     let outcomes = std::thread::scope(|scope| {
+        if duration >= REST * 3 {
+            scope.spawn(|| rest(shared, duration - REST, &over));
+        }
         let loads: Vec<_> = tenants
             .iter()
             .zip(0u64..)
@@ -255,7 +262,9 @@ fn one_slice(
             })
             .collect();
         let joined = loads.into_iter().map(|load| load.join().map_err(|_| anyhow!("a load panicked"))?);
-        joined.collect::<anyhow::Result<Vec<Outcome>>>()
+        let outcomes = joined.collect::<anyhow::Result<Vec<Outcome>>>();
+        over.store(true, Ordering::Relaxed);
+        outcomes
     })?;
     let after = stack.metrics().ok();
     let names = shared.done.take_names();
@@ -291,6 +300,16 @@ fn one_slice(
         workers_up: sum("selvage_workers"),
         abandoned: sum("selvage_isolates_abandoned_total"),
     })
+}
+
+/// Lets what is hostile rest from `after` until the slice is over.
+fn rest(shared: &Shared, after: Duration, over: &AtomicBool) {
+    let begin = Instant::now();
+    while !over.load(Ordering::Relaxed) {
+        shared.done.resting.store(begin.elapsed() >= after, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    shared.done.resting.store(false, Ordering::Relaxed);
 }
 
 /// Hostile Workers so far.

@@ -90,8 +90,8 @@ impl Outbound {
     }
 
     /// Gives connections to the other shards that this one has not wanted for a moment. Called at each tick.
-    pub(crate) fn share(&self, now_ns: MonotonicNs) {
-        self.pool.share(&self.shelf, now_ns);
+    pub(crate) fn share(&self, shard: &Shard, now_ns: MonotonicNs) {
+        shard.metrics.fetch_connections_given.add(self.pool.share(&self.shelf, now_ns));
     }
 
     /// Takes a connection that any shard of the node may take.

@@ -58,10 +58,11 @@ impl Pool {
         }
     }
 
-    /// Gives connections to the other shards that this one has not wanted for a moment.
-    pub(crate) fn share(&self, shelf: &Shelf, now_ns: MonotonicNs) {
+    /// Gives connections to the other shards that this one has not wanted for a moment; says how many.
+    pub(crate) fn share(&self, shelf: &Shelf, now_ns: MonotonicNs) -> u64 {
+        let mut given = 0;
         if self.len.get() == 0 {
-            return;
+            return given;
         }
         let due = |idle: &mut Idle| idle.since_ns + SHARE_AFTER_NS <= now_ns;
         self.idle.borrow_mut().retain(|origin, list| {
@@ -72,10 +73,12 @@ impl Pool {
                     && let Some(adrift) = io.into_socket().and_then(OriginStream::let_go)
                 {
                     shelf.put(origin, adrift, since_ns);
+                    given += 1;
                 }
             }
             !list.is_empty()
         });
+        given
     }
 
     /// Closes what has been idle for too long.

@@ -337,10 +337,11 @@ fn an_idle_connection_is_for_all_shards() {
     let (plain, plain_count) = h1_origin(None);
     let (tls, tls_count) = h1_origin(Some(server_config(&authority, &[b"http/1.1"])));
     // Each connection of the client's goes to one of the two shards: sixteen to the same one would be a wonder.
+    let given = || node.metrics.shards().iter().map(|shard| shard.fetch_connections_given.get()).sum::<u64>();
     for round in 0..16 {
         assert_eq!(fetch(&node, "/", &format!("http://{plain}/")), (200, format!("200 {round}")));
         assert_eq!(fetch(&node, "/", &format!("https://localhost:{}/", tls.port())), (200, format!("200 {round}")));
-        std::thread::sleep(Duration::from_millis(260));
+        eventually("both connections are for all shards", || given() == 2 * (round + 1));
     }
     let adopted: Vec<u64> = node.metrics.shards().iter().map(|shard| shard.fetch_connections_adopted.get()).collect();
     assert!(adopted.iter().all(|adopted| *adopted > 0), "both shards: {adopted:?}");
