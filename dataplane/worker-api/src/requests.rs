@@ -49,7 +49,7 @@ impl Requests {
     }
 
     /// From here on it is a session.
-    pub(crate) fn to_session(&mut self, id: RequestId) {
+    pub(crate) fn begin_session(&mut self, id: RequestId) {
         if let Some(request) = self.open.remove(&id) {
             self.sessions.insert(id, request);
         }

@@ -617,7 +617,7 @@ impl Worker {
         let state = self.isolate.state();
         let Some(request) = state.requests.get(&id).filter(|request| request.reply == Reply::Done) else { return };
         if request.serving > 0 {
-            self.isolate.state_mut().requests.to_session(id);
+            self.isolate.state_mut().requests.begin_session(id);
         } else if request.waiting == 0 && request.sockets == 0 {
             self.finish(id);
         } else if !self.waiting.iter().rev().any(|(_, waiting)| *waiting == id) {

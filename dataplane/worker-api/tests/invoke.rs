@@ -144,8 +144,8 @@ fn with_service(source: &str) -> Worker {
 
 /// The one call among effects.
 fn call(all: Vec<Effect>) -> (FetchId, RequestHead, OutgoingBody, bool) {
-    let mut calls = all.into_iter().filter_map(|effect| match effect {
-        Effect::Call { fetch, service: 0, rpc, head, body, .. } => Some((fetch, head, body, rpc)),
+    let mut calls = all.into_iter().map(|effect| match effect {
+        Effect::Call { fetch, service: 0, rpc, head, body, .. } => (fetch, head, body, rpc),
         other => panic!("{other:?}"),
     });
     let call = calls.next().expect("a call");

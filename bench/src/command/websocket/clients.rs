@@ -13,7 +13,7 @@ use rustix::fd::OwnedFd;
 use crate::load::Target;
 
 /// Bytes of a message: text, as an application's small update is.
-pub const MESSAGE_BYTES: usize = 32;
+pub(super) const MESSAGE_BYTES: usize = 32;
 /// Head of a server's frame of that size.
 const HEAD_BYTES: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,14 +29,14 @@ struct Client {
 }
 
 /// Open connections.
-pub struct Clients {
+pub(super) struct Clients {
     clients: Vec<Client>,
     epoll: OwnedFd,
     frame: Vec<u8>,
 }
 
 /// What came of a closed loop.
-pub struct Echoes {
+pub(super) struct Echoes {
     /// Messages that came back.
     pub messages: u64,
     /// How long it took.
@@ -45,7 +45,7 @@ pub struct Echoes {
 
 impl Clients {
     /// Opens so many connections.
-    pub fn open(target: &Target, count: usize) -> anyhow::Result<Clients> {
+    pub(super) fn open(target: &Target, count: usize) -> anyhow::Result<Clients> {
         let request = String::from_utf8(target.get()).context("the request is text")?;
         let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -65,7 +65,7 @@ impl Clients {
 
     /// Each connection has one message under way, for so long; what comes after the first `warmup` counts. `edge` is called when
     /// counting begins and when it ends.
-    pub fn echo(
+    pub(super) fn echo(
         &mut self,
         warmup: Duration,
         duration: Duration,
