@@ -20,8 +20,20 @@ pub(crate) struct Arguments {
     rest: Vec<OsString>,
 }
 
+/// The benchmark of the route table, which needs no node and no V8: an example of its crate.
+const ROUTE: &str = "route";
+
 /// Runs `selvage-bench` with `before`, then the caller's arguments.
 pub(crate) fn run(checkout: &Checkout, before: &[&str], arguments: &Arguments) -> Result<ExitCode> {
+    if let Some((first, sizes)) = arguments.rest.split_first()
+        && before.is_empty()
+        && first == ROUTE
+    {
+        let mut cargo = checkout.cargo();
+        cargo.args(["run", "--quiet", "--release", "--package", "route", "--example", "table", "--"]).args(sizes);
+        let status = run::status(&mut cargo)?;
+        return Ok(status.code().and_then(|it| u8::try_from(it).ok()).map_or(ExitCode::from(128), ExitCode::from));
+    }
     let archive = artifacts::prepare(checkout)?;
     let bin = artifacts::binaries(checkout, &archive)?;
     let mut bench = Command::new(bin.join("selvage-bench"));

@@ -1,6 +1,5 @@
 //! Desired state → snapshot.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use base::id::{AccountId, ArtifactHash, DeploymentId};
@@ -149,7 +148,12 @@ pub struct WriteErrorText(pub String);
 
 impl From<WriteError> for PlanError {
     fn from(error: WriteError) -> PlanError {
-        PlanError::Write(WriteErrorText(error.to_string()))
+        match error {
+            WriteError::RouteConflict { route, first, second } => {
+                PlanError::RouteConflict { pattern: route, first, second }
+            }
+            error => PlanError::Write(WriteErrorText(error.to_string())),
+        }
     }
 }
 
@@ -160,10 +164,7 @@ pub fn compile(state: &DesiredState, env_key: &Key) -> Result<Vec<u8>, PlanError
     let mut writer =
         SnapshotWriter::new(state.lineage, state.generation, state.created_unix_ms, env_key.id(), &platform);
     writer.steering(crate::steering::rules(&state.steering).map_err(PlanError::Steering)?);
-    for (pattern, id) in routes(state, &platform)? {
-        let Pattern { host_kind, host, path_kind, path } = pattern;
-        writer.route(NewRoute { host_kind, host, path_kind, path, deployment: id });
-    }
+    routes(state, &platform, &mut writer)?;
     for deployment in &state.deployments {
         let id = deployment.id;
         if !deployment.subdomain.is_empty() {
@@ -199,23 +200,17 @@ pub(crate) fn platform_domain(written: &str) -> Result<String, PlanError> {
     Ok(String::from_utf8_lossy(name.as_bytes()).into_owned())
 }
 
-/// Every pattern with its one owner.
-fn routes(state: &DesiredState, platform: &str) -> Result<BTreeMap<Pattern, DeploymentId>, PlanError> {
-    let mut owners = BTreeMap::new();
+/// Hands every pattern to the writer, which finds those that two deployments claim.
+fn routes(state: &DesiredState, platform: &str, writer: &mut SnapshotWriter) -> Result<(), PlanError> {
     for deployment in &state.deployments {
         let id = deployment.id;
         for written in &deployment.routes {
             let refused = |error| PlanError::Route { id, pattern: written.clone(), error };
-            let pattern = check_pattern(written, platform).map_err(refused)?;
-            let text = pattern.to_string();
-            if let Some(first) = owners.insert(pattern, id).filter(|first| *first != id) {
-                // By id, not by the order they came in: the same state gives the same error.
-                let (first, second) = (first.min(id), first.max(id));
-                return Err(PlanError::RouteConflict { pattern: text, first, second });
-            }
+            let Pattern { host_kind, host, path_kind, path } = check_pattern(written, platform).map_err(refused)?;
+            writer.route(NewRoute { host_kind, host, path_kind, path, deployment: id });
         }
     }
-    Ok(owners)
+    Ok(())
 }
 
 #[cfg(test)]

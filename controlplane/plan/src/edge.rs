@@ -173,7 +173,7 @@ pub fn emit(snapshot: &Snapshot, artifact_base: &str) -> EdgeSnapshot {
     }
     for (kind, host, paths) in snapshot.hosts() {
         let wildcard = if kind == HostKind::Wildcard { "*." } else { "" };
-        for found in paths.iter() {
+        for found in paths.routes() {
             let star = if found.kind == PathKind::Prefix { "*" } else { "" };
             let path = String::from_utf8_lossy(found.path);
             if let Some(routes) = routes.get_mut(found.deployment.0 as usize) {

@@ -208,7 +208,7 @@ impl PushServer {
 
     /// Makes a snapshot the latest; connections send it at once. Publishing the same again does nothing.
     pub fn publish(&self, generation: u64, bytes: Arc<[u8]>) -> Result<(), PublishError> {
-        let header = SnapshotHeader::read(&bytes)?;
+        let (header, _) = SnapshotHeader::read(&bytes)?;
         if header.generation != generation || header.lineage != self.shared.config.lineage {
             return Err(PublishError::Mismatch { generation: header.generation, lineage: header.lineage });
         }

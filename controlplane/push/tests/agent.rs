@@ -476,7 +476,7 @@ impl Peer {
     }
 
     async fn offer_good(&mut self, bytes: &[u8]) {
-        self.offer(SnapshotHeader::read(bytes).expect("whole"), bytes, 100).await;
+        self.offer(SnapshotHeader::read(bytes).expect("whole").0, bytes, 100).await;
     }
 
     /// Answers requests for artifacts from `modules` until something else comes.
@@ -525,7 +525,7 @@ async fn wrong_snapshots_are_refused_and_the_good_one_goes_on_serving() {
     peer.acked(5, [1]).await;
     // Every one of these must leave generation 5 serving, and the connection usable.
     let good = snapshot(6, 2);
-    let header = SnapshotHeader::read(&good).expect("whole");
+    let header = SnapshotHeader::read(&good).expect("whole").0;
     for at in [0, 8, 16, 64, 100, good.len() / 2, good.len() - 1] {
         let mut bad = good.clone();
         bad[at] ^= 0x10;
@@ -539,7 +539,7 @@ async fn wrong_snapshots_are_refused_and_the_good_one_goes_on_serving() {
     let old = snapshot(4, 1);
     peer.offer_good(&old).await;
     peer.refused(RefuseReason::Older).await;
-    peer.offer(SnapshotHeader { generation: 6, ..SnapshotHeader::read(&old).expect("whole") }, &old, 64).await;
+    peer.offer(SnapshotHeader { generation: 6, ..SnapshotHeader::read(&old).expect("whole").0 }, &old, 64).await;
     peer.refused(RefuseReason::Corrupt).await;
     peer.offer_good(&snapshot(5, 2)).await;
     peer.refused(RefuseReason::Older).await;

@@ -36,7 +36,7 @@ use plane_abi::code::{CodeEngine, CodeError, CodeStore};
 use plane_abi::plane::{artifact_hash, artifact_path};
 use plane_abi::seal::Key;
 use plane_abi::wire;
-use plane_abi::{Lineage, Snapshot, Status};
+use plane_abi::{BaseId, Lineage, RouteBase, Snapshot, SnapshotError, Status};
 
 /// Snapshots that stay.
 const SNAPSHOTS_KEPT: usize = 3;
@@ -174,7 +174,7 @@ impl Disk {
         let mut state = self.state();
         state.next_sequence = numbered.last().map_or(1, |(sequence, _)| sequence + 1);
         for (sequence, path) in numbered {
-            match Snapshot::open(&path) {
+            match Snapshot::open(&path, &no_base) {
                 Ok(snapshot) => state.kept.push((sequence, Arc::new(snapshot))),
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "a snapshot on disk is damaged; an earlier one serves");
@@ -413,6 +413,11 @@ impl Disk {
     }
 }
 
+/// Where a snapshot's base of routes is: nowhere, as the control plane sends snapshots that have all routes themselves.
+pub(crate) fn no_base(id: BaseId) -> Result<Arc<RouteBase>, SnapshotError> {
+    Err(SnapshotError::NoBase(id))
+}
+
 /// Artifacts of deployments that serve, with their sizes.
 pub(crate) fn active_artifacts(snapshot: &Snapshot) -> impl Iterator<Item = (ArtifactHash, u64)> {
     let active = snapshot.deployments().filter(|(_, deployment)| deployment.status() == Status::Active);
@@ -455,7 +460,7 @@ mod tests {
         });
         let mut incoming = disk.incoming().expect("a file");
         incoming.write(&writer.finish().expect("valid")).expect("written");
-        let snapshot = Snapshot::open(incoming.path()).expect("opens");
+        let snapshot = Snapshot::open(incoming.path(), &no_base).expect("opens");
         (incoming, Arc::new(snapshot))
     }
 

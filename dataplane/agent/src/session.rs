@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::Hooks;
 use crate::accept::Verdict;
-use crate::disk::{Disk, Incoming};
+use crate::disk::{Disk, Incoming, no_base};
 use crate::fetch::{Fetched, Fetches, Item};
 use crate::logs::LogReceiver;
 use crate::node::{Candidate, Node, Persisted};
@@ -426,7 +426,7 @@ fn header(begin: &SnapshotBegin) -> SnapshotHeader {
 /// Opens a snapshot that has come in, and looks which artifacts it lacks. Blocking.
 fn check(disk: &Disk, incoming: Incoming, announced: SnapshotHeader) -> Result<Checked, Refused> {
     let corrupt = |detail: String| (RefuseReason::Corrupt, detail);
-    let snapshot = Snapshot::open(incoming.path()).map_err(|error| corrupt(error.to_string()))?;
+    let snapshot = Snapshot::open(incoming.path(), &no_base).map_err(|error| corrupt(error.to_string()))?;
     if snapshot.header() != announced {
         return Err(corrupt(format!("it is {:?}, not what was announced", snapshot.header())));
     }

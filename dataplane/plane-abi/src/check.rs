@@ -8,13 +8,11 @@ use std::ops::Range;
 use crate::cron::EXPRESSION_BYTES_MAX;
 use crate::layout::{
     self, BINDING_BYTES, CHECKSUM_AT, DEPLOYMENT_BYTES, FORMAT_VERSION, HEADER_BYTES, MAGIC, NAME_BYTES, NameRecord,
-    PATTERN_BYTES, PatternRecord, SCHEDULE_BYTES, SECTIONS, SECTIONS_AT, Section, TABLE_ENTRY_BYTES, align8, record,
-    span_at, u16_at, u32_at, u64_at, u128_at,
+    SCHEDULE_BYTES, SECTIONS, SECTIONS_AT, Section, TABLE_ENTRY_BYTES, align8, span_at, u16_at, u32_at, u64_at,
+    u128_at,
 };
 use crate::limits::{ENV_BYTES_MAX, HOST_BYTES_MAX, NAME_BYTES_MAX, SEAL_OVERHEAD_BYTES};
-use crate::snapshot::{
-    BindingKind, HostKind, PathKind, SUBDOMAIN_KIND, ServiceTarget, Snapshot, SnapshotError, Status,
-};
+use crate::snapshot::{BindingKind, SUBDOMAIN_KIND, ServiceTarget, Snapshot, SnapshotError, Status};
 
 fn malformed(section: Section, record: usize, problem: &'static str) -> SnapshotError {
     SnapshotError::Malformed { section: section.label(), record, problem }
@@ -84,10 +82,9 @@ pub(crate) fn records(snapshot: &Snapshot) -> Result<(), SnapshotError> {
     let subdomains = deployments(snapshot, strings)?;
     bindings(snapshot, strings)?;
     schedules(snapshot, strings)?;
-    names(snapshot, Section::SubdomainDirectory, Section::Subdomains, strings)?;
+    names(snapshot, strings)?;
     subdomain_names(snapshot, subdomains)?;
-    names(snapshot, Section::HostDirectory, Section::Hosts, strings)?;
-    hosts(snapshot, strings)?;
+    routes(snapshot)?;
     crate::steering::Rules::decode(snapshot.section(Section::Steering)).map(drop).map_err(SnapshotError::Steering)
 }
 
@@ -168,7 +165,8 @@ fn schedules(snapshot: &Snapshot, strings: &str) -> Result<(), SnapshotError> {
 }
 
 /// Checks that names are strictly ascending by (hash, kind, text), that each hash is its text's, and the directory.
-fn names(snapshot: &Snapshot, directory_at: Section, names_at: Section, strings: &str) -> Result<(), SnapshotError> {
+fn names(snapshot: &Snapshot, strings: &str) -> Result<(), SnapshotError> {
+    let (directory_at, names_at) = (Section::SubdomainDirectory, Section::Subdomains);
     let (directory, names) = (snapshot.section(directory_at), snapshot.section(names_at));
     let count = names.len() / NAME_BYTES;
     let buckets = layout::directory_buckets(count);
@@ -217,70 +215,24 @@ fn subdomain_names(snapshot: &Snapshot, with_subdomain: usize) -> Result<(), Sna
     for index in 0..with_subdomain {
         let wrong = || malformed(Section::Subdomains, index, "not its deployment's subdomain");
         let name = NameRecord::read(names, index).ok_or_else(wrong)?;
-        let deployment = snapshot.deployment(crate::DeploymentIx(name.first)).ok_or_else(wrong)?;
+        let deployment = snapshot.deployment(crate::DeploymentIx(name.deployment)).ok_or_else(wrong)?;
         let text = name.text(snapshot.section(Section::Strings));
-        if name.kind != SUBDOMAIN_KIND
-            || name.count != 1
-            || text.is_empty()
-            || deployment.subdomain().as_bytes() != text
-        {
+        if name.kind != SUBDOMAIN_KIND || text.is_empty() || deployment.subdomain().as_bytes() != text {
             return Err(wrong());
         }
     }
     Ok(())
 }
 
-fn hosts(snapshot: &Snapshot, strings: &str) -> Result<(), SnapshotError> {
-    let (names, patterns) = (snapshot.section(Section::Hosts), snapshot.section(Section::Patterns));
-    let mut end = 0usize;
-    for index in 0..names.len() / NAME_BYTES {
-        let name = NameRecord::read(names, index).ok_or_else(|| malformed(Section::Hosts, index, "cut off"))?;
-        if HostKind::from_code(name.kind).is_none() || name.text_bytes == 0 {
-            return Err(malformed(Section::Hosts, index, "unknown kind or empty"));
-        }
-        if name.first as usize != end || name.count == 0 {
-            return Err(malformed(Section::Hosts, index, "patterns out of place"));
-        }
-        end += name.count as usize;
-        host_patterns(snapshot, strings, name.first as usize..end)?;
-    }
-    if end != patterns.len() / PATTERN_BYTES {
-        return Err(malformed(Section::Patterns, end, "belongs to no host"));
-    }
-    Ok(())
-}
-
-/// Checks one host's patterns: places, order, parents.
-fn host_patterns(snapshot: &Snapshot, strings: &str, run: Range<usize>) -> Result<(), SnapshotError> {
-    let section = snapshot.section(Section::Patterns);
-    let bytes = section.get(run.start * PATTERN_BYTES..run.end * PATTERN_BYTES);
-    let bytes = bytes.ok_or_else(|| malformed(Section::Hosts, run.start, "patterns past the end"))?;
-    let mut before: Option<(&[u8], u16)> = None;
-    for index in 0..run.len() {
-        let wrong = |problem| malformed(Section::Patterns, run.start + index, problem);
-        let pattern = PatternRecord::read(bytes, index).ok_or_else(|| wrong("cut off"))?;
-        let start = pattern.path_at as usize;
-        let path = text(strings, start..start + usize::from(pattern.path_bytes), base::limits::PATTERN_BYTES_MAX)
-            .filter(|path| path.starts_with('/'))
-            .ok_or_else(|| wrong("path out of place"))?;
-        if PathKind::from_code(pattern.kind).is_none() {
-            return Err(wrong("unknown kind"));
-        }
-        let key = (path.as_bytes(), pattern.kind);
-        if before.replace(key).is_some_and(|before| before >= key) {
-            return Err(wrong("patterns are not ascending"));
-        }
-        if record(snapshot.section(Section::Deployments), pattern.deployment as usize, DEPLOYMENT_BYTES).is_none() {
-            return Err(wrong("leads to no deployment"));
-        }
-    }
-    let read = |index| PatternRecord::read(bytes, index);
-    let paths = (0..run.len())
-        .filter_map(read)
-        .map(|pattern| (pattern.path(strings.as_bytes()), PathKind::from_code(pattern.kind) == Some(PathKind::Prefix)));
-    let parents = layout::parents(paths);
-    match parents.enumerate().find(|(index, parent)| read(*index).is_none_or(|pattern| pattern.parent != *parent)) {
-        Some((index, _)) => Err(malformed(Section::Patterns, run.start + index, "wrong parent")),
-        None => Ok(()),
-    }
+/// Checks the snapshot's own routes.
+fn routes(snapshot: &Snapshot) -> Result<(), SnapshotError> {
+    let deployments = snapshot.deployments_len();
+    let changes_a_base = snapshot.base().is_some();
+    let mut target = |target: u32| match target.checked_sub(1) {
+        Some(place) if place < deployments => Ok(()),
+        None if changes_a_base => Ok(()),
+        _ => Err("leads to no deployment"),
+    };
+    let verified = snapshot.own_table().verify(snapshot.section(Section::Routes), snapshot.lineage().0, &mut target);
+    verified.map_err(|(record, problem)| malformed(Section::Routes, record, problem))
 }

@@ -1,7 +1,7 @@
 //! The bytes of a snapshot: what stands where, and how to read it without trusting it.
 //!
 //! ```text
-//! header (72 bytes) | section table (12 × 24 bytes) | sections, each at a multiple of 8, in the table's order
+//! header (72 bytes) | section table (10 × 24 bytes) | sections, each at a multiple of 8, in the table's order
 //! ```
 //! All integers are little-endian. Every section is there, in the order of [`Section`], with nothing between two but
 //! zero bytes up to the next multiple of 8: one state has one form. Records are of fixed size and refer to each other by
@@ -11,41 +11,40 @@
 //! |---|---|
 //! | header | 0 magic, 8 format, 12 sections, 16 generation, 24 total bytes, 32 lineage, 48 created (Unix ms), 56 env key id, 64 checksum |
 //! | table entry | 0 kind, 4 record bytes, 8 offset, 16 bytes |
-//! | meta | 0 platform domain |
+//! | meta | 0 platform domain, 8 the base's checksum, 16 its bytes (both zero for none) |
 //! | deployment | 0 id, 16 account, 32 artifact, 64 artifact bytes, 72 env offset, 80 updated (Unix s), 88 env bytes, 92 version, 96 status (u16), 98 weight (u16; 0 for 100), 100 CPU ms, 104 name, 112 subdomain, 120 compatibility date, 128 first binding, 132 bindings |
-//! | name | 0 hash, 8 text offset, 12 text bytes (u16), 14 kind (u16), 16 first, 20 count |
-//! | pattern | 0 path offset, 4 path bytes (u16), 6 kind (u16), 8 deployment, 12 parent |
+//! | name | 0 hash, 8 text offset, 12 text bytes (u16), 14 kind (u16), 16 deployment |
+//! | routes | [`crate::routes`], one for the whole section |
 //! | binding | 0 kind, 4 zero, 8 name, 16 target |
 //! | steering | [`crate::steering::Rules`], one for the whole section |
 //! | schedule | 0 deployment, 4 zero, 8 expression |
 //!
-//! A *name* is a host (its patterns are `first..first+count`) or a subdomain (its deployment is `first`, count is 1).
-//! Names are sorted by (hash, kind, text); the directory before them holds, for each value of the hash's top bits, where
-//! its names begin, so that a lookup reads one directory entry and, on average, one name.
+//! A *name* is a subdomain. Names are sorted by (hash, kind, text); the directory before them holds, for each value of the
+//! hash's top bits, where its names begin, so that a lookup reads one directory entry and, on average, one name.
 //!
-//! Patterns of one host are sorted by (path, kind). `parent` is, plus one, the place within the host's run of the
-//! longest prefix pattern whose path begins this one's; 0 means none. A lookup finds by bisection the last pattern not
-//! after the path and follows parents: its cost grows with the depth of nesting, not with the number of patterns.
+//! Without a base the routes are all there are, and a target is a deployment's place plus one. With one
+//! ([`crate::routes::base`]) they are what this snapshot adds to the base or leads elsewhere; target zero takes a pattern of
+//! the base away.
 //!
-//! Section kinds and record sizes are part of the format version; a later version may add sections (deltas, say).
+//! Section kinds and record sizes are part of the format version; a later version may add sections.
 //! The checksum is xxh3-64 over everything but itself: it finds accidents. Authenticity is the TLS connection's matter.
 
 use std::ops::Range;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 /// Version of the layout; a node reads exactly this one.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 pub(crate) const MAGIC: [u8; 8] = *b"SLVGPLAN";
 pub(crate) const HEADER_BYTES: usize = 72;
 pub(crate) const CHECKSUM_AT: usize = 64;
 pub(crate) const TABLE_ENTRY_BYTES: usize = 24;
-pub(crate) const SECTIONS: usize = 12;
+pub(crate) const SECTIONS: usize = 10;
 pub(crate) const SECTIONS_AT: usize = HEADER_BYTES + SECTIONS * TABLE_ENTRY_BYTES;
 
 pub(crate) const DEPLOYMENT_BYTES: usize = 136;
-pub(crate) const NAME_BYTES: usize = 24;
-pub(crate) const PATTERN_BYTES: usize = 16;
+pub(crate) const NAME_BYTES: usize = 20;
+pub(crate) const META_BYTES: usize = 24;
 pub(crate) const BINDING_BYTES: usize = 24;
 pub(crate) const SCHEDULE_BYTES: usize = 16;
 
@@ -60,12 +59,10 @@ pub(crate) enum Section {
     Deployments = 3,
     SubdomainDirectory = 4,
     Subdomains = 5,
-    HostDirectory = 6,
-    Hosts = 7,
-    Patterns = 8,
-    Bindings = 9,
-    Steering = 10,
-    Schedules = 11,
+    Routes = 6,
+    Bindings = 7,
+    Steering = 8,
+    Schedules = 9,
 }
 
 impl Section {
@@ -76,9 +73,7 @@ impl Section {
         Section::Deployments,
         Section::SubdomainDirectory,
         Section::Subdomains,
-        Section::HostDirectory,
-        Section::Hosts,
-        Section::Patterns,
+        Section::Routes,
         Section::Bindings,
         Section::Steering,
         Section::Schedules,
@@ -86,12 +81,11 @@ impl Section {
 
     pub(crate) fn record_bytes(self) -> usize {
         match self {
-            Section::Meta => 8,
-            Section::Strings | Section::Blobs | Section::Steering => 1,
-            Section::SubdomainDirectory | Section::HostDirectory => 4,
+            Section::Meta => META_BYTES,
+            Section::Strings | Section::Blobs | Section::Routes | Section::Steering => 1,
+            Section::SubdomainDirectory => 4,
             Section::Deployments => DEPLOYMENT_BYTES,
-            Section::Subdomains | Section::Hosts => NAME_BYTES,
-            Section::Patterns => PATTERN_BYTES,
+            Section::Subdomains => NAME_BYTES,
             Section::Bindings => BINDING_BYTES,
             Section::Schedules => SCHEDULE_BYTES,
         }
@@ -106,9 +100,7 @@ impl Section {
             Section::Deployments => "deployments",
             Section::SubdomainDirectory => "subdomain directory",
             Section::Subdomains => "subdomains",
-            Section::HostDirectory => "host directory",
-            Section::Hosts => "hosts",
-            Section::Patterns => "patterns",
+            Section::Routes => "routes",
             Section::Bindings => "bindings",
             Section::Steering => "steering",
             Section::Schedules => "schedules",
@@ -188,8 +180,7 @@ pub(crate) struct NameRecord {
     pub(crate) text_at: u32,
     pub(crate) text_bytes: u16,
     pub(crate) kind: u16,
-    pub(crate) first: u32,
-    pub(crate) count: u32,
+    pub(crate) deployment: u32,
 }
 
 impl NameRecord {
@@ -200,8 +191,7 @@ impl NameRecord {
             text_at: u32_at(bytes, 8),
             text_bytes: u16_at(bytes, 12),
             kind: u16_at(bytes, 14),
-            first: u32_at(bytes, 16),
-            count: u32_at(bytes, 20),
+            deployment: u32_at(bytes, 16),
         })
     }
 
@@ -210,65 +200,11 @@ impl NameRecord {
         out.extend_from_slice(&self.text_at.to_le_bytes());
         out.extend_from_slice(&self.text_bytes.to_le_bytes());
         out.extend_from_slice(&self.kind.to_le_bytes());
-        out.extend_from_slice(&self.first.to_le_bytes());
-        out.extend_from_slice(&self.count.to_le_bytes());
+        out.extend_from_slice(&self.deployment.to_le_bytes());
     }
 
     pub(crate) fn text<'a>(&self, strings: &'a [u8]) -> &'a [u8] {
         let start = self.text_at as usize;
         strings.get(start..start + usize::from(self.text_bytes)).unwrap_or_default()
     }
-}
-
-/// A pattern record, copied out.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PatternRecord {
-    pub(crate) path_at: u32,
-    pub(crate) path_bytes: u16,
-    pub(crate) kind: u16,
-    pub(crate) deployment: u32,
-    pub(crate) parent: u32,
-}
-
-impl PatternRecord {
-    pub(crate) fn read(patterns: &[u8], index: usize) -> Option<PatternRecord> {
-        let bytes = record(patterns, index, PATTERN_BYTES)?;
-        Some(PatternRecord {
-            path_at: u32_at(bytes, 0),
-            path_bytes: u16_at(bytes, 4),
-            kind: u16_at(bytes, 6),
-            deployment: u32_at(bytes, 8),
-            parent: u32_at(bytes, 12),
-        })
-    }
-
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.path_at.to_le_bytes());
-        out.extend_from_slice(&self.path_bytes.to_le_bytes());
-        out.extend_from_slice(&self.kind.to_le_bytes());
-        out.extend_from_slice(&self.deployment.to_le_bytes());
-        out.extend_from_slice(&self.parent.to_le_bytes());
-    }
-
-    pub(crate) fn path<'a>(&self, strings: &'a [u8]) -> &'a [u8] {
-        let start = self.path_at as usize;
-        strings.get(start..start + usize::from(self.path_bytes)).unwrap_or_default()
-    }
-}
-
-/// For each pattern of a run sorted by (path, kind): its parent, as in [`PatternRecord::parent`]. `paths` gives path
-/// and whether it is a prefix.
-pub(crate) fn parents<'a>(paths: impl Iterator<Item = (&'a [u8], bool)>) -> impl Iterator<Item = u32> {
-    // The prefixes that begin the current path, shortest first: each begins the next.
-    let mut open: Vec<(&'a [u8], u32)> = Vec::new();
-    paths.enumerate().map(move |(index, (path, is_prefix))| {
-        while open.last().is_some_and(|(prefix, _)| !path.starts_with(prefix)) {
-            open.pop();
-        }
-        let parent = open.last().map_or(0, |(_, place)| *place);
-        if is_prefix {
-            open.push((path, index as u32 + 1));
-        }
-        parent
-    })
 }

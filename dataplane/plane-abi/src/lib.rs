@@ -2,6 +2,8 @@
 //! inside it.
 //!
 //! - [`snapshot`]: a compiled configuration, read in place; [`writer`] makes one. The layout is in `layout`.
+//! - [`delta`]: one snapshot's bytes from another's.
+//! - `routes`: its routes, and [`RouteBase`], the file of them that many snapshots in a row share.
 //! - [`steering`]: its rules for packets: deny list, limits, VIPs.
 //! - [`cron`]: when Workers are to run by themselves.
 //! - [`pattern`]: route patterns, and the one normalisation of hosts and paths that compiler and node use.
@@ -20,10 +22,12 @@ mod buffer;
 mod check;
 pub mod code;
 pub mod cron;
+pub mod delta;
 mod layout;
 pub mod limits;
 pub mod pattern;
 pub mod plane;
+mod routes;
 pub mod seal;
 pub mod snapshot;
 pub mod steering;
@@ -31,6 +35,7 @@ pub mod wire;
 pub mod writer;
 
 pub use layout::FORMAT_VERSION;
+pub use routes::base::{BaseId, FindBase, RouteBase};
 pub use snapshot::{
     Binding, BindingKind, Deployment, DeploymentIx, HostKind, HostRoutes, Lineage, PathKind, RoutePath, ServiceTarget,
     Snapshot, SnapshotError, SnapshotHeader, Status,

@@ -8,15 +8,17 @@
 //! Bounds: `base::limits::SNAPSHOT_BYTES_MAX` bytes. Failures: [`SnapshotError`], before anything is published.
 //! Threads: immutable, shared by all.
 
-use std::{fmt, fs::File, io, ops::Range, path::Path};
+use std::{collections::BTreeMap, fmt, fs::File, io, ops::Range, path::Path, sync::Arc};
 
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 use memmap2::Mmap;
 
 use crate::layout::{
-    self, BINDING_BYTES, DEPLOYMENT_BYTES, NAME_BYTES, NameRecord, PATTERN_BYTES, PatternRecord, SCHEDULE_BYTES,
-    SECTIONS, Section, array_at, record, span_at, u16_at, u32_at, u64_at, u128_at,
+    self, BINDING_BYTES, DEPLOYMENT_BYTES, NAME_BYTES, NameRecord, SCHEDULE_BYTES, SECTIONS, Section, array_at, record,
+    span_at, u16_at, u32_at, u64_at, u128_at,
 };
+use crate::routes::base::{BaseId, FindBase, RouteBase};
+use crate::routes::{Table, trie};
 use crate::steering::{Rules, RulesError};
 
 /// Which store of a control plane a snapshot comes from: random, made once with the store. Generations count within
@@ -83,31 +85,6 @@ impl HostKind {
         match self {
             HostKind::Exact => 0,
             HostKind::Wildcard => 1,
-        }
-    }
-
-    pub(crate) fn from_code(code: u16) -> Option<HostKind> {
-        match code {
-            0 => Some(HostKind::Exact),
-            1 => Some(HostKind::Wildcard),
-            _ => None,
-        }
-    }
-}
-
-impl PathKind {
-    pub(crate) fn code(self) -> u16 {
-        match self {
-            PathKind::Prefix => 0,
-            PathKind::Exact => 1,
-        }
-    }
-
-    pub(crate) fn from_code(code: u16) -> Option<PathKind> {
-        match code {
-            0 => Some(PathKind::Prefix),
-            1 => Some(PathKind::Exact),
-            _ => None,
         }
     }
 }
@@ -182,6 +159,12 @@ pub enum SnapshotError {
         /// The bytes'.
         actual: u64,
     },
+    /// The base that it changes is not at hand.
+    #[error("its base of routes {0} is not here")]
+    NoBase(BaseId),
+    /// The base that it names is of another lineage, or not the one that was given.
+    #[error("base of routes {0} is not the one it changes")]
+    OtherBase(BaseId),
     /// Its rules for packets cannot be carried out.
     #[error("steering: {0}")]
     Steering(#[source] RulesError),
@@ -209,28 +192,55 @@ pub struct SnapshotHeader {
 }
 
 impl SnapshotHeader {
-    /// Checks length, checksum and section table, and not the records.
-    pub fn read(bytes: &[u8]) -> Result<SnapshotHeader, SnapshotError> {
-        crate::check::sections(bytes)?;
-        Ok(SnapshotHeader {
+    /// Checks length, checksum and section table, and not the records. Gives the base that it changes, too.
+    pub fn read(bytes: &[u8]) -> Result<(SnapshotHeader, Option<BaseId>), SnapshotError> {
+        let sections = crate::check::sections(bytes)?;
+        let header = SnapshotHeader {
             lineage: Lineage(u128_at(bytes, 32)),
             generation: u64_at(bytes, 16),
             checksum: u64_at(bytes, layout::CHECKSUM_AT),
-        })
+        };
+        Ok((header, base_of(bytes.get(sections[Section::Meta as usize].clone()).unwrap_or_default())))
     }
 }
 
-enum Backing {
+/// The base that a meta record names.
+fn base_of(meta: &[u8]) -> Option<BaseId> {
+    let id = BaseId { checksum: u64_at(meta, 8), bytes: u64_at(meta, 16) };
+    (id.bytes != 0).then_some(id)
+}
+
+/// Bytes that do not change: a vector, or a file mapped read-only.
+pub(crate) enum Backing {
     Memory(Vec<u8>),
     File(Mmap),
 }
 
 impl Backing {
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Backing::Memory(bytes) => bytes,
             Backing::File(map) => map,
         }
+    }
+
+    /// Maps a file that has at least `bytes_min` bytes and not more than a snapshot may have.
+    #[allow(unsafe_code)]
+    pub(crate) fn map(file: &File, bytes_min: usize) -> Result<Backing, SnapshotError> {
+        let length = file.metadata()?.len();
+        if length < bytes_min as u64 {
+            return Err(SnapshotError::Length { expected: bytes_min as u64, actual: length });
+        }
+        if length > base::limits::SNAPSHOT_BYTES_MAX as u64 {
+            return Err(SnapshotError::TooLarge(length));
+        }
+        // SAFETY: the mapping must not change or shrink while it is borrowed. Snapshot files and those of base routes live
+        // in the node's own data folder (mode 0700, locked by one process). Each is written once, under a name of its own,
+        // by the agent, which opens it only after the last write; from then on it is only renamed or unlinked, which leaves
+        // the mapped inode as it is. Nothing in this program truncates or rewrites one. The length was taken from the open
+        // file and is compared with the header's before any use, so no page past the end is touched (no SIGBUS). Were the
+        // bytes changed by someone else all the same, every reader copies integers out and bounds-checks each use.
+        Ok(Backing::File(unsafe { Mmap::map(file)? }))
     }
 }
 
@@ -242,6 +252,14 @@ pub struct Snapshot {
     lineage: Lineage,
     created_unix_ms: u64,
     env_key_id: u64,
+    own: Table,
+    base: Option<Over>,
+}
+
+/// A base, and where its targets are among the snapshot's deployments; none for those that it has not.
+struct Over {
+    base: Arc<RouteBase>,
+    places: Vec<Option<DeploymentIx>>,
 }
 
 impl fmt::Debug for Snapshot {
@@ -255,42 +273,58 @@ impl fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    /// Maps a file and checks it whole (about a second for 500 MB).
+    /// Maps a file and checks it whole. `find` gives the base that it changes, if it names one.
     ///
     /// The file must be complete and never be written again; renaming and unlinking it are fine.
-    #[allow(unsafe_code)]
-    pub fn open(path: &Path) -> Result<Snapshot, SnapshotError> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        if length < layout::SECTIONS_AT as u64 {
-            return Err(SnapshotError::Length { expected: layout::SECTIONS_AT as u64, actual: length });
-        }
-        if length > base::limits::SNAPSHOT_BYTES_MAX as u64 {
-            return Err(SnapshotError::TooLarge(length));
-        }
-        // SAFETY: the mapping must not change or shrink while it is borrowed. Snapshot files live in the node's own data
-        // folder (mode 0700, locked by one process). Each is written once, under a name of its own, by the agent, which
-        // opens it here only after the last write; from then on it is only renamed or unlinked, which leaves the mapped
-        // inode as it is. Nothing in this program truncates or rewrites one. The length was taken from the open file and
-        // is compared with the header's below, so no page past the end is touched (no SIGBUS). Were the bytes changed by
-        // someone else all the same, every reader below copies integers out and bounds-checks each use.
-        let map = unsafe { Mmap::map(&file)? };
-        Snapshot::check(Backing::File(map))
+    pub fn open(path: &Path, find: FindBase<'_>) -> Result<Snapshot, SnapshotError> {
+        Snapshot::check(Backing::map(&File::open(path)?, layout::SECTIONS_AT)?, find)
     }
 
-    /// Checks bytes in memory.
+    /// Checks bytes in memory, of a snapshot that changes no base.
     pub fn from_vec(bytes: Vec<u8>) -> Result<Snapshot, SnapshotError> {
-        Snapshot::check(Backing::Memory(bytes))
+        Snapshot::from_vec_over(bytes, &|id| Err(SnapshotError::NoBase(id)))
     }
 
-    fn check(backing: Backing) -> Result<Snapshot, SnapshotError> {
+    /// Checks bytes in memory; `find` as for [`Snapshot::open`].
+    pub fn from_vec_over(bytes: Vec<u8>, find: FindBase<'_>) -> Result<Snapshot, SnapshotError> {
+        Snapshot::check(Backing::Memory(bytes), find)
+    }
+
+    fn check(backing: Backing, find: FindBase<'_>) -> Result<Snapshot, SnapshotError> {
         let sections = crate::check::sections(backing.bytes())?;
         let bytes = backing.bytes();
         let (generation, created_unix_ms) = (u64_at(bytes, 16), u64_at(bytes, 48));
         let (lineage, env_key_id) = (Lineage(u128_at(bytes, 32)), u64_at(bytes, 56));
-        let snapshot = Snapshot { backing, sections, generation, lineage, created_unix_ms, env_key_id };
+        let section = |section: Section| bytes.get(sections[section as usize].clone()).unwrap_or_default();
+        let no_table = || SnapshotError::Malformed { section: "routes", record: 0, problem: "no table" };
+        let own = Table::read(section(Section::Routes)).ok_or_else(no_table)?;
+        let over = match base_of(section(Section::Meta)) {
+            Some(id) => Some(Over { base: find(id)?, places: Vec::new() }),
+            None => None,
+        };
+        let mut snapshot =
+            Snapshot { backing, sections, generation, lineage, created_unix_ms, env_key_id, own, base: over };
+        if let Some(Over { base, .. }) = &snapshot.base
+            && (Some(base.id()) != base_of(snapshot.section(Section::Meta)) || base.lineage() != lineage)
+        {
+            return Err(SnapshotError::OtherBase(base.id()));
+        }
         crate::check::records(&snapshot)?;
+        if let Some(mut over) = snapshot.base.take() {
+            over.places = snapshot.places(&over.base);
+            snapshot.base = Some(over);
+        }
         Ok(snapshot)
+    }
+
+    /// Where a base's targets are: both lists ascend.
+    fn places(&self, base: &RouteBase) -> Vec<Option<DeploymentIx>> {
+        let mut deployments = self.deployments().peekable();
+        let place = |id| {
+            while deployments.next_if(|(_, deployment)| deployment.id() < id).is_some() {}
+            deployments.peek().filter(|(_, deployment)| deployment.id() == id).map(|(ix, _)| *ix)
+        };
+        base.targets().map(place).collect()
     }
 
     /// Lineage, generation and checksum: what tells it from every other.
@@ -377,23 +411,55 @@ impl Snapshot {
     /// The deployment of a subdomain: one lower-case label, without the platform domain.
     pub fn subdomain(&self, label: &[u8]) -> Option<DeploymentIx> {
         let names = (Section::SubdomainDirectory, Section::Subdomains);
-        self.name(names, SUBDOMAIN_KIND, label).map(|name| DeploymentIx(name.first))
+        self.name(names, SUBDOMAIN_KIND, label).map(|name| DeploymentIx(name.deployment))
+    }
+
+    /// The base that it changes.
+    pub fn base(&self) -> Option<&Arc<RouteBase>> {
+        self.base.as_ref().map(|over| &over.base)
+    }
+
+    pub(crate) fn own_table(&self) -> &Table {
+        &self.own
+    }
+
+    /// Number of routes that stand in it: all, or where it changes a base what it adds, leads elsewhere and takes away.
+    pub fn own_routes_len(&self) -> usize {
+        self.own.routes()
+    }
+
+    /// The numbers of labels that its wildcard hosts have, as bits: bit 2 for `*.example.com`.
+    #[inline]
+    pub fn wildcard_labels(&self) -> u128 {
+        let base = self.base.as_ref().map_or(0, |over| over.base.table().0.wildcard_labels());
+        self.own.wildcard_labels() | base
     }
 
     /// The patterns of a host in normal form. For [`HostKind::Wildcard`] the host is given without `*.`.
+    #[inline]
     pub fn host(&self, kind: HostKind, host: &[u8]) -> Option<HostRoutes<'_>> {
-        let names = (Section::HostDirectory, Section::Hosts);
-        self.name(names, kind.code(), host).map(|name| self.host_routes(&name))
+        let hash = layout::name_hash(self.lineage.0, kind.code(), host);
+        let own = self.own.find(self.section(Section::Routes), kind, hash, host);
+        let base = self.base.as_ref().and_then(|over| {
+            let (table, bytes) = over.base.table();
+            table.find(bytes, kind, hash, host)
+        });
+        (own.is_some() || base.is_some()).then_some(HostRoutes { snapshot: self, own, base })
     }
 
-    /// All hosts with their patterns, in the order of the file.
+    /// All hosts with their patterns.
     pub fn hosts(&self) -> impl Iterator<Item = (HostKind, &str, HostRoutes<'_>)> {
-        let count = self.section(Section::Hosts).len() / NAME_BYTES;
-        (0..count).filter_map(|index| {
-            let name = NameRecord::read(self.section(Section::Hosts), index)?;
-            let start = name.text_at as usize;
-            let host = self.text(start..start + usize::from(name.text_bytes));
-            Some((HostKind::from_code(name.kind)?, host, self.host_routes(&name)))
+        let kinds = [HostKind::Exact, HostKind::Wildcard];
+        let of_base = kinds.into_iter().flat_map(move |kind| {
+            let tables = self.base.iter().map(|over| over.base.table());
+            tables.flat_map(move |(table, bytes)| table.hosts(bytes, kind)).map(move |host| (kind, host.host, false))
+        });
+        let own = kinds.into_iter().flat_map(move |kind| {
+            self.own.hosts(self.section(Section::Routes), kind).map(move |host| (kind, host.host, true))
+        });
+        of_base.chain(own).filter_map(|(kind, host, own)| {
+            let routes = self.host(kind, host).filter(|routes| !own || routes.base.is_none())?;
+            Some((kind, std::str::from_utf8(host).ok()?, routes))
         })
     }
 
@@ -403,11 +469,13 @@ impl Snapshot {
         records.map(|bytes| (DeploymentIx(u32_at(bytes, 0)), self.text(span_at(bytes, 8))))
     }
 
-    fn host_routes(&self, name: &NameRecord) -> HostRoutes<'_> {
-        let start = name.first as usize * PATTERN_BYTES;
-        let end = start + name.count as usize * PATTERN_BYTES;
-        let patterns = self.section(Section::Patterns).get(start..end).unwrap_or_default();
-        HostRoutes { strings: self.section(Section::Strings), patterns }
+    /// The deployment that a target of its own table is: none is a pattern taken away.
+    fn own_place(target: u32) -> Option<DeploymentIx> {
+        target.checked_sub(1).map(DeploymentIx)
+    }
+
+    fn base_place(&self, target: u32) -> Option<DeploymentIx> {
+        self.base.as_ref()?.places.get(target as usize).copied().flatten()
     }
 
     fn name(&self, (directory, names): (Section, Section), kind: u16, text: &[u8]) -> Option<NameRecord> {
@@ -612,57 +680,64 @@ impl ServiceTarget {
     }
 }
 
-/// The patterns of one host, sorted by (path, kind).
+/// The patterns of one host.
 #[derive(Clone, Copy)]
 pub struct HostRoutes<'a> {
-    strings: &'a [u8],
-    patterns: &'a [u8],
+    snapshot: &'a Snapshot,
+    own: Option<&'a [u8]>,
+    base: Option<&'a [u8]>,
 }
 
 /// One pattern's path and where it leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RoutePath<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutePath {
     /// The path, or for [`PathKind::Prefix`] what it must begin with.
-    pub path: &'a [u8],
+    pub path: Vec<u8>,
     /// How it matches.
     pub kind: PathKind,
     /// Where it leads.
     pub deployment: DeploymentIx,
-    /// The longest prefix pattern of the same host that begins this path (a proper prefix of it, or the same path
-    /// where this one is exact). Always before this one.
-    pub parent: Option<usize>,
 }
 
-impl<'a> HostRoutes<'a> {
-    /// Number of patterns, at least one.
-    pub fn len(&self) -> usize {
-        self.patterns.len() / PATTERN_BYTES
+impl HostRoutes<'_> {
+    /// Where the most specific pattern that matches a path in normal form leads. An exact pattern is more specific than a
+    /// prefix, a longer prefix than a shorter. Reads the nodes along the path, and allocates nothing.
+    #[inline]
+    pub fn best(&self, path: &[u8]) -> Option<DeploymentIx> {
+        let snapshot = self.snapshot;
+        let matches = |tree, table: &Table| trie::matches(tree, table.width(), path);
+        let mut own = self.own.map(|tree| matches(tree, &snapshot.own)).into_iter().flatten().peekable();
+        let mut best = None;
+        if let (Some(tree), Some(over)) = (self.base, &snapshot.base) {
+            for (rank, target) in matches(tree, over.base.table().0) {
+                while let Some((_, target)) = own.next_if(|(changed, _)| *changed < rank) {
+                    best = Snapshot::own_place(target).or(best);
+                }
+                let place = match own.next_if(|(changed, _)| *changed == rank) {
+                    Some((_, target)) => Snapshot::own_place(target),
+                    None => snapshot.base_place(target),
+                };
+                best = place.or(best);
+            }
+        }
+        own.fold(best, |best, (_, target)| Snapshot::own_place(target).or(best))
     }
 
-    /// Whether there is none; never so for a host of a snapshot.
-    pub fn is_empty(&self) -> bool {
-        self.patterns.is_empty()
-    }
-
-    /// The path of the `index`th pattern; empty past the end.
-    pub fn path(&self, index: usize) -> &'a [u8] {
-        PatternRecord::read(self.patterns, index).map_or(&[], |pattern| pattern.path(self.strings))
-    }
-
-    /// The `index`th pattern.
-    pub fn get(&self, index: usize) -> Option<RoutePath<'a>> {
-        let pattern = PatternRecord::read(self.patterns, index)?;
-        Some(RoutePath {
-            path: pattern.path(self.strings),
-            kind: PathKind::from_code(pattern.kind)?,
-            deployment: DeploymentIx(pattern.deployment),
-            parent: (pattern.parent as usize).checked_sub(1),
-        })
-    }
-
-    /// All patterns.
-    pub fn iter(&self) -> impl Iterator<Item = RoutePath<'a>> + use<'a> {
-        let routes = *self;
-        (0..self.len()).filter_map(move |index| routes.get(index))
+    /// All patterns, by (path, kind).
+    pub fn routes(&self) -> Vec<RoutePath> {
+        let snapshot = self.snapshot;
+        let mut all = BTreeMap::new();
+        if let (Some(tree), Some(over)) = (self.base, &snapshot.base) {
+            trie::visit(tree, over.base.table().0.width(), &mut |leaf| {
+                all.insert((leaf.path.to_vec(), leaf.kind), snapshot.base_place(leaf.target));
+            });
+        }
+        if let Some(tree) = self.own {
+            trie::visit(tree, snapshot.own.width(), &mut |leaf| {
+                all.insert((leaf.path.to_vec(), leaf.kind), Snapshot::own_place(leaf.target));
+            });
+        }
+        let there = |((path, kind), place): (_, Option<_>)| Some(RoutePath { path, kind, deployment: place? });
+        all.into_iter().filter_map(there).collect()
     }
 }

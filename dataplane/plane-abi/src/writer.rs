@@ -5,15 +5,19 @@
 //! have which: crate `plan` does.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 
 use crate::cron::Schedule;
-use crate::layout::{
-    self, CHECKSUM_AT, FORMAT_VERSION, MAGIC, NameRecord, PatternRecord, SECTIONS, SECTIONS_AT, Section, align8,
-};
+use crate::layout::{self, CHECKSUM_AT, FORMAT_VERSION, MAGIC, NameRecord, SECTIONS, SECTIONS_AT, Section, align8};
 use crate::limits::{BINDINGS_MAX, ENV_BYTES_MAX, HOST_BYTES_MAX, NAME_BYTES_MAX, SCHEDULES_MAX, SEAL_OVERHEAD_BYTES};
-use crate::snapshot::{BindingKind, HostKind, Lineage, PathKind, SUBDOMAIN_KIND, ServiceTarget, Snapshot, Status};
+use crate::routes::base::RouteBase;
+use crate::routes::build::RouteSet;
+use crate::routes::overlay;
+use crate::snapshot::{
+    BindingKind, HostKind, Lineage, PathKind, SUBDOMAIN_KIND, ServiceTarget, Snapshot, SnapshotError, Status,
+};
 use crate::steering::{Rules, RulesError};
 
 /// A deployment to be written. Fields as in [`crate::Deployment`].
@@ -75,9 +79,16 @@ pub enum WriteError {
     /// Two deployments of one subdomain.
     #[error("subdomain {0:?} is there twice")]
     DuplicateSubdomain(String),
-    /// Two routes of one pattern.
-    #[error("route {0} is there twice")]
-    DuplicateRoute(String),
+    /// Two deployments have the same pattern.
+    #[error("route {route} is claimed by deployments {first} and {second}")]
+    RouteConflict {
+        /// In normal form.
+        route: String,
+        /// The lower id.
+        first: DeploymentId,
+        /// The higher.
+        second: DeploymentId,
+    },
     /// A route to a deployment that is not there.
     #[error("route to unknown deployment {0}")]
     UnknownDeployment(DeploymentId),
@@ -89,8 +100,8 @@ pub enum WriteError {
         /// Which field.
         field: &'static str,
     },
-    /// A route's host or path is empty or over its limit.
-    #[error("route {0} has a host or path that is empty or over its limit")]
+    /// A route's host or path is empty, over its limit or not in normal form.
+    #[error("route {0} has a host or path that is empty, over its limit or not in normal form")]
     Route(String),
     /// Rules for packets that cannot be carried out.
     #[error("steering: {0}")]
@@ -115,7 +126,9 @@ pub struct SnapshotWriter {
     env_key_id: u64,
     platform_domain: String,
     deployments: Vec<NewDeployment>,
-    routes: Vec<NewRoute>,
+    routes: RouteSet,
+    base: Option<Arc<RouteBase>>,
+    refused: Option<WriteError>,
     steering: Rules,
 }
 
@@ -161,7 +174,9 @@ impl SnapshotWriter {
             env_key_id,
             platform_domain: platform_domain.to_owned(),
             deployments: Vec::new(),
-            routes: Vec::new(),
+            routes: RouteSet::new(lineage.0),
+            base: None,
+            refused: None,
             steering: Rules::default(),
         }
     }
@@ -172,10 +187,26 @@ impl SnapshotWriter {
         self
     }
 
-    /// Adds a route.
+    /// Adds a route. What is wrong with it, [`SnapshotWriter::finish`] says.
     pub fn route(&mut self, route: NewRoute) -> &mut SnapshotWriter {
-        self.routes.push(route);
+        let NewRoute { host_kind, host, path_kind, path, deployment } = route;
+        let added = self.routes.add((host_kind, &host), (path_kind, &path), deployment);
+        self.refused = self.refused.take().or(added.err());
         self
+    }
+
+    /// Writes only what differs from the routes of a base, which must be of the same lineage.
+    pub fn over(self, base: Option<Arc<RouteBase>>) -> SnapshotWriter {
+        SnapshotWriter { base, ..self }
+    }
+
+    /// Sorts the routes and writes them all as a base.
+    pub fn base(&mut self) -> Result<Vec<u8>, WriteError> {
+        if let Some(error) = self.refused.take() {
+            return Err(error);
+        }
+        self.routes.sort()?;
+        RouteBase::write_set(&self.routes, self.lineage)
     }
 
     /// Says what packets meet, in place of no rules.
@@ -190,13 +221,18 @@ impl SnapshotWriter {
         let mut strings = Strings::default();
         let mut sections: [Vec<u8>; SECTIONS] = std::array::from_fn(|_| Vec::new());
         strings.span(&self.platform_domain, &mut sections[Section::Meta as usize]);
+        let base = self.base.as_ref().map(|base| base.id());
+        for number in [base.map_or(0, |base| base.checksum), base.map_or(0, |base| base.bytes)] {
+            sections[Section::Meta as usize].extend_from_slice(&number.to_le_bytes());
+        }
         self.write_deployments(&mut strings, &mut sections);
         self.write_subdomains(&mut strings, &mut sections);
-        self.write_hosts(&mut strings, &mut sections)?;
+        sections[Section::Routes as usize] = self.write_routes()?;
         sections[Section::Strings as usize] = strings.bytes;
         sections[Section::Steering as usize] = self.steering.encode();
         let bytes = self.assemble(&sections)?;
-        match Snapshot::from_vec(bytes) {
+        let base = |id| self.base.clone().ok_or(SnapshotError::NoBase(id));
+        match Snapshot::from_vec_over(bytes, &base) {
             Ok(snapshot) => Ok(snapshot.into_bytes()),
             Err(error) => Err(WriteError::Unreadable(error.to_string())),
         }
@@ -221,19 +257,10 @@ impl SnapshotWriter {
             deployment.crons.dedup();
             check_deployment(deployment).map_err(|field| WriteError::Field { id: deployment.id, field })?;
         }
-        for route in &self.routes {
-            let host_ok = !route.host.is_empty() && route.host.len() <= HOST_BYTES_MAX;
-            if !host_ok || !route.path.starts_with('/') || route.path.len() > base::limits::PATTERN_BYTES_MAX {
-                return Err(WriteError::Route(route_text(route)));
-            }
+        if let Some(error) = self.refused.take() {
+            return Err(error);
         }
-        self.sort_routes();
-        for pair in self.routes.windows(2) {
-            if same_host(&pair[0], &pair[1]) && (&pair[0].path, pair[0].path_kind) == (&pair[1].path, pair[1].path_kind)
-            {
-                return Err(WriteError::DuplicateRoute(route_text(&pair[0])));
-            }
-        }
+        self.routes.sort()?;
         let mut subdomains: Vec<&str> =
             self.deployments.iter().map(|deployment| deployment.subdomain.as_str()).collect();
         subdomains.sort_unstable();
@@ -241,18 +268,6 @@ impl SnapshotWriter {
             Some(pair) => Err(WriteError::DuplicateSubdomain(pair[0].to_owned())),
             None => Ok(()),
         }
-    }
-
-    fn sort_routes(&mut self) {
-        let lineage = self.lineage.0;
-        let hash = |route: &NewRoute| layout::name_hash(lineage, route.host_kind.code(), route.host.as_bytes());
-        let routes = std::mem::take(&mut self.routes).into_iter();
-        let mut hashed: Vec<(u64, NewRoute)> = routes.map(|route| (hash(&route), route)).collect();
-        hashed.sort_unstable_by(|(hash_a, a), (hash_b, b)| {
-            let order = hash_a.cmp(hash_b).then_with(|| (a.host_kind, &a.host).cmp(&(b.host_kind, &b.host)));
-            order.then_with(|| (&a.path, a.path_kind).cmp(&(&b.path, b.path_kind)))
-        });
-        self.routes = hashed.into_iter().map(|(_, route)| route).collect();
     }
 
     fn write_deployments<'a>(&'a self, strings: &mut Strings<'a>, sections: &mut [Vec<u8>; SECTIONS]) {
@@ -302,40 +317,23 @@ impl SnapshotWriter {
                 let text = deployment.subdomain.as_str();
                 let hash = layout::name_hash(self.lineage.0, SUBDOMAIN_KIND, text.as_bytes());
                 let (text_at, text_bytes) = (strings.place(text), text.len() as u16);
-                (NameRecord { hash, text_at, text_bytes, kind: SUBDOMAIN_KIND, first: index as u32, count: 1 }, text)
+                (NameRecord { hash, text_at, text_bytes, kind: SUBDOMAIN_KIND, deployment: index as u32 }, text)
             })
             .collect();
         names.sort_unstable_by_key(|(name, text)| (name.hash, *text));
         let names: Vec<NameRecord> = names.into_iter().map(|(name, _)| name).collect();
-        write_names(&names, Section::SubdomainDirectory, Section::Subdomains, sections);
+        write_names(&names, sections);
     }
 
-    fn write_hosts<'a>(
-        &'a self,
-        strings: &mut Strings<'a>,
-        sections: &mut [Vec<u8>; SECTIONS],
-    ) -> Result<(), WriteError> {
-        let mut names = Vec::new();
-        let mut patterns = Vec::new();
-        let mut first = 0u32;
-        for run in self.routes.chunk_by(same_host) {
-            let (kind, host) = (run[0].host_kind.code(), run[0].host.as_str());
-            let hash = layout::name_hash(self.lineage.0, kind, host.as_bytes());
-            let (text_at, text_bytes) = (strings.place(host), host.len() as u16);
-            names.push(NameRecord { hash, text_at, text_bytes, kind, first, count: run.len() as u32 });
-            first += run.len() as u32;
-            let paths = run.iter().map(|route| (route.path.as_bytes(), route.path_kind == PathKind::Prefix));
-            for (route, parent) in run.iter().zip(layout::parents(paths)) {
-                let place = self.deployments.binary_search_by_key(&route.deployment, |deployment| deployment.id);
-                let deployment = place.map_err(|_| WriteError::UnknownDeployment(route.deployment))? as u32;
-                let (path_at, path_bytes) = (strings.place(&route.path), route.path.len() as u16);
-                PatternRecord { path_at, path_bytes, kind: route.path_kind.code(), deployment, parent }
-                    .write(&mut patterns);
-            }
-        }
-        sections[Section::Patterns as usize] = patterns;
-        write_names(&names, Section::HostDirectory, Section::Hosts, sections);
-        Ok(())
+    fn write_routes(&self) -> Result<Vec<u8>, WriteError> {
+        let place = |id: &DeploymentId| self.deployments.binary_search_by_key(id, |deployment| deployment.id);
+        let targets = self.routes.owners().iter().map(|id| match place(id) {
+            Ok(place) => Ok(place as u32 + 1),
+            Err(_) => Err(WriteError::UnknownDeployment(*id)),
+        });
+        let targets: Vec<u32> = targets.collect::<Result<_, _>>()?;
+        let deployments: Vec<DeploymentId> = self.deployments.iter().map(|deployment| deployment.id).collect();
+        overlay::write(&self.routes, &targets, self.base.as_deref(), &deployments)
     }
 
     fn assemble(&self, sections: &[Vec<u8>; SECTIONS]) -> Result<Vec<u8>, WriteError> {
@@ -371,16 +369,6 @@ impl SnapshotWriter {
     }
 }
 
-fn same_host(a: &NewRoute, b: &NewRoute) -> bool {
-    a.host_kind == b.host_kind && a.host == b.host
-}
-
-fn route_text(route: &NewRoute) -> String {
-    let wildcard = if route.host_kind == HostKind::Wildcard { "*." } else { "" };
-    let star = if route.path_kind == PathKind::Prefix { "*" } else { "" };
-    format!("{wildcard}{}{}{star}", route.host, route.path)
-}
-
 fn check_deployment(deployment: &NewDeployment) -> Result<(), &'static str> {
     let bound = |ok: bool, field| if ok { Ok(()) } else { Err(field) };
     bound(deployment.name.len() <= NAME_BYTES_MAX, "name")?;
@@ -398,7 +386,7 @@ fn check_deployment(deployment: &NewDeployment) -> Result<(), &'static str> {
     bound(deployment.crons.iter().all(|text| text.parse::<Schedule>().is_ok()), "schedule")
 }
 
-fn write_names(names: &[NameRecord], directory: Section, at: Section, sections: &mut [Vec<u8>; SECTIONS]) {
+fn write_names(names: &[NameRecord], sections: &mut [Vec<u8>; SECTIONS]) {
     let buckets = layout::directory_buckets(names.len());
     let mut starts = vec![0u32; buckets + 1];
     for name in names {
@@ -407,8 +395,9 @@ fn write_names(names: &[NameRecord], directory: Section, at: Section, sections: 
     for bucket in 0..buckets {
         starts[bucket + 1] += starts[bucket];
     }
-    sections[directory as usize] = starts.iter().flat_map(|start| start.to_le_bytes()).collect();
+    let directory = starts.iter().flat_map(|start| start.to_le_bytes());
+    sections[Section::SubdomainDirectory as usize] = directory.collect();
     for name in names {
-        name.write(&mut sections[at as usize]);
+        name.write(&mut sections[Section::Subdomains as usize]);
     }
 }

@@ -8,8 +8,8 @@ use plane_abi::plane::{Plane, Published, artifact_hash, artifact_path, seal_env}
 use plane_abi::seal::{Key, SealError};
 use plane_abi::steering::{Deny, Limits, Member, Prefix, Protocol, Rules, RulesError, Vip};
 use plane_abi::{
-    Binding, BindingKind, DeploymentIx, HostKind, Lineage, NewDeployment, NewRoute, PathKind, ServiceTarget, Snapshot,
-    SnapshotError, SnapshotWriter, Status, WriteError,
+    Binding, BindingKind, DeploymentIx, HostKind, Lineage, NewDeployment, NewRoute, PathKind, RoutePath, ServiceTarget,
+    Snapshot, SnapshotError, SnapshotWriter, Status, WriteError,
 };
 use proptest::prelude::*;
 
@@ -137,17 +137,20 @@ fn reads_back_what_was_written() {
     assert_eq!(snapshot.subdomain(b"two"), Some(DeploymentIx(1)));
     assert_eq!((snapshot.subdomain(b"three"), snapshot.subdomain(b"")), (None, None));
     let host = snapshot.host(HostKind::Exact, b"example.com").expect("there");
-    let paths: Vec<_> = host.iter().map(|found| (found.path, found.kind, found.deployment.0, found.parent)).collect();
+    let path = |path: &[u8], kind, to| RoutePath { path: path.to_vec(), kind, deployment: DeploymentIx(to) };
+    let paths = [
+        path(b"/", PathKind::Prefix, 0),
+        path(b"/api/", PathKind::Prefix, 1),
+        path(b"/api/", PathKind::Exact, 2),
+        path(b"/b", PathKind::Exact, 2),
+    ];
+    assert_eq!(host.routes(), paths);
+    let best = |path: &[u8]| host.best(path).map(|ix| ix.0);
     assert_eq!(
-        paths,
-        [
-            (&b"/"[..], PathKind::Prefix, 0, None),
-            (b"/api/", PathKind::Prefix, 1, Some(0)),
-            (b"/api/", PathKind::Exact, 2, Some(1)),
-            (b"/b", PathKind::Exact, 2, Some(0)),
-        ]
+        [best(b"/"), best(b"/api/"), best(b"/api/x"), best(b"/b"), best(b"/bb"), best(b"x")],
+        [Some(0), Some(2), Some(1), Some(2), Some(0), None]
     );
-    assert_eq!(snapshot.host(HostKind::Wildcard, b"example.com").map(|routes| routes.len()), Some(1));
+    assert_eq!(snapshot.host(HostKind::Wildcard, b"example.com").map(|routes| routes.routes().len()), Some(1));
     assert!(snapshot.host(HostKind::Wildcard, b"com").is_none());
     assert_eq!(snapshot.hosts().count(), 2);
     assert_eq!(snapshot.steering(), steering());
@@ -181,17 +184,21 @@ fn every_flip_and_every_truncation_is_refused() {
 fn a_mapped_file_is_checked_like_memory() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("s");
-    assert!(matches!(Snapshot::open(&path), Err(SnapshotError::Io(_))));
+    assert!(matches!(open(&path), Err(SnapshotError::Io(_))));
     let bytes = sample();
     for cut in [0, 1, HEADER_BYTES, bytes.len() - 1] {
         fs::write(&path, &bytes[..cut]).expect("write");
-        assert!(matches!(Snapshot::open(&path), Err(SnapshotError::Length { .. })), "cut at {cut}");
+        assert!(matches!(open(&path), Err(SnapshotError::Length { .. })), "cut at {cut}");
     }
     fs::write(&path, &bytes).expect("write");
-    let snapshot = Snapshot::open(&path).expect("opens");
+    let snapshot = open(&path).expect("opens");
     fs::remove_file(&path).expect("unlink");
     assert_eq!(snapshot.bytes(), bytes, "an unlinked file stays readable");
     assert!(matches!(Snapshot::from_vec(vec![0; 400]), Err(SnapshotError::Magic)));
+}
+
+fn open(path: &std::path::Path) -> Result<Snapshot, SnapshotError> {
+    Snapshot::open(path, &|id| Err(SnapshotError::NoBase(id)))
 }
 
 /// Sets the checksum right, so that only the checks of records stand between the bytes and a reader.
@@ -246,10 +253,10 @@ fn walk(snapshot: &Snapshot) -> usize {
         read += expression.len();
     }
     for (kind, host, routes) in snapshot.hosts() {
-        assert_eq!(snapshot.host(kind, host.as_bytes()).map(|found| found.len()), Some(routes.len()));
-        for (index, found) in routes.iter().enumerate() {
+        let routes = routes.routes();
+        assert_eq!(snapshot.host(kind, host.as_bytes()).map(|found| found.routes()).as_ref(), Some(&routes));
+        for found in routes {
             assert!(snapshot.deployment(found.deployment).is_some());
-            assert!(found.parent.is_none_or(|parent| parent < index));
             read += found.path.len();
         }
     }
@@ -297,7 +304,8 @@ fn the_writer_refuses_doubles_strangers_and_excess() {
         writer.route(route(HostKind::Wildcard, "a.b", PathKind::Prefix, "/", 1));
         writer.route(route(HostKind::Wildcard, "a.b", PathKind::Prefix, "/", 2));
     });
-    assert_eq!(twice, WriteError::DuplicateRoute("*.a.b/*".to_owned()));
+    let (first, second) = (DeploymentId(1), DeploymentId(2));
+    assert_eq!(twice, WriteError::RouteConflict { route: "*.a.b/*".to_owned(), first, second });
     let field = |change: fn(&mut NewDeployment)| {
         let mut changed = deployment(1, "a");
         change(&mut changed);
@@ -399,7 +407,8 @@ proptest! {
         walk(&snapshot);
         for route in &new_routes {
             let host = snapshot.host(route.host_kind, route.host.as_bytes()).expect("host is there");
-            let found = host.iter().find(|found| found.path == route.path.as_bytes() && found.kind == route.path_kind);
+            let mut all = host.routes().into_iter();
+            let found = all.find(|found| found.path == route.path.as_bytes() && found.kind == route.path_kind);
             let to = found.and_then(|found| snapshot.deployment(found.deployment)).map(|deployment| deployment.id());
             prop_assert_eq!(to, Some(route.deployment));
         }

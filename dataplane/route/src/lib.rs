@@ -1,4 +1,4 @@
-//! Which deployment a request goes to: [`lookup`] over a snapshot.
+//! Which deployment a request goes to: [`lookup`] over a snapshot, and [`RouteCache`] before it.
 //!
 //! Order (seed 000, "Request Routing Algorithm", with its "priorities by specificity" made exact):
 //! 1. patterns of the very host;
@@ -10,14 +10,18 @@
 //! the path leaves the request to the next step. The query takes no part. Host and path are brought into normal form
 //! by `plane_abi::pattern`, as the compiler did with the patterns.
 //!
-//! Sans-IO, no state, no unsafe, no allocation unless the path is not in normal form. Cost: one hash and one probe per
-//! label of the host (at most 127), and per host found a bisection of its patterns and a walk up nested prefixes; it
-//! does not depend on how many routes there are in all. Whether a deployment is paused is the caller's matter.
+//! Sans-IO, no unsafe. `lookup` has no state and makes no allocation unless the path is not in normal form. Cost: for the host and for each host
+//! above it that has as many labels as some wildcard, one hash and one probe; for each host found, a walk along the path.
+//! It does not depend on how many routes there are, in all or of one host. Whether a deployment is paused is the caller's
+//! matter.
 
 #![forbid(unsafe_code)]
 
+mod cache;
+
+pub use cache::{CacheCounts, ENTRIES_MAX, KEY_BYTES_MAX, MEMORY_BYTES_MAX, RouteCache, TTL_NS};
 use plane_abi::pattern::{normalise_host, normalise_path};
-use plane_abi::{DeploymentIx, HostKind, HostRoutes, PathKind, Snapshot};
+use plane_abi::{DeploymentIx, HostKind, Snapshot};
 
 /// The deployment of a request, by its `Host` field and the path of its target (with or without query). None: 404.
 pub fn lookup(snapshot: &Snapshot, host: &[u8], path: &[u8]) -> Option<DeploymentIx> {
@@ -32,39 +36,22 @@ pub fn lookup(snapshot: &Snapshot, host: &[u8], path: &[u8]) -> Option<Deploymen
 }
 
 fn by_pattern(snapshot: &Snapshot, host: &[u8], path: &[u8]) -> Option<DeploymentIx> {
-    let find = |kind, host| snapshot.host(kind, host).and_then(|routes| match_path(&routes, path));
-    find(HostKind::Exact, host).or_else(|| {
-        let dots = host.iter().enumerate().filter(|(_, byte)| **byte == b'.');
-        dots.map(|(dot, _)| &host[dot + 1..]).find_map(|above| find(HostKind::Wildcard, above))
-    })
-}
-
-/// The most specific pattern of one host that matches.
-///
-/// Patterns are sorted by (path, prefix before exact). Take the last that is not after the path: if any pattern
-/// matches, then it is that one or a prefix of it, because everything sorted between a prefix of the path and the path
-/// itself begins with that prefix. The prefixes of a pattern are its chain of parents.
-fn match_path(routes: &HostRoutes<'_>, path: &[u8]) -> Option<DeploymentIx> {
-    let (mut low, mut high) = (0, routes.len());
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if routes.path(middle) <= path {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
+    let find = |kind, host| snapshot.host(kind, host).and_then(|routes| routes.best(path));
+    if let Some(found) = find(HostKind::Exact, host) {
+        return Some(found);
     }
-    let mut candidate = low.checked_sub(1);
-    // Ends: a parent is always before its child.
-    while let Some(route) = candidate.and_then(|index| routes.get(index)) {
-        let matches = match route.kind {
-            PathKind::Exact => route.path == path,
-            PathKind::Prefix => path.starts_with(route.path),
-        };
-        if matches {
-            return Some(route.deployment);
+    let wildcards = snapshot.wildcard_labels();
+    if wildcards == 0 {
+        return None;
+    }
+    let mut labels = host.iter().filter(|byte| **byte == b'.').count();
+    for (dot, _) in host.iter().enumerate().filter(|(_, byte)| **byte == b'.') {
+        let found =
+            if wildcards >> labels.min(127) & 1 == 1 { find(HostKind::Wildcard, &host[dot + 1..]) } else { None };
+        if found.is_some() {
+            return found;
         }
-        candidate = route.parent.filter(|parent| Some(*parent) < candidate);
+        labels -= 1;
     }
     None
 }
