@@ -175,7 +175,7 @@ pub fn emit(snapshot: &Snapshot, artifact_base: &str) -> EdgeSnapshot {
         let wildcard = if kind == HostKind::Wildcard { "*." } else { "" };
         for found in paths.routes() {
             let star = if found.kind == PathKind::Prefix { "*" } else { "" };
-            let path = String::from_utf8_lossy(found.path);
+            let path = String::from_utf8_lossy(&found.path);
             if let Some(routes) = routes.get_mut(found.deployment.0 as usize) {
                 routes.push(format!("{wildcard}{host}{path}{star}"));
             }
