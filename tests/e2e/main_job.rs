@@ -255,7 +255,10 @@ fn dev_serves_redeploys_on_change_and_stops_both() {
     let rest = url.strip_prefix("http://").expect("http").trim_end_matches('/');
     let (host, port) = rest.rsplit_once(':').expect("a port");
     let address = ([127, 0, 0, 1], port.parse().expect("a port")).into();
-    assert_eq!(get(address, host, "/").text(), "one");
+    // Not every resolver knows `*.localhost`.
+    for host in [host, "localhost", "127.0.0.1"] {
+        assert_eq!(get(address, host, "/").text(), "one", "{host}");
+    }
     let children = children_of(dev.pid());
     assert_eq!(children.len(), 2, "a control plane and a node");
 
@@ -272,6 +275,25 @@ fn dev_serves_redeploys_on_change_and_stops_both() {
     for child in children {
         assert!(!Path::new(&format!("/proc/{child}")).exists(), "process {child} is still there");
     }
+}
+
+#[test]
+fn dev_that_is_killed_leaves_no_process() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let main = folder.path().join("worker.js");
+    std::fs::write(&main, answering("one")).expect("a file");
+    let mut command = Command::new(binary("selvage"));
+    command.args(["--json", "dev", "--listen", "127.0.0.1:0"]).arg(&main).env_remove("SELVAGE_TOKEN");
+    let mut dev = Process::start("selvage dev", command, &folder.path().join("dev.log"));
+    dev.line(|line| line.contains("\"ready\""));
+    let children = children_of(dev.pid());
+    assert_eq!(children.len(), 2, "a control plane and a node");
+    dev.signal(rustix::process::Signal::KILL);
+    dev.wait(STOP_TIMEOUT);
+    eventually("both have ended", STOP_TIMEOUT, || {
+        let alive = |child: &u32| Path::new(&format!("/proc/{child}")).exists();
+        (!children.iter().any(alive)).then_some(())
+    });
 }
 
 /// `selvage dev` of a TypeScript project: ready, its address and its Worker's host.

@@ -46,6 +46,9 @@ pub(crate) struct Serve {
     /// Data directory; made if missing.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
+    /// Stop when the process of this id, which started this one, ends.
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(crate) end_with: Option<i32>,
     /// Where the API listens; port 0 takes any.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7070")]
     pub(crate) listen: SocketAddr,

@@ -16,7 +16,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
 use args::{Args, Command, LogFormat};
@@ -36,12 +36,24 @@ fn run(args: Args) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     match args.command {
         Command::Serve(serve) => {
+            if let Some(parent) = serve.end_with {
+                end_with_parent(parent)?;
+            }
             start_log(serve.log_format);
             runtime.block_on(serve::serve(serve))
         }
         Command::Bootstrap { data, email } => runtime.block_on(bootstrap(&data, &email)),
         Command::Enroll { data, name, out } => enroll(&data, &name, &out),
     }
+}
+
+/// Has this process stop, as by SIGTERM, when the process that started it ends, and at once if that has happened already.
+fn end_with_parent(parent: i32) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+        .context("asking for a signal at the parent's end")?;
+    let now = rustix::process::getppid().map(rustix::process::Pid::as_raw_pid);
+    ensure!(now == Some(parent), "the process that started this one has ended");
+    Ok(())
 }
 
 /// Prints the new account and its token, once; fails if the email is known, as its token cannot be shown again.

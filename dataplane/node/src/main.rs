@@ -84,6 +84,9 @@ struct ServeArgs {
     /// Run a Worker's `scheduled` handler at `/__scheduled?cron=…`, for development.
     #[arg(long)]
     test_scheduled: bool,
+    /// Stop when the process of this id, which started this one, ends.
+    #[arg(long, value_name = "PID", hide = true)]
+    end_with: Option<i32>,
     /// Never suspend a Worker that computes: it holds its shard until it is done. To measure what suspension costs.
     #[arg(long)]
     no_preemption: bool,

@@ -21,6 +21,9 @@ use worker_api::{Engine, RequestLimits};
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     // First of all, so that what dies after it is reported.
     pkey::crash::install(Some(&args.data));
+    if let Some(parent) = args.end_with {
+        end_with_parent(parent)?;
+    }
     // A process of its own, before this one gives up the right to call bpf(2).
     let keeper = steering::spawn(&args);
     // It binds this thread and those that come after.
@@ -71,6 +74,15 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         Err(_) => anyhow::bail!("the agent panicked"),
     }
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Has this process stop, as by SIGTERM, when the process that started it ends, and at once if that has happened already.
+fn end_with_parent(parent: i32) -> anyhow::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+        .context("asking for a signal at the parent's end")?;
+    let now = rustix::process::getppid().map(rustix::process::Pid::as_raw_pid);
+    anyhow::ensure!(now == Some(parent), "the process that started this one has ended");
     Ok(())
 }
 

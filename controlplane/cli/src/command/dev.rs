@@ -3,7 +3,7 @@
 //! Owns the two processes, their data folder, the watch on the project's files, and the listener before the node ([`front`]), where a browser sees what
 //! is wrong. Everything else is what users do: the Worker is deployed by [`super::deploy`] through the API, its logs come over the API's WebSocket. A save is
 //! bundled by an esbuild that stays, and deployed by two calls, upload and activation, unless more than the code changed. *Invariant:* when the command ends,
-//! however it ends short of SIGKILL, both processes have ended before it, the node first. Stdout: `ready <url>`, then log records; with
+//! however it ends short of SIGKILL, both processes have ended before it, the node first; after SIGKILL the kernel tells them to. Stdout: `ready <url>`, then log records; with
 //! `--json` one object per line. Main thread; one thread for logs, one per process for its stderr, those of the front.
 
 mod front;
@@ -12,7 +12,7 @@ mod vars;
 mod watch;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use model::{AccountId, Deployment, DeploymentId, LogRecord};
+use model::{AccountId, CreateRoute, Deployment, DeploymentId, LogRecord};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -115,14 +115,17 @@ fn start(context: &Context, args: &DevArgs, stop: &AtomicBool) -> Outcome<Platfo
     }
     let spinner = output.spinner("starting the control plane");
     let mut command = Command::new(&control_program);
-    command.args(["serve", "--push-listen", "127.0.0.1:0", "--platform-domain", DOMAIN, "--data"]).arg(&control_data);
+    let own_id = std::process::id().to_string();
+    command.args(["serve", "--end-with", &own_id]);
+    command.args(["--push-listen", "127.0.0.1:0", "--platform-domain", DOMAIN, "--data"]).arg(&control_data);
     command.arg("--listen").arg(args.api_listen.to_string()).arg("--validator").arg(&node_program);
     let (control, ready) = Process::start("control", command, output, args.verbose, READY_TIMEOUT, stop)?;
     let (api, push) = (ready.address("api")?, ready.address("push")?);
     spinner.set_message("starting the node");
     let mut command = Command::new(&node_program);
-    command.args(["serve", "--admin", "127.0.0.1:0", "--data"]).arg(data.join("node"));
-    command.arg("--test-scheduled");
+    command.args(["serve", "--end-with", &own_id, "--admin", "127.0.0.1:0", "--data"]).arg(data.join("node"));
+    // The Worker is the developer's own, and what it works with is often another process here.
+    command.args(["--test-scheduled", "--allow-private-fetch"]);
     command.args(["--listen", "127.0.0.1:0"]).arg("--shards").arg(args.shards.to_string());
     command.arg("--control").arg(push.to_string()).arg("--identity").arg(&identity);
     let (node, ready) = Process::start("node", command, output, args.verbose, READY_TIMEOUT, stop)?;
@@ -242,6 +245,7 @@ impl Session<'_> {
             let text = std::fs::read_to_string(&file).map_err(io("read", &file))?;
             project.vars.extend(vars::parse(&text));
         }
+        add_local_routes(&mut project, self.args.listen.ip());
         let deployed = match &self.last {
             Some((last, deployment)) if last.only_code_differs(&project) => {
                 deploy::update(&platform.context, self.client, deployment, &args, &project, &bundle)?
@@ -250,6 +254,18 @@ impl Session<'_> {
         };
         self.last = Some((project, deployed.deployment.clone()));
         Ok(deployed)
+    }
+}
+
+/// The Worker answers by this machine's own names too: not every resolver knows `*.localhost`. A route of the project's wins.
+fn add_local_routes(project: &mut Project, listen: IpAddr) {
+    let address = Some(listen).filter(|address| address.is_ipv4() && !address.is_unspecified());
+    let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_string();
+    for host in ["localhost", &address] {
+        let pattern = format!("{host}/*");
+        if project.routes.iter().all(|route| route.pattern != pattern) {
+            project.routes.push(CreateRoute { pattern, zone_id: None, enabled: None });
+        }
     }
 }
 
