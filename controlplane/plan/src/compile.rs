@@ -160,6 +160,11 @@ impl From<WriteError> for PlanError {
 /// Compiles a state. Variables are sealed with `env_key`, whose id the snapshot names. A pattern that one deployment has
 /// twice counts once.
 pub fn compile(state: &DesiredState, env_key: &Key) -> Result<Vec<u8>, PlanError> {
+    Ok(writer(state, env_key)?.finish()?)
+}
+
+/// A state, checked, ready to be written.
+pub(crate) fn writer(state: &DesiredState, env_key: &Key) -> Result<SnapshotWriter, PlanError> {
     let platform = platform_domain(&state.platform_domain)?;
     let mut writer =
         SnapshotWriter::new(state.lineage, state.generation, state.created_unix_ms, env_key.id(), &platform);
@@ -191,7 +196,7 @@ pub fn compile(state: &DesiredState, env_key: &Key) -> Result<Vec<u8>, PlanError
             crons: deployment.crons.iter().filter(|cron| check_cron(cron).is_ok()).cloned().collect(),
         });
     }
-    Ok(writer.finish()?)
+    Ok(writer)
 }
 
 pub(crate) fn platform_domain(written: &str) -> Result<String, PlanError> {
@@ -214,7 +219,7 @@ fn routes(state: &DesiredState, platform: &str, writer: &mut SnapshotWriter) -> 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use plane_abi::{DeploymentIx, Snapshot, plane};
 
@@ -239,7 +244,7 @@ mod tests {
         }
     }
 
-    fn state(deployments: Vec<DesiredDeployment>) -> DesiredState {
+    pub(crate) fn state(deployments: Vec<DesiredDeployment>) -> DesiredState {
         DesiredState {
             lineage: Lineage(1),
             generation: 9,

@@ -11,11 +11,13 @@
 #![forbid(unsafe_code)]
 
 mod compile;
+mod compiler;
 pub mod edge;
 mod rules;
 pub mod steering;
 
 pub use compile::{DesiredBinding, DesiredDeployment, DesiredState, PlanError, compile};
+pub use compiler::{Compiled, Compiler};
 pub use plane_abi::cron::CronError;
 pub use plane_abi::pattern::{Pattern, PatternError};
 pub use rules::{EnvError, RouteError, SubdomainError, check_cron, check_env, check_pattern, check_subdomain};

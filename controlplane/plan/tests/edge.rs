@@ -81,6 +81,12 @@ fn the_example_with_a_real_hash_and_secret_goes_through_a_snapshot_and_back() {
     assert!(one.starts_with(r#"{"d":"abc123","v":5,"h":"sha256:0001"#), "{one}");
     assert!(one.ends_with(r#""b":{"kv":[{"n":"CACHE","ns":"ns_xyz"}],"do":[{"n":"COUNTER","c":"Counter"}]},"r":["example.com/*"],"t":1705312800}"#), "{one}");
     assert!(one.len() <= SEED_BYTES_MAX, "{} bytes", one.len());
+    // As a node gets it that has nothing yet: the whole snapshot, one deployment in it.
+    let bare = compile(&DesiredState { steering: Default::default(), ..seed_state() }, &key).expect("compiles");
+    let sent = plane_abi::delta::make(&[], &bare);
+    println!("{} bytes, {} on the wire", bare.len(), sent.len());
+    assert!(sent.len() <= SEED_BYTES_MAX, "{} bytes", sent.len());
+    assert_eq!(plane_abi::delta::apply(&[], &sent, bare.len()), Ok(bare));
     let again = accept(&serde_json::to_string(&form).expect("serialises")).expect("accepted");
     assert_eq!(again, bytes);
 }

@@ -4,7 +4,12 @@
 //! snapshot. It looks at the latest snapshot before every part: a newer one begins at once in place of what is left of
 //! an older one.
 
-use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use base::id::ArtifactHash;
 use base::limits::{LOG_BYTES_MAX, MODULE_BYTES_MAX};
@@ -12,9 +17,10 @@ use bytes::Bytes;
 use plane_abi::code::ENVELOPE_BYTES_MAX;
 use plane_abi::limits::{LOG_BATCH_RECORDS_MAX, PART_BYTES};
 use plane_abi::wire::{
-    self, ArtifactPart, Blob, Decoder, Hash, Hello, RefuseReason, SnapshotBegin, ToControl, ToNode, Welcome, WireError,
+    self, ArtifactPart, BasePart, Blob, Decoder, Hash, Hello, RefuseReason, ToControl, ToNode, Welcome, WireError,
     WireKey,
 };
+use plane_abi::{BaseId, RouteBase, SnapshotHeader};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -23,8 +29,9 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use crate::latest::{Latest, Offer};
 use crate::nodes::{Arrival, Refusal};
-use crate::server::{Latest, NodeLog, Shared, unix_ms};
+use crate::server::{NodeLog, Shared, unix_ms};
 
 /// TLS handshake and `Hello`, each.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,7 +106,8 @@ pub(crate) async fn serve(
     };
     shared.refresh_fleet();
     tracing::info!(node = name, %address, generation = hello.generation, "node connected");
-    let peer = Peer { shared, name: Arc::from(name), connection };
+    let has = (hello.lineage == shared.config.lineage && hello.generation != 0).then(|| header_of(&hello));
+    let peer = Peer { shared, name: Arc::from(name), connection, has: Mutex::new(has) };
     let (reader, writer) = tokio::io::split(stream);
     let (wanted_in, wanted) = mpsc::channel(WANTED_MAX);
     let result = tokio::select! {
@@ -150,12 +158,33 @@ struct Peer<'a> {
     shared: &'a Shared,
     name: Arc<str>,
     connection: u64,
+    /// The newest snapshot of ours that it has said it has on disk.
+    has: Mutex<Option<SnapshotHeader>>,
+}
+
+/// What a node asks for.
+enum Wanted {
+    Artifact(ArtifactHash),
+    Base(BaseId),
+    /// A snapshot not as a delta, by its generation.
+    Whole(u64),
 }
 
 /// What is being sent in parts.
 struct Transfer {
-    snapshot: Latest,
+    offer: Offer,
     sent: usize,
+}
+
+/// A base of routes that is being sent in parts, after whatever else there is.
+struct BaseTransfer {
+    base: Arc<RouteBase>,
+    sent: usize,
+}
+
+/// What a node says that it serves.
+fn header_of(hello: &Hello) -> SnapshotHeader {
+    SnapshotHeader { lineage: hello.lineage, generation: hello.generation, checksum: hello.checksum }
 }
 
 impl Peer<'_> {
@@ -184,7 +213,7 @@ impl Peer<'_> {
         &self,
         mut stream: impl AsyncRead + Unpin,
         mut decoder: Decoder<ToControl>,
-        wanted: mpsc::Sender<ArtifactHash>,
+        wanted: mpsc::Sender<Wanted>,
     ) -> Result<(), ConnectionError> {
         let silence_max = self.shared.config.heartbeat * HEARTBEATS_MISSED_MAX;
         let mut buffer = vec![0; READ_BYTES];
@@ -206,7 +235,7 @@ impl Peer<'_> {
         }
     }
 
-    fn handle(&self, message: ToControl, wanted: &mpsc::Sender<ArtifactHash>) -> Result<(), ConnectionError> {
+    fn handle(&self, message: ToControl, wanted: &mpsc::Sender<Wanted>) -> Result<(), ConnectionError> {
         let ours = self.shared.config.lineage;
         match message {
             ToControl::Hello(_) => return Err(self.protocol("a second Hello")),
@@ -217,6 +246,7 @@ impl Peer<'_> {
                 }
                 self.shared
                     .change_nodes(|nodes| nodes.acked(&self.name, self.connection, generation, artifacts_missing));
+                self.has_on_disk(generation);
             }
             ToControl::Refuse { lineage, generation, reason, mut detail } if lineage == ours => {
                 detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
@@ -226,7 +256,12 @@ impl Peer<'_> {
             // Of a lineage that is not ours: about something this server has not sent.
             ToControl::Ack { .. } | ToControl::Refuse { .. } => return Err(self.protocol("answers for another store")),
             ToControl::ArtifactWanted(hash) => {
-                wanted.try_send(hash.into()).map_err(|_| self.protocol("asks for too many artifacts at once"))?;
+                self.ask(Wanted::Artifact(hash.into()), wanted)?;
+            }
+            ToControl::BaseWanted(id) => self.ask(Wanted::Base(id), wanted)?,
+            ToControl::SnapshotWanted { generation } => {
+                tracing::warn!(node = &*self.name, generation, "node cannot use a delta; it gets the whole");
+                self.ask(Wanted::Whole(generation), wanted)?;
             }
             ToControl::Logs(logs) => self.logs(logs)?,
             ToControl::Heartbeat(load) => {
@@ -235,6 +270,31 @@ impl Peer<'_> {
             ToControl::Pong(_) => {}
         }
         Ok(())
+    }
+
+    fn ask(&self, what: Wanted, wanted: &mpsc::Sender<Wanted>) -> Result<(), ConnectionError> {
+        wanted.try_send(what).map_err(|_| self.protocol("asks for too much at once"))
+    }
+
+    /// Notes what it has acknowledged, so that the next one can be a delta from that.
+    fn has_on_disk(&self, generation: u64) {
+        if let Some(header) = self.shared.header_of(generation) {
+            *self.has.lock().unwrap_or_else(PoisonError::into_inner) = Some(header);
+        }
+    }
+
+    /// Announces a snapshot, in the form that suits the node.
+    async fn begin(
+        &self,
+        stream: &mut (impl AsyncWrite + Unpin),
+        snapshot: &Latest,
+        whole: bool,
+    ) -> Result<Transfer, ConnectionError> {
+        let has = *self.has.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = has.and_then(|header| self.shared.published(header));
+        let offer = if whole { snapshot.whole() } else { snapshot.offer(old).await };
+        self.send(stream, &ToNode::SnapshotBegin(offer.begin)).await?;
+        Ok(Transfer { offer, sent: 0 })
     }
 
     fn refused(&self, generation: u64, reason: RefuseReason, detail: String) {
@@ -260,7 +320,7 @@ impl Peer<'_> {
         &self,
         mut stream: impl AsyncWrite + Unpin,
         hello: &Hello,
-        mut wanted: mpsc::Receiver<ArtifactHash>,
+        mut wanted: mpsc::Receiver<Wanted>,
     ) -> Result<(), ConnectionError> {
         let config = &self.shared.config;
         let welcome = Welcome {
@@ -273,16 +333,18 @@ impl Peer<'_> {
         fleet.mark_changed();
         let mut latest = self.shared.latest.subscribe();
         let mut transfer: Option<Transfer> = None;
+        let mut base_transfer: Option<BaseTransfer> = None;
         let mut next_ping = Instant::now() + config.heartbeat;
         let mut first_look = true;
+        let mut next = None;
         loop {
             if first_look || latest.has_changed().unwrap_or(false) {
                 first_look = false;
                 let current = latest.borrow_and_update().clone();
                 if let Some(current) = current.filter(|current| self.needs(hello, current)) {
-                    let begin = begin(&current);
-                    transfer = Some(Transfer { snapshot: current, sent: 0 });
-                    self.send(&mut stream, &ToNode::SnapshotBegin(begin)).await?;
+                    transfer = Some(self.begin(&mut stream, &current, false).await?);
+                    // Of the base of the one before, if it was on its way, the new one may have no need: it asks again.
+                    base_transfer = None;
                 }
             }
             if fleet.has_changed().unwrap_or(false) {
@@ -293,8 +355,17 @@ impl Peer<'_> {
                 next_ping = Instant::now() + config.heartbeat;
                 self.send(&mut stream, &ToNode::Ping(unix_ms())).await?;
             }
-            if let Ok(hash) = wanted.try_recv() {
-                self.send_artifact(&mut stream, hash).await?;
+            if let Some(what) = next.take().or_else(|| wanted.try_recv().ok()) {
+                match what {
+                    Wanted::Artifact(hash) => self.send_artifact(&mut stream, hash).await?,
+                    Wanted::Base(id) => base_transfer = self.begin_base(&mut stream, id).await?,
+                    Wanted::Whole(generation) => {
+                        let current = self.shared.latest.borrow().clone();
+                        if let Some(current) = current.filter(|current| current.header.generation == generation) {
+                            transfer = Some(self.begin(&mut stream, &current, true).await?);
+                        }
+                    }
+                }
                 continue;
             }
             if let Some(under_way) = &mut transfer {
@@ -303,9 +374,15 @@ impl Peer<'_> {
                 }
                 continue;
             }
+            if let Some(under_way) = &mut base_transfer {
+                if self.send_base_part(&mut stream, under_way).await? {
+                    base_transfer = None;
+                }
+                continue;
+            }
             tokio::select! {
-                hash = wanted.recv() => match hash {
-                    Some(hash) => self.send_artifact(&mut stream, hash).await?,
+                what = wanted.recv() => match what {
+                    Some(what) => next = Some(what),
                     None => return Ok(()),
                 },
                 changed = fleet.changed() => {
@@ -333,6 +410,7 @@ impl Peer<'_> {
             return true;
         }
         if hello.generation == header.generation && hello.checksum == header.checksum {
+            self.has_on_disk(header.generation);
             self.shared.change_nodes(|nodes| nodes.acked(&self.name, self.connection, header.generation, 0));
         } else {
             let detail = format!("node serves generation {} already", hello.generation);
@@ -348,9 +426,9 @@ impl Peer<'_> {
         stream: &mut (impl AsyncWrite + Unpin),
         transfer: &mut Transfer,
     ) -> Result<bool, ConnectionError> {
-        let rest = &transfer.snapshot.bytes[transfer.sent..];
+        let rest = &transfer.offer.bytes[transfer.sent..];
         if rest.is_empty() {
-            let end = ToNode::SnapshotEnd { generation: transfer.snapshot.header.generation };
+            let end = ToNode::SnapshotEnd { generation: transfer.offer.begin.generation };
             self.send(stream, &end).await?;
             return Ok(true);
         }
@@ -358,6 +436,34 @@ impl Peer<'_> {
         transfer.sent += part.len();
         self.send(stream, &ToNode::SnapshotPart(Blob(part.to_vec()))).await?;
         Ok(false)
+    }
+
+    /// The base that the latest snapshot names; of another the node is told that it is gone.
+    async fn begin_base(
+        &self,
+        stream: &mut (impl AsyncWrite + Unpin),
+        id: BaseId,
+    ) -> Result<Option<BaseTransfer>, ConnectionError> {
+        let base = self.shared.latest.borrow().as_ref().and_then(|latest| latest.base.clone());
+        match base.filter(|base| base.id() == id) {
+            Some(base) => Ok(Some(BaseTransfer { base, sent: 0 })),
+            None => self.send(stream, &ToNode::BaseMissing(id)).await.map(|()| None),
+        }
+    }
+
+    /// Sends the next part of a base; true with the last.
+    async fn send_base_part(
+        &self,
+        stream: &mut (impl AsyncWrite + Unpin),
+        transfer: &mut BaseTransfer,
+    ) -> Result<bool, ConnectionError> {
+        let bytes = transfer.base.bytes();
+        let rest = &bytes[transfer.sent..];
+        let part = &rest[..rest.len().min(PART_BYTES)];
+        let (id, offset) = (transfer.base.id(), transfer.sent as u64);
+        transfer.sent += part.len();
+        self.send(stream, &ToNode::BasePart(BasePart { id, offset, bytes: Blob(part.to_vec()) })).await?;
+        Ok(transfer.sent == bytes.len())
     }
 
     async fn send_artifact(
@@ -424,14 +530,5 @@ impl Peer<'_> {
             Ok(())
         };
         write.await
-    }
-}
-
-fn begin(latest: &Latest) -> SnapshotBegin {
-    SnapshotBegin {
-        lineage: latest.header.lineage,
-        generation: latest.header.generation,
-        total_bytes: latest.bytes.len() as u64,
-        checksum: latest.header.checksum,
     }
 }

@@ -15,6 +15,7 @@
 
 mod ca;
 mod connection;
+mod latest;
 mod nodes;
 mod server;
 

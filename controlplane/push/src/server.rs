@@ -13,7 +13,7 @@ use std::{
 
 use base::id::ArtifactHash;
 use bytes::Bytes;
-use plane_abi::{Lineage, SnapshotError, SnapshotHeader, seal::Key, wire};
+use plane_abi::{Lineage, RouteBase, SnapshotError, SnapshotHeader, seal::Key, wire};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, broadcast, watch},
@@ -25,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     ca::{Ca, CaError},
     connection,
+    latest::{Kept, Latest},
     nodes::{Acks, NodeStatus, Nodes},
 };
 
@@ -82,6 +83,9 @@ pub enum PublishError {
     /// It is no snapshot.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// It names another base of routes than the one given with it.
+    #[error("snapshot names another base of routes than was given with it")]
+    Base,
     /// Its header names another generation or lineage than the caller or the server.
     #[error("snapshot is generation {generation} of {lineage}, not what is to be published")]
     Mismatch {
@@ -109,17 +113,11 @@ pub struct NodeLog {
     pub dropped: u64,
 }
 
-/// A published snapshot.
-#[derive(Clone)]
-pub(crate) struct Latest {
-    pub(crate) header: SnapshotHeader,
-    pub(crate) bytes: Arc<[u8]>,
-}
-
 /// What connections share.
 pub(crate) struct Shared {
     pub(crate) config: PushConfig,
     pub(crate) latest: watch::Sender<Option<Latest>>,
+    kept: Mutex<Kept>,
     nodes: Mutex<Nodes>,
     revoked: Mutex<HashSet<String>>,
     /// Counts changes of `nodes` and `revoked`.
@@ -140,6 +138,16 @@ impl Shared {
         let result = self.nodes(act);
         self.changes.send_modify(|count| *count += 1);
         result
+    }
+
+    /// A snapshot that was published lately.
+    pub(crate) fn published(&self, header: SnapshotHeader) -> Option<Latest> {
+        lock(&self.kept).find(header)
+    }
+
+    /// The header of a generation that was published lately.
+    pub(crate) fn header_of(&self, generation: u64) -> Option<SnapshotHeader> {
+        lock(&self.kept).header_of(generation)
     }
 
     /// Tells of the fleet if it has changed.
@@ -193,6 +201,7 @@ impl PushServer {
             revoked: Mutex::new(config.revoked.clone()),
             config,
             latest: watch::Sender::new(None),
+            kept: Mutex::default(),
             changes: watch::Sender::new(0),
             logs: broadcast::Sender::new(LOG_RECORDS_KEPT),
             fleet: watch::Sender::new(Arc::from([])),
@@ -208,7 +217,20 @@ impl PushServer {
 
     /// Makes a snapshot the latest; connections send it at once. Publishing the same again does nothing.
     pub fn publish(&self, generation: u64, bytes: Arc<[u8]>) -> Result<(), PublishError> {
-        let (header, _) = SnapshotHeader::read(&bytes)?;
+        self.publish_over(generation, bytes, None)
+    }
+
+    /// The same for a snapshot that names a base of routes. Nodes that have not that base fetch it from here.
+    pub fn publish_over(
+        &self,
+        generation: u64,
+        bytes: Arc<[u8]>,
+        base: Option<Arc<RouteBase>>,
+    ) -> Result<(), PublishError> {
+        let (header, named) = SnapshotHeader::read(&bytes)?;
+        if named != base.as_ref().map(|base| base.id()) {
+            return Err(PublishError::Base);
+        }
         if header.generation != generation || header.lineage != self.shared.config.lineage {
             return Err(PublishError::Mismatch { generation: header.generation, lineage: header.lineage });
         }
@@ -221,7 +243,9 @@ impl PushServer {
                 false
             }
             _ => {
-                *latest = Some(Latest { header, bytes });
+                let newest = Latest::new(header, bytes, base);
+                lock(&self.shared.kept).push(newest.clone());
+                *latest = Some(newest);
                 true
             }
         });

@@ -12,8 +12,13 @@ use base::id::ArtifactHash;
 use bytes::Bytes;
 use plane_abi::plane::artifact_hash;
 use plane_abi::seal::Key;
-use plane_abi::wire::{self, Decoder, Hello, LogLevel, LogRecord, Logs, RefuseReason, ToControl, ToNode};
-use plane_abi::{Lineage, NewDeployment, Snapshot, SnapshotWriter, Status};
+use plane_abi::wire::{
+    self, Decoder, DeltaFrom, Hello, LogLevel, LogRecord, Logs, RefuseReason, SnapshotBegin, ToControl, ToNode,
+};
+use plane_abi::{
+    BaseId, HostKind, Lineage, NewDeployment, NewRoute, PathKind, RouteBase, Snapshot, SnapshotHeader, SnapshotWriter,
+    Status,
+};
 use push::{ArtifactFuture, ArtifactSource, Ca, NodeIdentity, PublishError, PushConfig, PushServer};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
@@ -87,6 +92,8 @@ struct Client {
     decoder: Decoder<ToNode>,
     /// As it was told last.
     fleet: Vec<String>,
+    /// Snapshots that it has read, of which deltas may be.
+    known: Vec<Vec<u8>>,
 }
 
 fn client_config(trust_pem: &str, identity: Option<&NodeIdentity>) -> Arc<ClientConfig> {
@@ -111,7 +118,7 @@ async fn dial(setup: &Setup, config: Arc<ClientConfig>) -> io::Result<Client> {
     let stream = TcpStream::connect(setup.server.local_addr()).await?;
     let name = ServerName::try_from(wire::CONTROL_NAME).expect("name");
     let stream = TlsConnector::from(config).connect(name, stream).await?;
-    Ok(Client { stream, decoder: Decoder::new(), fleet: Vec::new() })
+    Ok(Client { stream, decoder: Decoder::new(), fleet: Vec::new(), known: Vec::new() })
 }
 
 fn hello(node: &str, generation: u64, checksum: u64) -> ToControl {
@@ -185,15 +192,48 @@ impl Client {
 
     /// Reads one snapshot to its end, beginning anew where the server does; gives how many began and the bytes.
     async fn snapshot(&mut self) -> (usize, Vec<u8>) {
-        let (mut begun, mut bytes) = (0, Vec::new());
+        let (mut begun, mut bytes, mut delta) = (0, Vec::new(), None);
         loop {
             match self.next().await.expect("open") {
-                ToNode::SnapshotBegin(_) => {
+                ToNode::SnapshotBegin(begin) => {
                     begun += 1;
                     bytes.clear();
+                    delta = begin.delta;
                 }
                 ToNode::SnapshotPart(part) => bytes.extend_from_slice(&part.0),
-                ToNode::SnapshotEnd { .. } => return (begun, bytes),
+                ToNode::SnapshotEnd { generation } => match self.whole(&bytes, delta) {
+                    Some(whole) => {
+                        self.known.push(whole.clone());
+                        return (begun, whole);
+                    }
+                    None => self.send(&ToControl::SnapshotWanted { generation }).await,
+                },
+                other => panic!("{other:?} within a snapshot"),
+            }
+        }
+    }
+
+    /// What came, or what it makes of a snapshot that is known.
+    fn whole(&self, bytes: &[u8], delta: Option<DeltaFrom>) -> Option<Vec<u8>> {
+        let Some(from) = delta else { return Some(bytes.to_vec()) };
+        let checksum = |known: &&Vec<u8>| SnapshotHeader::read(known).expect("whole").0.checksum;
+        let old = self.known.iter().find(|known| checksum(known) == from.checksum).map(Vec::as_slice);
+        let old = if from.generation == 0 { Some(&[][..]) } else { old };
+        Some(plane_abi::delta::apply(old?, bytes, from.bytes as usize).expect("a delta of that"))
+    }
+
+    /// Reads one snapshot's messages as they are: all of their bytes, and what the first said.
+    async fn wire_bytes(&mut self) -> (usize, SnapshotBegin) {
+        let (mut bytes, mut first) = (0, None);
+        loop {
+            let message = self.next().await.expect("open");
+            let mut frame = Vec::new();
+            wire::encode(&message, &mut frame).expect("encodes");
+            bytes += frame.len();
+            match message {
+                ToNode::SnapshotBegin(begin) => first = Some(begin),
+                ToNode::SnapshotPart(_) => {}
+                ToNode::SnapshotEnd { .. } => return (bytes, first.expect("begun")),
                 other => panic!("{other:?} within a snapshot"),
             }
         }
@@ -222,6 +262,91 @@ async fn until(what: &str, check: impl Fn() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("not in time: {what}");
+}
+
+/// A thousand deployments with ten hosts each; the first `changed` hosts lead elsewhere.
+fn with_routes(generation: u64, base: Option<&Arc<RouteBase>>, changed: u32) -> SnapshotWriter {
+    let mut writer = SnapshotWriter::new(LINEAGE, generation, generation, 0, "workers.localhost");
+    for index in 0..1000u32 {
+        writer.deployment(NewDeployment {
+            id: base::id::DeploymentId(u128::from(index) << 80),
+            account: base::id::AccountId(1),
+            version: 1,
+            status: Status::Active,
+            artifact: ArtifactHash([index as u8; 32]),
+            artifact_bytes: 7,
+            name: format!("worker-{index}"),
+            subdomain: format!("worker-{index}"),
+            compatibility_date: String::new(),
+            cpu_ms: 50,
+            weight: 100,
+            updated_unix_s: 0,
+            sealed_env: Vec::new(),
+            bindings: Vec::new(),
+            crons: Vec::new(),
+        });
+    }
+    for host in 0..10_000u32 {
+        let to = (host + u32::from(host < changed)) % 1000;
+        writer.route(NewRoute {
+            host_kind: HostKind::Exact,
+            host: format!("host-{host}.example.com"),
+            path_kind: PathKind::Prefix,
+            path: "/".to_owned(),
+            deployment: base::id::DeploymentId(u128::from(to) << 80),
+        });
+    }
+    writer.over(base.cloned())
+}
+
+#[tokio::test]
+async fn a_change_of_one_route_is_less_than_a_kilobyte_on_the_wire() {
+    let setup = setup(|_| {}).await;
+    let base = with_routes(1, None, 0).base().expect("valid");
+    let base = Arc::new(RouteBase::from_vec(base).expect("opens"));
+    let publish = |generation, changed| {
+        let bytes: Arc<[u8]> = with_routes(generation, Some(&base), changed).finish().expect("valid").into();
+        setup.server.publish_over(generation, bytes.clone(), Some(base.clone())).expect("published");
+        bytes
+    };
+    let first = publish(1, 0);
+    assert!(matches!(
+        setup.server.publish(2, with_routes(2, Some(&base), 0).finish().expect("valid").into()),
+        Err(PublishError::Base)
+    ));
+    let mut node = Client::node(&setup, "a", 0, 0).await;
+    assert_eq!(node.snapshot().await.1, *first);
+    // The base is had for the asking, in order and whole; another one is not.
+    node.send(&ToControl::BaseWanted(BaseId { checksum: 1, ..base.id() })).await;
+    node.send(&ToControl::BaseWanted(base.id())).await;
+    assert_eq!(node.next().await, Some(ToNode::BaseMissing(BaseId { checksum: 1, ..base.id() })));
+    let mut got = Vec::new();
+    while got.len() < base.bytes().len() {
+        match node.next().await {
+            Some(ToNode::BasePart(part)) => {
+                assert_eq!((part.id, part.offset), (base.id(), got.len() as u64));
+                got.extend_from_slice(&part.bytes.0);
+            }
+            other => panic!("{other:?} where a part of the base was due"),
+        }
+    }
+    assert_eq!(got, base.bytes());
+    node.ack(1).await;
+    until("acknowledged", || setup.server.nodes()[0].generation == 1).await;
+    for (generation, changed) in [(2, 1), (3, 11)] {
+        publish(generation, changed);
+        let (bytes, begin) = node.wire_bytes().await;
+        assert_eq!(begin.delta.map(|from| from.generation), Some(generation - 1));
+        println!("{bytes} bytes for {} changed routes", if generation == 2 { 1 } else { 10 });
+        assert!(bytes <= 1024, "{bytes} bytes");
+        node.ack(generation).await;
+        until("acknowledged", || setup.server.nodes()[0].generation == generation).await;
+    }
+    // Who has something that we do not know gets all of it, compressed as it is small; so does who cannot use a delta, as it is.
+    let mut other = Client::node(&setup, "b", 2, 12345).await;
+    assert_eq!(other.wire_bytes().await.1.delta.map(|from| from.generation), Some(0));
+    let latest = publish(4, 12);
+    assert_eq!(node.snapshot().await.1, *latest, "asked for: this client has kept none of the deltas' results");
 }
 
 #[tokio::test]

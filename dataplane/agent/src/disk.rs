@@ -3,7 +3,8 @@
 //! ```text
 //! lock                    held while an agent runs
 //! snapshots/SEQUENCE      the last three, 20 decimal digits; the highest that is whole serves after a restart
-//! snapshots/*.tmp         one that is coming in
+//! snapshots/*.tmp         one that is coming in, or a base of routes
+//! routes/CHECKSUM-BYTES   bases of routes that those snapshots name
 //! artifacts/SHA256        modules, by content
 //! code/SHA256             V8's compiled code of the module of that hash, with this node's mark
 //! keys/ID.key             keys of environments, mode 0600
@@ -18,7 +19,7 @@
 //! `io::Error` after, which refuses one snapshot.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, VecDeque},
     fs::{self, DirBuilder, File},
     io::{self, Write as _},
     os::unix::fs::DirBuilderExt as _,
@@ -36,10 +37,12 @@ use plane_abi::code::{CodeEngine, CodeError, CodeStore};
 use plane_abi::plane::{artifact_hash, artifact_path};
 use plane_abi::seal::Key;
 use plane_abi::wire;
-use plane_abi::{BaseId, Lineage, RouteBase, Snapshot, SnapshotError, Status};
+use plane_abi::{BaseId, Lineage, RouteBase, Snapshot, SnapshotError, SnapshotHeader, Status};
 
 /// Snapshots that stay.
 const SNAPSHOTS_KEPT: usize = 3;
+/// Bases that were looked for last stay, whatever is pruned: those of snapshots on their way to the disk.
+const BASES_WANTED: usize = 4;
 /// An artifact that nothing refers to stays as long: somebody may just be starting it.
 const ARTIFACT_GRACE: Duration = Duration::from_secs(15 * 60);
 
@@ -75,6 +78,10 @@ struct State {
     artifacts: HashSet<ArtifactHash>,
     /// Artifacts that the latest candidate needs: not to be pruned while it is on its way.
     wanted: HashSet<ArtifactHash>,
+    /// Bases that are mapped.
+    bases: Vec<Arc<RouteBase>>,
+    /// Bases that were looked for last, the newest last.
+    wanted_bases: VecDeque<BaseId>,
 }
 
 /// A snapshot that comes in. Dropped, its file goes (and stays readable where it is mapped).
@@ -105,9 +112,7 @@ impl Disk {
     /// Makes the folders, takes the lock, removes what a killed process left half done.
     pub(crate) fn open(root: &Path) -> Result<Disk, DiskError> {
         let fail = |path: &Path, error| DiskError::Io { path: path.to_owned(), error };
-        for folder in
-            [root.to_owned(), root.join("snapshots"), root.join("artifacts"), root.join("code"), root.join("keys")]
-        {
+        for folder in ["", "snapshots", "routes", "artifacts", "code", "keys"].map(|name| root.join(name)) {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
             made.map_err(|error| fail(&folder, error))?;
         }
@@ -171,17 +176,72 @@ impl Disk {
         let mut numbered: Vec<(u64, PathBuf)> =
             files.into_iter().filter_map(|path| Some((sequence(&path)?, path))).collect();
         numbered.sort_unstable();
-        let mut state = self.state();
-        state.next_sequence = numbered.last().map_or(1, |(sequence, _)| sequence + 1);
+        let next_sequence = numbered.last().map_or(1, |(sequence, _)| sequence + 1);
+        let mut kept = Vec::new();
         for (sequence, path) in numbered {
-            match Snapshot::open(&path, &no_base) {
-                Ok(snapshot) => state.kept.push((sequence, Arc::new(snapshot))),
+            match Snapshot::open(&path, &|id| self.base(id)) {
+                Ok(snapshot) => kept.push((sequence, Arc::new(snapshot))),
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "a snapshot on disk is damaged; an earlier one serves");
                 }
             }
         }
+        let mut state = self.state();
+        (state.kept, state.next_sequence) = (kept, next_sequence);
         state.kept.last().map(|(_, snapshot)| Arc::clone(snapshot))
+    }
+
+    /// A snapshot that is on disk.
+    pub(crate) fn snapshot(&self, lineage: Lineage, generation: u64, checksum: u64) -> Option<Arc<Snapshot>> {
+        let header = SnapshotHeader { lineage, generation, checksum };
+        let state = self.state();
+        state.kept.iter().find(|(_, snapshot)| snapshot.header() == header).map(|(_, snapshot)| Arc::clone(snapshot))
+    }
+
+    fn base_path(&self, id: BaseId) -> PathBuf {
+        self.root.join("routes").join(id.to_string())
+    }
+
+    /// A base of routes. Keeps it from being pruned while it is among those that were asked for last. `NoBase` where it is
+    /// not here, or damaged: then its file goes.
+    pub(crate) fn base(&self, id: BaseId) -> Result<Arc<RouteBase>, SnapshotError> {
+        let mut state = self.state();
+        state.wanted_bases.retain(|wanted| *wanted != id);
+        state.wanted_bases.push_back(id);
+        let excess = state.wanted_bases.len().saturating_sub(BASES_WANTED);
+        state.wanted_bases.drain(..excess);
+        if let Some(base) = state.bases.iter().find(|base| base.id() == id) {
+            return Ok(Arc::clone(base));
+        }
+        drop(state);
+        let path = self.base_path(id);
+        match RouteBase::open(&path) {
+            Ok(base) if base.id() == id => {
+                let base = Arc::new(base);
+                self.state().bases.push(Arc::clone(&base));
+                Ok(base)
+            }
+            Err(SnapshotError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Err(SnapshotError::NoBase(id)),
+            Err(SnapshotError::Io(error)) => Err(SnapshotError::Io(error)),
+            _ => {
+                tracing::error!(path = %path.display(), "a base of routes on disk is damaged; it will be fetched again");
+                fs::remove_file(&path)?;
+                Err(SnapshotError::NoBase(id))
+            }
+        }
+    }
+
+    /// Puts a base that has come in in place, every record of it checked. Not yet durable: [`Disk::persist`] sees to that.
+    pub(crate) fn store_base(&self, mut incoming: Incoming, id: BaseId) -> Result<(), SnapshotError> {
+        let base = RouteBase::open(incoming.path())?;
+        if base.id() != id {
+            return Err(SnapshotError::OtherBase(base.id()));
+        }
+        base.verify()?;
+        fs::rename(incoming.path(), self.base_path(id))?;
+        incoming.path = None;
+        self.state().bases.push(Arc::new(base));
+        Ok(())
     }
 
     /// A new file for a snapshot that comes in.
@@ -283,6 +343,10 @@ impl Disk {
         if let Some(key) = key {
             self.store_key(key)?;
         }
+        if let Some(base) = snapshot.base() {
+            File::open(self.base_path(base.id()))?.sync_all()?;
+            File::open(self.root.join("routes"))?.sync_all()?;
+        }
         incoming.file.sync_all()?;
         let mut state = self.state();
         let sequence = state.next_sequence;
@@ -307,6 +371,15 @@ impl Disk {
         for path in list(&self.snapshots())? {
             let sequence = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
             if sequence.is_some_and(|sequence| !kept.contains(&sequence)) {
+                fs::remove_file(path)?;
+            }
+        }
+        let of_kept = state.kept.iter().filter_map(|(_, snapshot)| snapshot.base()).map(|base| base.id());
+        let bases: HashSet<BaseId> = of_kept.chain(state.wanted_bases.iter().copied()).collect();
+        state.bases.retain(|base| bases.contains(&base.id()));
+        for path in list(&self.root.join("routes"))? {
+            let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            if id.is_none_or(|id| !bases.contains(&id)) {
                 fs::remove_file(path)?;
             }
         }
@@ -413,11 +486,6 @@ impl Disk {
     }
 }
 
-/// Where a snapshot's base of routes is: nowhere, as the control plane sends snapshots that have all routes themselves.
-pub(crate) fn no_base(id: BaseId) -> Result<Arc<RouteBase>, SnapshotError> {
-    Err(SnapshotError::NoBase(id))
-}
-
 /// Artifacts of deployments that serve, with their sizes.
 pub(crate) fn active_artifacts(snapshot: &Snapshot) -> impl Iterator<Item = (ArtifactHash, u64)> {
     let active = snapshot.deployments().filter(|(_, deployment)| deployment.status() == Status::Active);
@@ -460,7 +528,7 @@ mod tests {
         });
         let mut incoming = disk.incoming().expect("a file");
         incoming.write(&writer.finish().expect("valid")).expect("written");
-        let snapshot = Snapshot::open(incoming.path(), &no_base).expect("opens");
+        let snapshot = Snapshot::open(incoming.path(), &|id| disk.base(id)).expect("opens");
         (incoming, Arc::new(snapshot))
     }
 

@@ -12,6 +12,7 @@ use base::id::ArtifactHash;
 use plane_abi::code::CodeStore;
 use plane_abi::plane::{Fleet, Plane, Published};
 use plane_abi::seal::Key;
+use plane_abi::wire::DeltaFrom;
 use plane_abi::{Lineage, Snapshot, SnapshotHeader};
 use tokio::task::JoinHandle;
 
@@ -137,6 +138,14 @@ impl Node {
     /// A key of environments, from the control plane or from disk.
     pub(crate) fn key(&self, id: u64) -> Option<Key> {
         self.keys.iter().find(|key| key.id() == id).cloned().or_else(|| self.disk.load_key(id))
+    }
+
+    /// A snapshot of which a delta may be: what serves, or one on disk.
+    pub(crate) fn snapshot(&self, lineage: Lineage, from: &DeltaFrom) -> Option<Arc<Snapshot>> {
+        let DeltaFrom { generation, checksum, .. } = *from;
+        let serving = self.plane.current().map(|published| Arc::clone(published.snapshot()));
+        let serving = serving.filter(|it| it.header() == SnapshotHeader { lineage, generation, checksum });
+        serving.or_else(|| self.disk.snapshot(lineage, generation, checksum))
     }
 
     /// Takes an artifact whose hash was checked.

@@ -14,9 +14,9 @@ use std::{
 
 use base::id::ArtifactHash;
 use plane_abi::wire::{
-    self, Blob, Decoder, Hello, Load, RefuseReason, SnapshotBegin, ToControl, ToNode, Welcome, WireError,
+    self, BasePart, Blob, Decoder, Hello, Load, RefuseReason, SnapshotBegin, ToControl, ToNode, Welcome, WireError,
 };
-use plane_abi::{Lineage, Snapshot, SnapshotHeader};
+use plane_abi::{BaseId, Lineage, Snapshot, SnapshotError, SnapshotHeader, delta};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     task::JoinHandle,
@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::Hooks;
 use crate::accept::Verdict;
-use crate::disk::{Disk, Incoming, no_base};
+use crate::disk::{Disk, Incoming};
 use crate::fetch::{Fetched, Fetches, Item};
 use crate::logs::LogReceiver;
 use crate::node::{Candidate, Node, Persisted};
@@ -38,6 +38,8 @@ const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
 /// Pings missed that end a connection.
 const PINGS_MISSED_MAX: u32 = 3;
 const READ_BYTES: usize = 64 * 1024;
+/// A delta, bytes: it is applied in memory. What is larger comes whole, through a file.
+const DELTA_BYTES_MAX: u64 = 64 << 20;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -57,16 +59,32 @@ enum Stage {
     /// None.
     Idle,
     /// Its parts come in.
-    Receiving { begin: SnapshotBegin, incoming: Incoming, received: u64 },
+    Receiving { begin: SnapshotBegin, old: Option<Arc<Snapshot>>, incoming: Incoming, received: u64 },
     /// Its parts come in and are not wanted.
     Skipping,
     /// It is being checked on another thread.
-    Checking { header: SnapshotHeader, ended: Instant, task: JoinHandle<Result<Checked, Refused>> },
+    Checking { begin: SnapshotBegin, ended: Instant, task: JoinHandle<Result<Looked, Refused>> },
+    /// The base of routes that it names comes in.
+    AwaitingBase { begin: SnapshotBegin, ended: Instant, incoming: Incoming, base: BaseTransfer },
     /// Its artifacts are being fetched.
     Fetching { candidate: Candidate, missing: HashSet<ArtifactHash>, ended: Instant },
 }
 
 type Refused = (RefuseReason, String);
+
+/// A base of routes on its way.
+struct BaseTransfer {
+    id: BaseId,
+    incoming: Incoming,
+    received: u64,
+}
+
+/// What a check found.
+enum Looked {
+    Whole(Checked),
+    /// Nothing wrong as yet; the base that it names is not here.
+    WithoutBase(Incoming, BaseId),
+}
 
 struct Checked {
     incoming: Incoming,
@@ -76,7 +94,7 @@ struct Checked {
 
 impl Stage {
     /// Waits for a check to end; for ever if there is none. Cancelled, it loses nothing.
-    async fn checked(&mut self) -> Result<Checked, Refused> {
+    async fn checked(&mut self) -> Result<Looked, Refused> {
         match self {
             Stage::Checking { task, .. } => match task.await {
                 Ok(checked) => checked,
@@ -214,6 +232,8 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                 node.set_fleet(members);
                 Ok(())
             }
+            ToNode::BasePart(part) => self.handle_base_part(part, node).await,
+            ToNode::BaseMissing(id) => self.handle_base_missing(id, node).await,
         }
     }
 
@@ -226,13 +246,27 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                 let detail = format!("{} bytes are over the limit", begin.total_bytes);
                 self.refuse(offered, RefuseReason::Corrupt, detail, node).await
             }
-            Verdict::Take => match node.disk.incoming() {
-                Ok(incoming) => {
-                    self.stage = Stage::Receiving { begin, incoming, received: 0 };
-                    Ok(())
+            Verdict::Take => {
+                let old = match &begin.delta {
+                    Some(from) if from.bytes > base::limits::SNAPSHOT_BYTES_MAX as u64 => {
+                        let detail = format!("{} bytes are over the limit", from.bytes);
+                        return self.refuse(offered, RefuseReason::Corrupt, detail, node).await;
+                    }
+                    Some(from) if from.generation != 0 => node.snapshot(begin.lineage, from),
+                    _ => None,
+                };
+                let unknown = begin.delta.is_some_and(|from| from.generation != 0) && old.is_none();
+                if unknown || begin.delta.is_some() && begin.total_bytes > DELTA_BYTES_MAX {
+                    return self.want_whole(begin.generation).await;
                 }
-                Err(error) => self.refuse(offered, RefuseReason::NotStored, error.to_string(), node).await,
-            },
+                match node.disk.incoming() {
+                    Ok(incoming) => {
+                        self.stage = Stage::Receiving { begin, old, incoming, received: 0 };
+                        Ok(())
+                    }
+                    Err(error) => self.refuse(offered, RefuseReason::NotStored, error.to_string(), node).await,
+                }
+            }
             Verdict::Have => self.ack(offered, node.lacking.len()).await,
             Verdict::Refuse(reason, detail) => self.refuse(offered, reason, detail, node).await,
         }
@@ -241,7 +275,7 @@ impl<W: AsyncWrite + Unpin> Session<W> {
     async fn handle_part(&mut self, part: Blob, node: &mut Node) -> Result<(), SessionError> {
         let (begin, problem) = match &mut self.stage {
             Stage::Skipping => return Ok(()),
-            Stage::Receiving { begin, incoming, received } => {
+            Stage::Receiving { begin, incoming, received, .. } => {
                 *received += part.0.len() as u64;
                 if *received > begin.total_bytes {
                     (*begin, (RefuseReason::Corrupt, "more bytes than announced".to_owned()))
@@ -261,26 +295,117 @@ impl<W: AsyncWrite + Unpin> Session<W> {
     async fn handle_end(&mut self, generation: u64, node: &mut Node) -> Result<(), SessionError> {
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Skipping => Ok(()),
-            Stage::Receiving { begin, incoming, received } => {
+            Stage::Receiving { begin, old, incoming, received } => {
                 if received != begin.total_bytes || generation != begin.generation {
                     let detail = format!("{received} of {} bytes came", begin.total_bytes);
                     return self.refuse(header(&begin), RefuseReason::Corrupt, detail, node).await;
                 }
                 let disk = Arc::clone(&node.disk);
-                let task = tokio::task::spawn_blocking(move || check(&disk, incoming, header(&begin)));
-                self.stage = Stage::Checking { header: header(&begin), ended: Instant::now(), task };
+                let task = tokio::task::spawn_blocking(move || {
+                    let incoming = expand(&disk, incoming, &begin, old.as_deref())?;
+                    check(&disk, incoming, header(&begin))
+                });
+                self.stage = Stage::Checking { begin, ended: Instant::now(), task };
                 Ok(())
             }
             _ => Err(SessionError::Protocol("the end of no snapshot")),
         }
     }
 
-    async fn handle_checked(&mut self, checked: Result<Checked, Refused>, node: &mut Node) -> Result<(), SessionError> {
-        let Stage::Checking { header, ended, .. } = std::mem::replace(&mut self.stage, Stage::Idle) else {
+    /// Asks for the whole of a snapshot whose delta is of no use here.
+    async fn want_whole(&mut self, generation: u64) -> Result<(), SessionError> {
+        self.stage = Stage::Skipping;
+        tracing::warn!(generation, "a delta cannot be used; the whole is asked for");
+        self.send(&ToControl::SnapshotWanted { generation }).await
+    }
+
+    async fn handle_base_part(&mut self, part: BasePart, node: &mut Node) -> Result<(), SessionError> {
+        let Stage::AwaitingBase { begin, base, .. } = &mut self.stage else { return Ok(()) };
+        let begin = *begin;
+        // What was asked for before, for a snapshot that a newer one has replaced.
+        if part.id != base.id || part.offset != base.received {
+            return Ok(());
+        }
+        let length = part.bytes.0.len() as u64;
+        if length > base.id.bytes - base.received {
+            return self
+                .refuse_stage(&begin, RefuseReason::Corrupt, "more bytes than announced".to_owned(), node)
+                .await;
+        }
+        if let Err(error) = base.incoming.write(&part.bytes.0) {
+            return self.refuse_stage(&begin, RefuseReason::NotStored, error.to_string(), node).await;
+        }
+        base.received += length;
+        if base.received < base.id.bytes {
+            return Ok(());
+        }
+        let stage = std::mem::replace(&mut self.stage, Stage::Idle);
+        let Stage::AwaitingBase { ended, incoming, base, .. } = stage else { return Ok(()) };
+        let disk = Arc::clone(&node.disk);
+        let task = tokio::task::spawn_blocking(move || {
+            disk.store_base(base.incoming, base.id).map_err(refused)?;
+            check(&disk, incoming, header(&begin))
+        });
+        self.stage = Stage::Checking { begin, ended, task };
+        Ok(())
+    }
+
+    async fn handle_base_missing(&mut self, id: BaseId, node: &mut Node) -> Result<(), SessionError> {
+        match &self.stage {
+            Stage::AwaitingBase { begin, base, .. } if base.id == id => {
+                let (begin, detail) = (*begin, format!("its base of routes {id} is not to be had"));
+                self.refuse_stage(&begin, RefuseReason::NotStored, detail, node).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn refuse_stage(
+        &mut self,
+        begin: &SnapshotBegin,
+        reason: RefuseReason,
+        detail: String,
+        node: &Node,
+    ) -> Result<(), SessionError> {
+        self.stage = Stage::Idle;
+        self.refuse(header(begin), reason, detail, node).await
+    }
+
+    async fn want_base(
+        &mut self,
+        (begin, ended): (SnapshotBegin, Instant),
+        incoming: Incoming,
+        id: BaseId,
+        node: &Node,
+    ) -> Result<(), SessionError> {
+        if id.bytes > base::limits::SNAPSHOT_BYTES_MAX as u64 {
+            let detail = format!("a base of {} bytes is over the limit", id.bytes);
+            return self.refuse(header(&begin), RefuseReason::Corrupt, detail, node).await;
+        }
+        match node.disk.incoming() {
+            Ok(file) => {
+                tracing::info!(generation = begin.generation, base = %id, "fetching a base of routes");
+                let base = BaseTransfer { id, incoming: file, received: 0 };
+                self.stage = Stage::AwaitingBase { begin, ended, incoming, base };
+                self.send(&ToControl::BaseWanted(id)).await
+            }
+            Err(error) => self.refuse(header(&begin), RefuseReason::NotStored, error.to_string(), node).await,
+        }
+    }
+
+    async fn handle_checked(&mut self, checked: Result<Looked, Refused>, node: &mut Node) -> Result<(), SessionError> {
+        let Stage::Checking { begin, ended, .. } = std::mem::replace(&mut self.stage, Stage::Idle) else {
             return Ok(());
         };
+        let header = header(&begin);
         let checked = match checked {
-            Ok(checked) => checked,
+            Ok(Looked::Whole(checked)) => checked,
+            Ok(Looked::WithoutBase(incoming, id)) => return self.want_base((begin, ended), incoming, id, node).await,
+            // The whole may be right where what was made of a delta is not.
+            Err((RefuseReason::Corrupt, detail)) if begin.delta.is_some() => {
+                tracing::error!(generation = begin.generation, detail, "a delta did not come out right");
+                return self.want_whole(begin.generation).await;
+            }
             Err((reason, detail)) => return self.refuse(header, reason, detail, node).await,
         };
         let key_id = checked.snapshot.env_key_id();
@@ -423,13 +548,35 @@ fn header(begin: &SnapshotBegin) -> SnapshotHeader {
     SnapshotHeader { lineage: begin.lineage, generation: begin.generation, checksum: begin.checksum }
 }
 
+/// A file or its bytes: a disk's trouble is no fault of the snapshot.
+fn refused(error: SnapshotError) -> Refused {
+    let reason = if matches!(error, SnapshotError::Io(_)) { RefuseReason::NotStored } else { RefuseReason::Corrupt };
+    (reason, error.to_string())
+}
+
+/// Makes the snapshot's file of what has come in: itself, or a delta. Blocking.
+fn expand(disk: &Disk, incoming: Incoming, begin: &SnapshotBegin, old: Option<&Snapshot>) -> Result<Incoming, Refused> {
+    let Some(from) = &begin.delta else { return Ok(incoming) };
+    let not_stored = |error: io::Error| (RefuseReason::NotStored, error.to_string());
+    let delta = std::fs::read(incoming.path()).map_err(not_stored)?;
+    let bytes = delta::apply(old.map_or(&[], Snapshot::bytes), &delta, from.bytes as usize);
+    let bytes = bytes.map_err(|error| (RefuseReason::Corrupt, error.to_string()))?;
+    let mut whole = disk.incoming().map_err(not_stored)?;
+    whole.write(&bytes).map_err(not_stored)?;
+    Ok(whole)
+}
+
 /// Opens a snapshot that has come in, and looks which artifacts it lacks. Blocking.
-fn check(disk: &Disk, incoming: Incoming, announced: SnapshotHeader) -> Result<Checked, Refused> {
-    let corrupt = |detail: String| (RefuseReason::Corrupt, detail);
-    let snapshot = Snapshot::open(incoming.path(), &no_base).map_err(|error| corrupt(error.to_string()))?;
+fn check(disk: &Disk, incoming: Incoming, announced: SnapshotHeader) -> Result<Looked, Refused> {
+    let snapshot = match Snapshot::open(incoming.path(), &|id| disk.base(id)) {
+        Ok(snapshot) => snapshot,
+        Err(SnapshotError::NoBase(id)) => return Ok(Looked::WithoutBase(incoming, id)),
+        Err(error) => return Err((RefuseReason::Corrupt, error.to_string())),
+    };
     if snapshot.header() != announced {
-        return Err(corrupt(format!("it is {:?}, not what was announced", snapshot.header())));
+        let detail = format!("it is {:?}, not what was announced", snapshot.header());
+        return Err((RefuseReason::Corrupt, detail));
     }
     let missing = disk.missing_artifacts(&snapshot);
-    Ok(Checked { incoming, snapshot: Arc::new(snapshot), missing })
+    Ok(Looked::Whole(Checked { incoming, snapshot: Arc::new(snapshot), missing }))
 }

@@ -363,7 +363,7 @@ impl Snapshot {
     }
 
     /// Its bytes, without the checks: for one made in memory no copy.
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
+    pub fn into_bytes(self) -> Vec<u8> {
         match self.backing {
             Backing::Memory(bytes) => bytes,
             Backing::File(map) => map.to_vec(),

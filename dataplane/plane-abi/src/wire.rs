@@ -5,9 +5,12 @@
 //!
 //! One connection, opened by the node over mutual TLS:
 //! ```text
-//! node      Hello                        Ack | Refuse · ArtifactWanted · Logs · Heartbeat · Pong
-//! control          Welcome   (SnapshotBegin SnapshotPart* SnapshotEnd)* · ArtifactPart* | ArtifactMissing · Ping · Fleet
+//! node      Hello                        Ack | Refuse · ArtifactWanted · SnapshotWanted · BaseWanted · Logs · Heartbeat · Pong
+//! control          Welcome   (SnapshotBegin SnapshotPart* SnapshotEnd)* · ArtifactPart* | ArtifactMissing · BasePart* | BaseMissing · Ping · Fleet
 //! ```
+//! The parts of a snapshot are its bytes, or a delta from one that the node has acknowledged: `SnapshotWanted` answers a delta
+//! that cannot be used, and the whole follows. A snapshot that names a base of routes which the node has not is kept back until
+//! the node has fetched that: `BaseWanted`, `BasePart*`.
 //! A `SnapshotBegin` before the `SnapshotEnd` of the one before it drops that one: the latest wins. Parts of snapshots
 //! and artifacts may alternate. Every message after the two first may come at any time.
 //!
@@ -20,11 +23,12 @@ use base::id::{ArtifactHash, DeploymentId};
 use base::limits::FRAME_BYTES_MAX;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
+use crate::routes::base::BaseId;
 use crate::seal::Key;
 use crate::snapshot::Lineage;
 
 /// Version of the frames and messages; both sides must speak the same.
-pub const PROTOCOL_VERSION: u8 = 2;
+pub const PROTOCOL_VERSION: u8 = 3;
 const LENGTH_BYTES: usize = 4;
 
 /// The name in the control plane's certificate, whatever address it is reached at.
@@ -79,6 +83,13 @@ pub enum ToControl {
     Heartbeat(Load),
     /// Answer to `Ping`.
     Pong(u64),
+    /// The node has not what a delta is from, or it did not come out right: it asks for the whole of this generation.
+    SnapshotWanted {
+        /// As in the `SnapshotBegin`.
+        generation: u64,
+    },
+    /// The node needs the base of routes that a snapshot names. Answered by `BasePart`s or `BaseMissing`.
+    BaseWanted(BaseId),
 }
 
 /// Control plane to node.
@@ -103,6 +114,10 @@ pub enum ToNode {
     Ping(u64),
     /// Names of all nodes that share what each is to be done once: after `Welcome`, and at each change.
     Fleet(Vec<String>),
+    /// Bytes of a base of routes, in order.
+    BasePart(BasePart),
+    /// The control plane has no such base any more: a newer snapshot is on its way.
+    BaseMissing(BaseId),
 }
 
 /// Who connects, and what it has.
@@ -142,10 +157,34 @@ pub struct SnapshotBegin {
     pub lineage: Lineage,
     /// As in the snapshot's header.
     pub generation: u64,
-    /// Its size.
+    /// Bytes that follow in parts.
     pub total_bytes: u64,
     /// As in the snapshot's header.
     pub checksum: u64,
+    /// The parts are a delta ([`crate::delta`]); none: they are the snapshot itself.
+    pub delta: Option<DeltaFrom>,
+}
+
+/// What a delta makes a snapshot of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeltaFrom {
+    /// Generation of the snapshot, of the same lineage; zero: of nothing.
+    pub generation: u64,
+    /// Its checksum.
+    pub checksum: u64,
+    /// Size of what comes out.
+    pub bytes: u64,
+}
+
+/// Bytes of a base of routes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BasePart {
+    /// Which; with its size.
+    pub id: BaseId,
+    /// Where these bytes belong: right after those of the part before.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: Blob,
 }
 
 /// Bytes of an artifact.
@@ -432,7 +471,10 @@ mod tests {
                 generation: 5,
                 total_bytes: 9,
                 checksum: 1,
+                delta: Some(DeltaFrom { generation: 4, checksum: u64::MAX, bytes: 300 }),
             }),
+            ToNode::BasePart(BasePart { id: BaseId { checksum: 3, bytes: 500 }, offset: 2, bytes: Blob(vec![1; 40]) }),
+            ToNode::BaseMissing(BaseId { checksum: u64::MAX, bytes: 1 }),
             ToNode::SnapshotPart(Blob(vec![0; 300])),
             ToNode::SnapshotEnd { generation: u64::MAX },
             ToNode::ArtifactPart(ArtifactPart { hash, total_bytes: 3, offset: 0, bytes: Blob(b"abc".to_vec()) }),

@@ -1,5 +1,7 @@
 //! The agent against the real push server over loopback TLS, and against a control plane that does wrong.
 
+mod bases;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
@@ -19,8 +21,8 @@ use plane_abi::code::{CodeEngine, code_name, pack};
 use plane_abi::plane::artifact_hash;
 use plane_abi::seal::Key;
 use plane_abi::wire::{
-    self, ArtifactPart, Blob, Decoder, Load, LogLevel, LogRecord, RefuseReason, SnapshotBegin, ToControl, ToNode,
-    Welcome, WireKey,
+    self, ArtifactPart, Blob, Decoder, DeltaFrom, Load, LogLevel, LogRecord, RefuseReason, SnapshotBegin, ToControl,
+    ToNode, Welcome, WireKey,
 };
 use plane_abi::{DeploymentIx, Lineage, SnapshotHeader, Status};
 use push::{Acks, ArtifactFuture, ArtifactSource, Ca, PushConfig, PushServer};
@@ -467,11 +469,21 @@ impl Peer {
     /// Sends bytes as a snapshot, announced as `header` and in parts of `part_bytes`.
     async fn offer(&mut self, header: SnapshotHeader, bytes: &[u8], part_bytes: usize) {
         let SnapshotHeader { lineage, generation, checksum } = header;
-        let begin = SnapshotBegin { lineage, generation, checksum, total_bytes: bytes.len() as u64 };
+        let begin = SnapshotBegin { lineage, generation, checksum, total_bytes: bytes.len() as u64, delta: None };
         self.send(&ToNode::SnapshotBegin(begin)).await;
         for part in bytes.chunks(part_bytes) {
             self.send(&ToNode::SnapshotPart(Blob(part.to_vec()))).await;
         }
+        self.send(&ToNode::SnapshotEnd { generation }).await;
+    }
+
+    /// Sends a delta, announced as what `header` says.
+    async fn offer_delta(&mut self, header: SnapshotHeader, from: DeltaFrom, delta: &[u8]) {
+        let SnapshotHeader { lineage, generation, checksum } = header;
+        let (total_bytes, delta_from) = (delta.len() as u64, Some(from));
+        let begin = SnapshotBegin { lineage, generation, checksum, total_bytes, delta: delta_from };
+        self.send(&ToNode::SnapshotBegin(begin)).await;
+        self.send(&ToNode::SnapshotPart(Blob(delta.to_vec()))).await;
         self.send(&ToNode::SnapshotEnd { generation }).await;
     }
 
@@ -545,7 +557,7 @@ async fn wrong_snapshots_are_refused_and_the_good_one_goes_on_serving() {
     peer.refused(RefuseReason::Older).await;
     peer.offer_good(&snapshot_of(Lineage(99), 9, 1)).await;
     peer.refused(RefuseReason::ForeignLineage).await;
-    let begin = SnapshotBegin { lineage: LINEAGE, generation: 6, total_bytes: 10, checksum: 0 };
+    let begin = SnapshotBegin { lineage: LINEAGE, generation: 6, total_bytes: 10, checksum: 0, delta: None };
     peer.send(&ToNode::SnapshotBegin(begin)).await;
     peer.send(&ToNode::SnapshotPart(Blob(vec![0; 11]))).await;
     peer.refused(RefuseReason::Corrupt).await;
