@@ -107,7 +107,9 @@
   }
   defineInterface(Blob, "Blob");
   lib.Blob = Blob;
-  lib.newBlob = (bytes, type) => new Blob(lib.internal, { __proto__: null, bytes, type: normalType(type) });
+  lib.newBlob = (bytes, type) => lib.newBlobOfType(bytes, normalType(type));
+  // The type is kept as it is.
+  lib.newBlobOfType = (bytes, type) => new Blob(lib.internal, { __proto__: null, bytes, type });
 
   function checkEndings(value) {
     if (value !== "transparent" && value !== "native") throw new TypeError("endings is neither 'transparent' nor 'native'");

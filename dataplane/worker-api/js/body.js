@@ -5,8 +5,8 @@
 (function (ops, lib) {
   "use strict";
   const {
-    JSONParse, ObjectDefineProperty, PromisePrototypeThen, PromiseReject, PromiseResolve, ReflectOwnKeys, ObjectGetOwnPropertyDescriptor,
-    StringPrototypeIndexOf, TypeError, TypedArrayPrototypeGetByteLength, Uint8Array,
+    JSONParse, ObjectDefineProperty, PromiseReject, PromiseResolve, ReflectOwnKeys, ObjectGetOwnPropertyDescriptor,
+    TypeError, TypedArrayPrototypeGetByteLength, Uint8Array,
   } = lib.p;
   const { rs } = lib;
 
@@ -170,7 +170,7 @@
       return settle(convert, bytesOf(body), message);
     }
     const reader = rs.acquireReader(rs.stateOf(lib.bodyStream(body)));
-    return PromisePrototypeThen(lib.readAllBytes(reader), (bytes) => convert(bytes, message));
+    return lib.readAllBytes(reader, (bytes) => convert(bytes, message));
   }
 
   function settle(convert, bytes, message) {
@@ -199,25 +199,10 @@
   lib.readBody = (body) => consume(body, identity, undefined);
   const toBuffer = (bytes) => lib.exactBuffer(bytes);
   const parseJson = (text) => JSONParse(text);
-
-  // A message's MIME type as text, "" if it has none that is valid.
-  function mimeType(message) {
-    const value = lib.headerListGet(message, "content-type");
-    if (value === null) return "";
-    const parsed = lib.parseParameters(value, undefined);
-    const slash = StringPrototypeIndexOf(parsed.essence, "/");
-    if (slash < 1 || slash === parsed.essence.length - 1) return "";
-    let text = parsed.essence;
-    for (let i = 0; i < parsed.names.length; i++) {
-      const v = parsed.values[i];
-      text += `;${parsed.names[i]}=${lib.isToken(v) ? v : quoted(v)}`;
-    }
-    return text;
-  }
-  function quoted(value) {
-    let text = '"';
-    for (let i = 0; i < value.length; i++) text += value[i] === '"' || value[i] === "\\" ? `\\${value[i]}` : value[i];
-    return `${text}"`;
+  function toBlob(bytes, list) {
+    if (!lib.headerListHas(list, "content-type")) return lib.newBlob(bytes, "");
+    lib.load("mime.js");
+    return lib.newBlobOfType(bytes, lib.mimeTypeOf(list));
   }
 
   function toFormData(bytes, list) {
@@ -265,8 +250,7 @@
       },
       blob() {
         if (!is(this)) return notA(name);
-        const type = mimeType(listOf(this));
-        return consume(bodyOf(this), (bytes) => lib.newBlob(bytes, type), undefined);
+        return consume(bodyOf(this), toBlob, listOf(this));
       },
       formData() {
         return is(this) ? consume(bodyOf(this), toFormData, listOf(this)) : notA(name);

@@ -63,7 +63,7 @@
       return this.#stop;
     }
     set cancelBubble(value) {
-      if (value) this.#stop = true;
+      this.#stop ||= !!value;
     }
     stopImmediatePropagation() {
       this.#stop = true;
@@ -79,7 +79,7 @@
       return !this.#canceled;
     }
     set returnValue(value) {
-      if (!value) this.preventDefault();
+      if (this.#cancelable && !this.#inPassive && !value) this.#canceled = true;
     }
     preventDefault() {
       if (this.#cancelable && !this.#inPassive) this.#canceled = true;

@@ -4,7 +4,7 @@
 // Every hop of a redirect is an outbound request of its own.
 (function (ops, lib) {
   "use strict";
-  const { Promise, PromiseReject, PromisePrototypeThen, StringPrototypeIndexOf, StringPrototypeSlice, TypeError } = lib.p;
+  const { Promise, PromiseReject, PromiseResolve, PromisePrototypeThen, StringPrototypeIndexOf, StringPrototypeSlice, TypeError } = lib.p;
   const { rs } = lib;
 
   const REDIRECTS_MAX = 20;
@@ -206,10 +206,20 @@
     return value;
   }
 
+  function fetchData(request) {
+    const signal = lib.requestSignal(request);
+    if (signal !== undefined && lib.signalAborted(signal)) return PromiseReject(lib.signalReason(signal));
+    lib.load("mime.js");
+    const url = lib.requestUrl(request);
+    const end = StringPrototypeIndexOf(url, "#");
+    return PromiseResolve(lib.responseOfData(end === -1 ? url : StringPrototypeSlice(url, 0, end), lib.requestMethod(request)));
+  }
+
   // `service`: the place of a service binding; none: the world outside.
   lib.fetch = (input, init, service) => {
     try {
       const request = lib.isRequest(input) && init === undefined ? input : new lib.Request(input, init);
+      if (StringPrototypeSlice(lib.requestUrl(request), 0, 5) === "data:") return fetchData(request);
       return new Fetch(request, service).start();
     } catch (error) {
       return new Promise((resolve, reject) => reject(error));

@@ -97,17 +97,22 @@
 
   // performance (High Resolution Time): the time origin is the isolate's start.
   class Performance extends lib.EventTarget {
+    // Has no state; the field is the brand.
+    #brand = undefined;
     constructor(token = undefined) {
       if (token !== lib.internal) throw lib.illegalConstructor();
       super();
     }
     now() {
+      this.#brand;
       return ops.monotonicMs();
     }
     get timeOrigin() {
+      this.#brand;
       return ops.now() - ops.monotonicMs();
     }
     toJSON() {
+      this.#brand;
       return { timeOrigin: this.timeOrigin };
     }
   }

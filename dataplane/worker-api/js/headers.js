@@ -14,7 +14,7 @@
   };
 
   const {
-    ArrayPrototypePush, ArrayPrototypeSort, Map, MapPrototypeGet, MapPrototypeSet, ObjectDefineProperty, ObjectKeys, ReflectApply,
+    ArrayPrototypePush, ArrayPrototypeSort, Map, MapPrototypeGet, MapPrototypeSet, ObjectDefineProperty, ReflectApply,
     StringPrototypeCharCodeAt, StringPrototypeSlice, StringPrototypeToLowerCase, SymbolIterator, TypeError, Uint8Array,
   } = lib.p;
   const { defineInterface, requireArgs } = lib;
@@ -150,11 +150,9 @@
       });
       return list;
     }
-    const keys = ObjectKeys(init);
-    for (let i = 0; i < keys.length; i++) {
-      const value = init[keys[i]];
-      ArrayPrototypePush(list, headerName(keys[i]), headerValue(value));
-    }
+    lib.eachOfRecord(init, lib.byteString, (key, value) => {
+      ArrayPrototypePush(list, headerName(key), headerValue(lib.byteString(value, "A header's value")));
+    });
     return list;
   };
 

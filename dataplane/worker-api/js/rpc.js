@@ -25,7 +25,7 @@
   lib.load("rpc_values.js");
   lib.load("invoke.js");
   lib.load("services.js");
-  const { Decoder, Encoder, broken, refuse } = lib.rpcValues;
+  const { Decoder, Encoder, broken, refuse, writing } = lib.rpcValues;
   const { tables } = lib;
 
   // What Cloudflare's runtime allows.
@@ -381,6 +381,7 @@
 
     unmake(made) {
       for (let i = 0; i < made.length; i++) {
+        writing.unlock(MapPrototypeGet(this.exports, made[i]));
         MapPrototypeDelete(this.exports, made[i]);
         const source = MapPrototypeGet(this.sources, made[i]);
         if (source === undefined) continue;
@@ -454,6 +455,16 @@
       );
       MapPrototypeSet(this.sinks, id, sink);
       return sink.stream;
+    }
+
+    // A stream that the peer writes to.
+    giveSink(stream) {
+      return this.give(writing.functionOf(stream));
+    }
+
+    receiveSink(id) {
+      if (!NumberIsInteger(id)) throw broken();
+      return writing.streamOf(new Handle(this, id));
     }
 
     endSink(id, end) {
@@ -702,6 +713,7 @@
   function letGo(value) {
     if (value === undefined || Main.is(value)) return;
     const state = stateOf(value);
+    if (writing.letGo(value)) return;
     try {
       if (state !== undefined) state.target.dispose();
       else if (typeof value[SymbolDispose] === "function") value[SymbolDispose]();

@@ -13,7 +13,8 @@
     Number, NumberIsFinite, NumberIsInteger, NumberPrototypeValueOf, Object, ObjectDefineProperty, ObjectGetPrototypeOf, ObjectHasOwn, ObjectIs, ObjectKeys, RegExp,
     RegExpPrototypeGetFlags, RegExpPrototypeGetSource, Set, SetIteratorNext, SetPrototypeAdd, SetPrototypeValues, String, StringPrototypeValueOf,
     TypeError, TypedArrayPrototypeGetBuffer, TypedArrayPrototypeGetByteLength, TypedArrayPrototypeGetByteOffset, TypedArrayPrototypeGetLength,
-    TypedArrayPrototypeGetSymbolToStringTag, TypedArrayPrototypeSlice, Uint8Array,
+    TypedArrayPrototypeGetSymbolToStringTag, TypedArrayPrototypeSlice, Uint8Array, PromisePrototypeThen,
+    WeakMap, WeakMapPrototypeGet, WeakMapPrototypeSet, setHandled,
   } = lib.p;
   const { KIND } = lib;
 
@@ -137,6 +138,7 @@
     other(value) {
       if (lib.isHeaders(value)) return ["hd", lib.copyList(lib.headersList(value))];
       if (lib.isReadableStream(value)) return ["rs", this.session.sendStream(value)];
+      if (lib.isWritableStream(value)) return ["ws", this.session.giveSink(value)];
       if (lib.isRequest(value)) {
         const body = this.body(lib.takeBody(lib.requestBodyOf(value)));
         return ["rq", lib.requestMethod(value), lib.requestUrl(value), lib.copyList(lib.requestList(value)), lib.requestRedirect(value), body];
@@ -287,6 +289,8 @@
           return this.keep(this.session.dereference(node, this.handles));
         case "rs":
           return this.keep(this.session.receiveStream(node[1]));
+        case "ws":
+          return this.keep(this.session.receiveSink(node[1]));
         case "hd":
           return this.keep(new lib.Headers(fields(node[1])));
         case "rq": {
@@ -359,5 +363,52 @@
       TypedArrayPrototypeGetByteOffset(bytes) + TypedArrayPrototypeGetLength(bytes));
   }
 
-  lib.rpcValues = { __proto__: null, Encoder, Decoder, refuse, broken };
+  // A WritableStream goes as one function, which writes, closes and aborts as it is told.
+  const writers = new WeakMap();
+  const writing = {
+    __proto__: null,
+    // The stream is locked from now on.
+    functionOf(stream) {
+      const state = lib.ws.stateOf(stream);
+      if (lib.ws.isLocked(state)) throw refuse("A locked WritableStream");
+      const writer = lib.ws.acquireWriter(state);
+      const sink = (what, value) => {
+        if (what === "write") return lib.ws.writerWrite(writer, value);
+        if (what === "abort") return lib.ws.abort(state, value);
+        if (what !== "close" || lib.ws.closeQueuedOrInFlight(state)) throw broken();
+        return lib.ws.close(state);
+      };
+      WeakMapPrototypeSet(writers, sink, writer);
+      return sink;
+    },
+    // The stream over a reference to such a function, which it keeps until it is closed or aborted: longer than the call that it came with.
+    streamOf(handle) {
+      const tell = (what, value) => handle.ask([], [what, value]).deferred.promise;
+      const last = (promise) => {
+        const done = () => handle.dispose();
+        PromisePrototypeThen(promise, done, done);
+        return promise;
+      };
+      return lib.ws.publicStream(
+        lib.ws.create(undefined, (chunk) => tell("write", chunk), () => last(tell("close")), (reason) => last(tell("abort", reason))),
+      );
+    },
+    // What it was given for is not sent.
+    unlock(value) {
+      const writer = lib.isObject(value) ? WeakMapPrototypeGet(writers, value) : undefined;
+      if (writer !== undefined) lib.ws.writerRelease(writer);
+    },
+    // Nobody has it any more. Whether it is such a function.
+    letGo(value) {
+      const writer = WeakMapPrototypeGet(writers, value);
+      if (writer === undefined) return false;
+      const { stream } = writer;
+      if (stream.state === "writable" && !lib.ws.closeQueuedOrInFlight(stream)) {
+        setHandled(lib.ws.abort(stream, new Error("The other Worker let the WritableStream go without closing it.")));
+      }
+      return true;
+    },
+  };
+
+  lib.rpcValues = { __proto__: null, Encoder, Decoder, refuse, broken, writing };
 })

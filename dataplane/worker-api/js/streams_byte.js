@@ -628,16 +628,16 @@
       this.#reader = rs.acquireByobReader(rs.stateOf(stream));
     }
     get closed() {
-      if (!(#reader in this)) return PromiseReject(new TypeError("Not a ReadableStreamBYOBReader"));
+      if (!lib.isObject(this) || !(#reader in this)) return PromiseReject(new TypeError("Not a ReadableStreamBYOBReader"));
       return this.#reader.closed.promise;
     }
     cancel(reason = undefined) {
-      if (!(#reader in this)) return PromiseReject(new TypeError("Not a ReadableStreamBYOBReader"));
+      if (!lib.isObject(this) || !(#reader in this)) return PromiseReject(new TypeError("Not a ReadableStreamBYOBReader"));
       if (this.#reader.stream === undefined) return PromiseReject(new TypeError("The reader was released"));
       return rs.readerCancel(this.#reader, reason);
     }
     read(view, options = undefined) {
-      if (!(#reader in this)) return PromiseReject(new TypeError("Not a ReadableStreamBYOBReader"));
+      if (!lib.isObject(this) || !(#reader in this)) return PromiseReject(new TypeError("Not a ReadableStreamBYOBReader"));
       let min;
       try {
         requireArgs(arguments.length, 1, "read");

@@ -595,7 +595,7 @@
   lib.streamReader = (stream) => new InternalReader(stream);
 
   // Reads all of a stream into one Uint8Array. Fails with TypeError on a chunk that is no Uint8Array.
-  lib.readAllBytes = (reader) => {
+  lib.readAllBytes = (reader, convert) => {
     const deferred = lib.p.newDeferred();
     const chunks = [];
     let total = 0;
@@ -613,7 +613,12 @@
         next();
       },
       close() {
-        deferred.resolve(concat(chunks, total));
+        // The bytes themselves fulfil no promise: a program's `Object.prototype.then` would be asked what they are.
+        try {
+          deferred.resolve(convert(concat(chunks, total)));
+        } catch (error) {
+          deferred.reject(error);
+        }
       },
       error: deferred.reject,
     };

@@ -472,16 +472,16 @@
       this.#reader = rs.acquireReader(rs.stateOf(stream));
     }
     get closed() {
-      if (!(#reader in this)) return PromiseReject(new TypeError("Not a ReadableStreamDefaultReader"));
+      if (!lib.isObject(this) || !(#reader in this)) return PromiseReject(new TypeError("Not a ReadableStreamDefaultReader"));
       return this.#reader.closed.promise;
     }
     cancel(reason = undefined) {
-      if (!(#reader in this)) return PromiseReject(new TypeError("Not a ReadableStreamDefaultReader"));
+      if (!lib.isObject(this) || !(#reader in this)) return PromiseReject(new TypeError("Not a ReadableStreamDefaultReader"));
       if (this.#reader.stream === undefined) return PromiseReject(new TypeError("The reader was released"));
       return rs.readerCancel(this.#reader, reason);
     }
     read() {
-      if (!(#reader in this)) return PromiseReject(new TypeError("Not a ReadableStreamDefaultReader"));
+      if (!lib.isObject(this) || !(#reader in this)) return PromiseReject(new TypeError("Not a ReadableStreamDefaultReader"));
       return rs.readPromise(this.#reader);
     }
     releaseLock() {

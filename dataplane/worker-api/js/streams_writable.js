@@ -444,7 +444,7 @@
       this.#writer = ws.acquireWriter(ws.stateOf(stream));
     }
     get closed() {
-      if (!(#writer in this)) return PromiseReject(new TypeError("Not a WritableStreamDefaultWriter"));
+      if (!lib.isObject(this) || !(#writer in this)) return PromiseReject(new TypeError("Not a WritableStreamDefaultWriter"));
       return this.#writer.closed.promise;
     }
     get desiredSize() {
@@ -453,17 +453,17 @@
       return ws.writerDesiredSize(writer);
     }
     get ready() {
-      if (!(#writer in this)) return PromiseReject(new TypeError("Not a WritableStreamDefaultWriter"));
+      if (!lib.isObject(this) || !(#writer in this)) return PromiseReject(new TypeError("Not a WritableStreamDefaultWriter"));
       return this.#writer.ready.promise;
     }
     abort(reason = undefined) {
-      if (!(#writer in this)) return PromiseReject(new TypeError("Not a WritableStreamDefaultWriter"));
+      if (!lib.isObject(this) || !(#writer in this)) return PromiseReject(new TypeError("Not a WritableStreamDefaultWriter"));
       const { stream } = this.#writer;
       if (stream === undefined) return PromiseReject(new TypeError("The writer was released"));
       return ws.abort(stream, reason);
     }
     close() {
-      if (!(#writer in this)) return PromiseReject(new TypeError("Not a WritableStreamDefaultWriter"));
+      if (!lib.isObject(this) || !(#writer in this)) return PromiseReject(new TypeError("Not a WritableStreamDefaultWriter"));
       const { stream } = this.#writer;
       if (stream === undefined) return PromiseReject(new TypeError("The writer was released"));
       if (ws.closeQueuedOrInFlight(stream)) return PromiseReject(new TypeError("The WritableStream is closing already"));
@@ -473,7 +473,7 @@
       if (this.#writer.stream !== undefined) ws.writerRelease(this.#writer);
     }
     write(chunk = undefined) {
-      if (!(#writer in this)) return PromiseReject(new TypeError("Not a WritableStreamDefaultWriter"));
+      if (!lib.isObject(this) || !(#writer in this)) return PromiseReject(new TypeError("Not a WritableStreamDefaultWriter"));
       if (this.#writer.stream === undefined) return PromiseReject(new TypeError("The writer was released"));
       return ws.writerWrite(this.#writer, chunk);
     }

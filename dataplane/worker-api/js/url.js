@@ -6,7 +6,7 @@
 (function (ops, lib) {
   "use strict";
   const {
-    ArrayPrototypePush, ArrayPrototypeSort, NumberPrototypeToString, ObjectDefineProperty, ObjectKeys, ReflectApply,
+    ArrayPrototypePush, ArrayPrototypeSort, NumberPrototypeToString, ObjectDefineProperty, ReflectApply,
     StringPrototypeCharCodeAt, StringPrototypeIndexOf, StringPrototypeSlice, StringPrototypeToUpperCase, SymbolIterator,
     TypeError, TypedArrayPrototypeGetByteLength, Uint8Array,
   } = lib.p;
@@ -310,16 +310,14 @@
         });
         return;
       }
-      const keys = ObjectKeys(init);
-      for (let i = 0; i < keys.length; i++) {
-        const name = usvString(keys[i]);
-        const value = usvString(init[keys[i]]);
+      lib.eachOfRecord(init, usvString, (name, text) => {
+        const value = usvString(text);
         let at = 0;
         // Two keys can become one name when lone surrogates are replaced: the later wins.
         while (at < list.length && list[at] !== name) at += 2;
         if (at < list.length) list[at + 1] = value;
         else ArrayPrototypePush(list, name, value);
-      }
+      });
     }
 
     #changed() {

@@ -6,7 +6,7 @@
   "use strict";
   const {
     IteratorPrototype, ObjectSetPrototypeOf, ArrayBufferIsView, ArrayBufferPrototypeGetByteLength, ArrayBufferPrototypeSlice, MathTrunc, Number, NumberIsFinite, NumberIsNaN,
-    ObjectDefineProperty, ObjectFreeze, ObjectGetOwnPropertyDescriptor, ReflectOwnKeys, String, StringPrototypeCharCodeAt, StringPrototypeIsWellFormed,
+    ObjectDefineProperty, ObjectFreeze, ObjectGetOwnPropertyDescriptor, ObjectPrototypePropertyIsEnumerable, ReflectOwnKeys, String, StringPrototypeCharCodeAt, StringPrototypeIsWellFormed,
     StringPrototypeToWellFormed, SymbolIterator, SymbolToStringTag, TypeError, TypedArrayPrototypeGetBuffer, TypedArrayPrototypeGetByteLength,
     TypedArrayPrototypeGetByteOffset, TypedArrayPrototypeGetSymbolToStringTag, DataViewPrototypeGetBuffer, DataViewPrototypeGetByteLength,
     DataViewPrototypeGetByteOffset, Uint8Array, ReflectApply, ArrayPrototypePush, ArrayBufferPrototypeGetDetached,
@@ -90,6 +90,15 @@
   lib.callback = (value, what) => {
     if (value !== undefined && typeof value !== "function") throw new TypeError(`${what} is not a function`);
     return value;
+  };
+
+  // Record<K, V> (Web IDL section 3.2.25): calls `each` for every own enumerable property. A key that is a symbol is refused by `toKey`.
+  lib.eachOfRecord = (object, toKey, each) => {
+    const keys = ReflectOwnKeys(object);
+    for (let i = 0; i < keys.length; i++) {
+      const key = keys[i];
+      if (ObjectPrototypePropertyIsEnumerable(object, key)) each(toKey(key, "A name"), object[key]);
+    }
   };
 
   // Sequence<T>: calls `each` for every item of an iterable.

@@ -72,7 +72,7 @@ struct RareFile {
     ops: fn(&mut OpTable),
 }
 
-static RARE_FILES: [RareFile; 29] = [
+static RARE_FILES: [RareFile; 30] = [
     RareFile { file: file!("invoke.js", Lazy), ops: crate::invoke::register },
     RareFile { file: file!("services.js", Lazy), ops: no_ops },
     RareFile { file: file!("rpc.js", Lazy), ops: crate::invoke::register },
@@ -85,6 +85,7 @@ static RARE_FILES: [RareFile; 29] = [
     RareFile { file: file!("compression.js", Lazy), ops: crate::ops::register_compression },
     RareFile { file: file!("content_coding.js", Lazy), ops: crate::ops::register_compression },
     RareFile { file: file!("messages.js", Lazy), ops: no_ops },
+    RareFile { file: file!("mime.js", Lazy), ops: no_ops },
     RareFile { file: file!("html_rewriter.js", Lazy), ops: crate::ops::register_html },
     RareFile { file: file!("webassembly.js", Lazy), ops: crate::modules::register },
     RareFile { file: file!("websocket.js", Lazy), ops: crate::sockets::register },

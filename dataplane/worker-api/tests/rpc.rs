@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use support::{at_ms, engine, head, spec};
+use support::{at_ms, engine, head, page_row, spec};
 use worker_api::{
     BodyEvent, Effect, Event, FetchId, IncomingBody, Invocation, LogRecord, OutgoingBody, RequestHead, RequestId,
     Worker, WorkerSpec,
@@ -421,6 +421,35 @@ fn streams_requests_and_responses_go_along() {
 }
 
 #[test]
+fn writable_streams_are_written_from_the_other_side() {
+    const SINK: &str = "const seen = []; const sink = new WritableStream({ write(c) { if (c === 'bad') throw new RangeError('a bad chunk'); seen.push(c) }, \
+                        close() { seen.push('closed') }, abort(e) { seen.push(`${e.name} ${e.message}`) } });";
+    let check = |body: &str, expect: &str| check(&format!("{SINK} {body}"), expect);
+    check(
+        "const r = await env.B.writeAll(sink, 'a', 'b'); return [r, ...seen, sink.locked]",
+        r#"["written","a","b","closed",true]"#,
+    );
+    check("await env.B.abortStream(sink); return seen", r#"["RangeError not wanted"]"#);
+    check("await env.B.pipeTo(sink); return [new TextDecoder().decode(seen[0]), seen[1]]", r#"["piped","closed"]"#);
+    check(
+        "try { await env.B.writeAll(sink, 'a', 'bad', 'c') } catch (e) { return [e.name, e.message, ...seen] }",
+        r#"["RangeError","a bad chunk","a"]"#,
+    );
+    check(
+        "sink.getWriter(); try { await env.B.writeAll(sink) } catch (e) { return [e.name, e.message] }",
+        r#"["DataCloneError","A locked WritableStream cannot be sent to another Worker."]"#,
+    );
+    check(
+        "try { await env.B.writeAll([sink, Symbol()]) } catch (e) { return [e.name, sink.locked] }",
+        r#"["DataCloneError",false]"#,
+    );
+    check(
+        "const w = (await env.B.collector()).getWriter(); await w.write(5); try { await w.write('bad') } catch (e) { return [e.name, e.message] }",
+        r#"["RangeError","a bad chunk"]"#,
+    );
+}
+
+#[test]
 fn entrypoints_by_name_plain_objects_and_those_that_are_none() {
     let with = |entrypoint: &str, body: &str, expect: &str| {
         let mut pair = Pair::new(&caller(body), CALLEE);
@@ -525,4 +554,10 @@ fn a_peer_that_speaks_nonsense_ends_the_session_alone() {
         assert!(!worker.condemned(), "{}", frame.escape_ascii());
     }
     assert_eq!(worker.in_flight(), 0);
+}
+
+#[test]
+fn the_page_of_conformance_counts_the_checks() {
+    let count = include_str!("rpc.rs").matches("\n    check(").count() as u64;
+    assert_eq!(page_row("Calls between Workers (RPC)"), [count, count, 0], "docs/CONFORMANCE.md: {count} checks");
 }

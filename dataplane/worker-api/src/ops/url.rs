@@ -113,6 +113,9 @@ fn parse(input: &str, base: Option<&str>) -> Option<Url> {
 
 /// Whether the part was set.
 fn set(url: &mut Url, part: Part, value: &str) -> bool {
+    if matches!(part, Part::Host | Part::Hostname | Part::Pathname) && !url.is_special() && !url.cannot_be_a_base() {
+        return set_of_no_special(url, part, value).is_some();
+    }
     match part {
         Part::Protocol => quirks::set_protocol(url, value).is_ok(),
         Part::Username => quirks::set_username(url, value).is_ok(),
@@ -132,6 +135,43 @@ fn set(url: &mut Url, part: Part, value: &str) -> bool {
             quirks::set_hash(url, value);
             true
         }
+    }
+}
+
+/// Host or path of a URL whose scheme is none of the special ones. Its path may begin with two slashes without a host before it, which is written
+/// `/.//` and is not a path's segment, and its host may be empty; the crate's setters know neither. None if it stays as it is.
+fn set_of_no_special(url: &mut Url, part: Part, value: &str) -> Option<()> {
+    let rest = url[Position::AfterPath..].to_owned();
+    if part == Part::Pathname {
+        // What becomes of the text beside a host, where every path can be written.
+        let mut beside = Url::parse(&format!("{}://host/", url.scheme())).ok()?;
+        quirks::set_pathname(&mut beside, value);
+        let authority = url.has_authority().then(|| &url[Position::BeforeUsername..Position::BeforePath]);
+        *url = Url::parse(&written(url.scheme(), authority, beside.path(), &rest)).ok()?;
+        return Some(());
+    }
+    let path = url.path().to_owned();
+    let mut bare = match url.has_authority() {
+        true => url.clone(),
+        false => Url::parse(&format!("{}:/", url.scheme())).ok()?,
+    };
+    match part {
+        Part::Host => quirks::set_host(&mut bare, value).ok()?,
+        _ => quirks::set_hostname(&mut bare, value).ok()?,
+    }
+    let authority = bare.has_authority().then(|| &bare[Position::BeforeUsername..Position::BeforePath]);
+    *url = Url::parse(&written(url.scheme(), authority, &path, &rest)).ok()?;
+    Some(())
+}
+
+/// A URL as its specification writes it.
+fn written(scheme: &str, authority: Option<&str>, path: &str, rest: &str) -> String {
+    match authority {
+        Some(authority) => format!("{scheme}://{authority}{path}{rest}"),
+        None if path.starts_with("//") => format!("{scheme}:/.{path}{rest}"),
+        // A path that is none would make the URL another kind.
+        None if path.is_empty() => format!("{scheme}:/{rest}"),
+        None => format!("{scheme}:{path}{rest}"),
     }
 }
 
@@ -225,5 +265,24 @@ mod tests {
         assert!(!set(&mut url, Part::Host, "a b"));
         assert_eq!(url.as_str(), "https://h:8080/?a%20b");
         assert_eq!(Part::from_index(9), None);
+    }
+
+    #[test]
+    fn paths_of_two_slashes_and_hosts_of_no_bytes() {
+        let check = |href: &str, part: Part, value: &str, expect: &str| {
+            let mut url = parse(href, None).expect("a URL");
+            set(&mut url, part, value);
+            assert_eq!(url.as_str(), expect, "{href} {part:?} {value}");
+        };
+        check("x:/", Part::Pathname, "//p", "x:/.//p");
+        check("x:/.//p?q#h", Part::Pathname, "p", "x:/p?q#h");
+        check("x:/a?q", Part::Pathname, "", "x:/?q");
+        check("x:///a/b?q", Part::Pathname, "", "x://?q");
+        check("x://u:p@h:1/a", Part::Pathname, "/../b c?#", "x://u:p@h:1/b%20c%3F%23");
+        check("x:/.//p", Part::Host, "h:9", "x://h:9//p");
+        check("x:/.//p#h", Part::Hostname, "", "x:////p#h");
+        check("x://u@h:1/a", Part::Hostname, "i", "x://u@i:1/a");
+        check("x://u@h/a", Part::Hostname, "", "x://u@h/a");
+        check("x:opaque", Part::Pathname, "/p", "x:opaque");
     }
 }

@@ -315,3 +315,77 @@ test("interfaces", () => {
   ok(new Mine("x") instanceof Response);
   eq(new Mine("x", { status: 201 }).status, 201);
 });
+
+test("a blob has the message's MIME type", async () => {
+  const types = [
+    ["Text/HTML;Charset=GBK", "text/html;charset=GBK"],
+    [" text/html ;charset=gbk", "text/html;charset=gbk"],
+    ["text/html;charset =gbk", "text/html"],
+    ["text/html;charset= gbk", 'text/html;charset=" gbk"'],
+    ['text/html;charset="\\g\\b\\k"x;y=1', "text/html;charset=gbk;y=1"],
+    ['text/html;charset="gbk', "text/html;charset=gbk"],
+    ['text/html;charset="";charset=GBK', 'text/html;charset=""'],
+    ["text/html;x=;;y;z=1;Z=2", "text/html;z=1"],
+    ["x/x;a=\u00e4", 'x/x;a="\u00e4"'],
+    ["x/x;\u00e4=b;c=d", "x/x;c=d"],
+    ["text", ""],
+    ["text/", ""],
+    ["/html", ""],
+    ["text /html", ""],
+    ["text/ html", ""],
+    ["t/h t", ""],
+    ["", ""],
+    ["text/plain;charset=utf-8, text/html", "text/html"],
+    ["text/html;charset=gbk, text/html;a=b", "text/html;a=b;charset=gbk"],
+    ["text/html;charset=gbk, */*", "text/html;charset=gbk"],
+    ['text/html;a="b,c", no type', 'text/html;a="b,c"'],
+  ];
+  for (const [value, type] of types) {
+    eq((await new Response("", { headers: { "content-type": value } }).blob()).type, type, value);
+    eq((await new Request("http://x/", { headers: { "content-type": value } }).blob()).type, type, value);
+  }
+});
+
+test("data: URLs are fetched without the network", async () => {
+  const check = async (url, type, text, init) => {
+    const response = await fetch(url, init);
+    eq([response.status, response.statusText, response.type, response.headers.get("content-type")], [200, "OK", "basic", type], url);
+    eq(await response.text(), text, url);
+  };
+  await check("data:,a%20b#c", "text/plain;charset=US-ASCII", "a b");
+  await check("data:,%zz%4", "text/plain;charset=US-ASCII", "%zz%4");
+  await check("data:;charset=utf-8,%C3%A4", "text/plain;charset=utf-8", "\u00e4");
+  await check("data:text/html,<p>", "text/html", "<p>");
+  await check("data:text/plain; Base64 ,YSBi", "text/plain", "a b");
+  await check("data:x;base64,YQ%3D%3D", "text/plain;charset=US-ASCII", "a");
+  await check("data:text/plain,x", "text/plain", "x", { method: "POST", body: "y" });
+  await check("data:text/plain,x", "text/plain", "", { method: "HEAD" });
+  eq((await (await fetch("data:application/octet-stream;base64,/wCA")).bytes()).join(), "255,0,128");
+  for (const url of ["data:nothing", "data:;base64,a", "data:;base64,a*"]) await rejects(fetch(url), TypeError, url);
+  const reason = new Error("enough");
+  await rejects(fetch("data:,a", { signal: AbortSignal.abort(reason) }), reason);
+});
+
+test("a body's bytes are shown to no `then` of the program's", async () => {
+  for (const injected of [{ done: false, value: utf8("bye") }, undefined, 8.2]) {
+    const stream = new ReadableStream({
+      start(c) {
+        c.enqueue(utf8("hello"));
+        c.close();
+      },
+    });
+    const response = new Response(stream);
+    let asked = 0;
+    Object.prototype.then = (fulfilled) => {
+      asked++;
+      delete Object.prototype.then;
+      fulfilled(injected);
+    };
+    try {
+      eq(await response.text(), "hello");
+    } finally {
+      delete Object.prototype.then;
+    }
+    eq(asked, 0);
+  }
+});

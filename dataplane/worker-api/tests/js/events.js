@@ -175,3 +175,11 @@ test("DOMException", () => {
   eq(Object.prototype.toString.call(e), "[object DOMException]");
   eq(new DOMException("m", { name: "N", cause: 5 }).cause, 5);
 });
+
+test("members of events have the brand", () => {
+  for (const name of ["cancelBubble", "returnValue"]) {
+    const { get, set } = Object.getOwnPropertyDescriptor(Event.prototype, name);
+    throws(() => get.call({}), TypeError, name);
+    for (const value of [true, false]) throws(() => set.call({}, value), TypeError, name);
+  }
+});

@@ -364,3 +364,12 @@ test("console never throws", () => {
   console.log();
   ok(true);
 });
+
+test("performance has a brand", () => {
+  const { prototype } = Performance;
+  throws(() => prototype.now.call(null), TypeError);
+  throws(() => prototype.now.call({}), TypeError);
+  throws(() => prototype.toJSON.call({}), TypeError);
+  throws(() => prototype.timeOrigin, TypeError);
+  ok(performance.now() >= 0 && performance.toJSON().timeOrigin === performance.timeOrigin);
+});

@@ -134,3 +134,23 @@ test("a patched prototype of a program does not reach the runtime", () => {
   }
   eq(got, "121");
 });
+
+test("a record's properties are taken as Web IDL says", () => {
+  const log = [];
+  const note = (name) => (...args) => {
+    log.push(`${name} ${String(args[1] ?? "")}`.trim());
+    return Reflect[name](...args);
+  };
+  const handler = { get: note("get"), ownKeys: note("ownKeys"), getOwnPropertyDescriptor: note("getOwnPropertyDescriptor") };
+  const source = Object.defineProperty({ a: "1", c: "2" }, "hidden", { value: "no", enumerable: false });
+  eq([...new Headers(new Proxy(source, handler))], [["a", "1"], ["c", "2"]]);
+  eq(log, [
+    "get Symbol(Symbol.iterator)", "ownKeys", "getOwnPropertyDescriptor a", "get a", "getOwnPropertyDescriptor c", "get c",
+    "getOwnPropertyDescriptor hidden",
+  ]);
+  throws(() => new Headers({ [Symbol("s")]: "1" }), TypeError);
+  throws(() => new Headers({ a: Symbol("s") }), TypeError);
+  throws(() => new Headers({ "\u0100": "1" }), TypeError);
+  throws(() => new Headers({ a: "\u0100" }), TypeError);
+  eq([...new Headers(Object.defineProperty({}, Symbol("s"), { value: 1, enumerable: false }))], []);
+});

@@ -382,3 +382,12 @@ test("many chunks are read without recursion", async () => {
   const s = new ReadableStream({ start(c) { for (let i = 0; i < 50000; i++) c.enqueue(bytes(1)); c.close(); } });
   eq((await new Response(s).arrayBuffer()).byteLength, 50000);
 });
+
+test("methods that give promises reject where they have no reader", async () => {
+  for (const C of [ReadableStreamDefaultReader, ReadableStreamBYOBReader]) {
+    for (const receiver of [null, undefined, 1, {}, C.prototype]) {
+      for (const method of ["read", "cancel"]) await rejects(C.prototype[method].call(receiver), TypeError, method);
+      if (receiver !== null && receiver !== undefined) await rejects(Reflect.get(C.prototype, "closed", receiver), TypeError);
+    }
+  }
+});

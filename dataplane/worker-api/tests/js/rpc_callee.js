@@ -126,6 +126,26 @@ export default class extends Base {
   throwsText() {
     throw "just text";
   }
+  async writeAll(stream, ...chunks) {
+    const writer = stream.getWriter();
+    for (const chunk of chunks) await writer.write(chunk);
+    await writer.close();
+    return "written";
+  }
+  async abortStream(stream) {
+    await stream.abort(new RangeError("not wanted"));
+  }
+  async pipeTo(stream) {
+    await new Response("piped").body.pipeTo(stream);
+  }
+  collector() {
+    return new WritableStream({
+      write(chunk) {
+        if (chunk === "bad") throw new RangeError("a bad chunk");
+        told += chunk;
+      },
+    });
+  }
   async readAll(stream) {
     return await new Response(stream).text();
   }

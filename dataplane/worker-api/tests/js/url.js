@@ -185,3 +185,19 @@ test("a URL of more than 2 MiB is none", () => {
   url.search = "q";
   eq(url.search, "?q");
 });
+
+test("a record of params is taken as Web IDL says", () => {
+  throws(() => new URLSearchParams({ [Symbol("s")]: "1" }), TypeError);
+  throws(() => new URLSearchParams({ a: Symbol("s") }), TypeError);
+  eq(new URLSearchParams(Object.defineProperty({ a: 1, b: null }, "c", { value: 1, enumerable: false })).toString(), "a=1&b=null");
+});
+
+test("paths of two slashes where there is no host", () => {
+  const url = new URL("web+demo:/x?q");
+  url.pathname = "//y";
+  eq([url.href, url.pathname, url.host], ["web+demo:/.//y?q", "//y", ""]);
+  url.hostname = "h";
+  eq([url.href, url.pathname, url.host], ["web+demo://h//y?q", "//y", "h"]);
+  url.pathname = "";
+  eq([url.href, url.pathname], ["web+demo://h?q", ""]);
+});

@@ -232,3 +232,10 @@ test("IdentityTransformStream and FixedLengthStream", async () => {
   throws(() => new FixedLengthStream(-1), TypeError);
   ok(new FixedLengthStream(5n) instanceof TransformStream);
 });
+
+test("methods that give promises reject where they have no writer", async () => {
+  const { prototype } = WritableStreamDefaultWriter;
+  for (const receiver of [null, undefined, 1, {}, prototype]) {
+    for (const method of ["write", "close", "abort"]) await rejects(prototype[method].call(receiver), TypeError, method);
+  }
+});
