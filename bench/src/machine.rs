@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -29,6 +30,14 @@ pub fn share_a_core(one: usize, other: usize) -> bool {
         std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")).ok()
     };
     one == other || siblings(one).is_some_and(|list| siblings(other).is_some_and(|same| same == list))
+}
+
+/// Files that this process, and each that it starts, may have open.
+pub fn files_max() -> anyhow::Result<usize> {
+    let limit = getrlimit(Resource::Nofile);
+    // Up to the hard limit anybody may.
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(limit.maximum.map_or(usize::MAX / 2, |limit| usize::try_from(limit).unwrap_or(usize::MAX / 2)))
 }
 
 /// Lets the calling thread, and processes it starts, run on these cores only.

@@ -25,6 +25,10 @@ const ECHO_MODULE: &str = include_str!("echo.js");
 const SELF: &str = "selvage";
 /// Connections that a fresh server has had before its memory counts.
 const WARM_CONNECTIONS: usize = 16;
+/// Files that workerd opens for a connection.
+const WORKERD_FILES_EACH: usize = 2;
+/// Files of a process that are no connections of clients.
+const FILES_BESIDES: usize = 64;
 /// From the last connection to the look at memory.
 const SETTLE: Duration = Duration::from_secs(2);
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,6 +67,7 @@ struct Round {
 struct ServerReport {
     name: &'static str,
     version: String,
+    connections: usize,
     bytes_each: Spread,
     rate: Spread,
     per_cpu_second: Spread,
@@ -92,20 +97,30 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     machine::pin_thread(&[load_core])?;
     let peer = if arguments.without_peer { None } else { Some(Peer::Workerd.find()?) };
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let connections = arguments.connections;
+    let files = machine::files_max()?.saturating_sub(FILES_BESIDES);
+    ensure!(files > connections, "{connections} connections need as many open files and more: `ulimit -n`");
+    let peer_connections = connections.min(files / WORKERD_FILES_EACH);
+    if peer.is_some() && peer_connections < connections {
+        eprintln!(
+            "workerd gets {peer_connections} connections: it opens two files for each, and more cannot be had here"
+        );
+    }
     for round in 0..arguments.rounds {
         for turn in 0..2 {
             if (turn + round) % 2 == 0 {
                 ours.push(measure_node(arguments, server_core, load_core)?);
             } else if let Some(program) = &peer {
-                theirs.push(measure_workerd(arguments, program, server_core)?);
+                theirs.push(measure_workerd(arguments, peer_connections, program, server_core)?);
             }
         }
         eprintln!("round {} of {}", round + 1, arguments.rounds);
     }
     let promises = promises(&ours, &theirs);
     let verdict = Verdict::of(&promises);
-    let mut servers = vec![server_report(SELF, env!("CARGO_PKG_VERSION").to_owned(), &ours)];
-    servers.extend(peer.map(|program| server_report(Peer::Workerd.name(), program.version, &theirs)));
+    let mut servers = vec![server_report(SELF, env!("CARGO_PKG_VERSION").to_owned(), connections, &ours)];
+    let of_peer = |program: Program| server_report(Peer::Workerd.name(), program.version, peer_connections, &theirs);
+    servers.extend(peer.map(of_peer));
     let report = Report {
         bench: "websocket",
         machine: Machine::describe(),
@@ -127,10 +142,15 @@ fn measure_node(arguments: &Arguments, server_core: usize, load_core: usize) -> 
     let mut stack = Stack::start(&Binaries::find()?, &options)?;
     let deployment = stack.deploy("echo", ECHO_MODULE.as_bytes())?;
     let target = stack.target(&deployment.subdomain, "/")?;
-    measure(arguments, &target, Process::Node(Box::new(stack)))
+    measure(arguments, arguments.connections, &target, Process::Node(Box::new(stack)))
 }
 
-fn measure_workerd(arguments: &Arguments, program: &Program, server_core: usize) -> anyhow::Result<Round> {
+fn measure_workerd(
+    arguments: &Arguments,
+    connections: usize,
+    program: &Program,
+    server_core: usize,
+) -> anyhow::Result<Round> {
     let dir = tempfile::Builder::new().prefix("selvage-websocket-").tempdir()?;
     let port = free_port()?;
     std::fs::write(dir.path().join("hello.js"), ECHO_MODULE)?;
@@ -139,10 +159,10 @@ fn measure_workerd(arguments: &Arguments, program: &Program, server_core: usize)
     let mut server = program.serve_config(&[server_core], dir.path())?;
     let target = loopback(port, &format!("127.0.0.1:{port}"), "/")?;
     server.wait_answers(&target, START_TIMEOUT)?;
-    measure(arguments, &target, Process::Workerd(server))
+    measure(arguments, connections, &target, Process::Workerd(server))
 }
 
-fn measure(arguments: &Arguments, target: &Target, process: Process) -> anyhow::Result<Round> {
+fn measure(arguments: &Arguments, connections: usize, target: &Target, process: Process) -> anyhow::Result<Round> {
     let pid = match &process {
         Process::Node(stack) => stack.node_pid(),
         Process::Workerd(server) => server.pid(),
@@ -150,7 +170,7 @@ fn measure(arguments: &Arguments, target: &Target, process: Process) -> anyhow::
     let mut warm = Clients::open(target, WARM_CONNECTIONS)?;
     warm.echo(Duration::ZERO, Duration::from_millis(500), &mut || Ok(()))?;
     let before = machine::tree_resident_bytes(pid)?;
-    let added = arguments.connections - WARM_CONNECTIONS;
+    let added = connections - WARM_CONNECTIONS;
     let idle = Clients::open(target, added)?;
     std::thread::sleep(SETTLE);
     let after = machine::tree_resident_bytes(pid)?;
@@ -158,7 +178,7 @@ fn measure(arguments: &Arguments, target: &Target, process: Process) -> anyhow::
     drop(warm);
     std::thread::sleep(SETTLE);
 
-    let mut all = Clients::open(target, arguments.connections)?;
+    let mut all = Clients::open(target, connections)?;
     let mut cpu = Vec::new();
     let echoes = all.echo(arguments.warmup, arguments.duration, &mut || {
         cpu.push(machine::tree_cpu_seconds(pid)?);
@@ -176,11 +196,12 @@ fn measure(arguments: &Arguments, target: &Target, process: Process) -> anyhow::
     })
 }
 
-fn server_report(name: &'static str, version: String, rounds: &[Round]) -> ServerReport {
+fn server_report(name: &'static str, version: String, connections: usize, rounds: &[Round]) -> ServerReport {
     let of = |value: fn(&Round) -> f64| Spread::of(rounds.iter().map(value));
     ServerReport {
         name,
         version,
+        connections,
         bytes_each: of(|round| round.bytes_each),
         rate: of(|round| round.rate),
         per_cpu_second: of(|round| round.per_cpu_second),
@@ -202,10 +223,7 @@ fn promises(ours: &[Round], theirs: &[Round]) -> Vec<Promise> {
 }
 
 fn print(report: &Report) {
-    println!(
-        "{} connections, messages of {} bytes, {} rounds; median (min to max)",
-        report.connections, report.message_bytes, report.rounds
-    );
+    println!("messages of {} bytes, {} rounds; median (min to max)", report.message_bytes, report.rounds);
     let cell = |spread: &Spread| {
         let [median, min, max] = [spread.median, spread.min, spread.max].map(table::grouped);
         format!("{median} ({min} to {max})")
@@ -216,13 +234,17 @@ fn print(report: &Report) {
         .map(|one| {
             vec![
                 format!("{} {}", one.name, one.version),
+                table::grouped(one.connections as f64),
                 cell(&one.bytes_each),
                 cell(&one.rate),
                 cell(&one.per_cpu_second),
             ]
         })
         .collect();
-    print!("{}", table::render(&["server", "bytes a connection", "messages/s", "messages/CPU s"], &rows));
+    print!(
+        "{}",
+        table::render(&["server", "connections", "bytes a connection", "messages/s", "messages/CPU s"], &rows)
+    );
     print_promises(&report.promises);
 }
 
