@@ -30,7 +30,8 @@ fn copy(from: &Path, to: &Path, name: &str) {
     }
 }
 
-fn deploy(platform: &Platform, npm: &Path, template: &str, name: &str) -> Run {
+/// A project made of a template and deployed as it is.
+pub(crate) fn deploy(platform: &Platform, npm: &Path, template: &str, name: &str) -> Run {
     make(platform, npm, template, name);
     let run = platform.cli(&["--json", "deploy", name]);
     assert_eq!(run.code, 0, "{template}: {run:?}");
@@ -48,11 +49,23 @@ fn starter_templates_are_deployed_as_they_are() {
     deploy(&platform, &npm, "hello-world/ts", "starter-hello");
     assert_eq!(platform.get("starter-hello.workers.localhost", "/").text(), "Hello World!");
 
-    let run = deploy(&platform, &npm, "hono/workers/templates", "starter-hono");
-    assert_eq!(platform.get("starter-hono.workers.localhost", "/message").text(), "Hello Hono!");
-    // What its file asks for and the platform does not have yet is said.
-    let warnings = run.json()["warnings"].to_string();
-    assert!(warnings.contains("`assets` is not on this platform yet: env.ASSETS will be undefined"), "{warnings}");
+    deploy(&platform, &npm, "hono/workers/templates", "starter-hono");
+    let host = "starter-hono.workers.localhost";
+    assert_eq!(platform.get(host, "/message").text(), "Hello Hono!");
+    // The file of its folder `public`, which the Worker knows nothing of.
+    let page = platform.get(host, "/");
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")), "{page:?}");
+    assert!(page.text().contains("fetch('/message')"), "{page:?}");
+    assert_eq!(platform.get(host, "/none").text(), "404 Not Found");
+
+    deploy(&platform, &npm, "hello-world-with-assets/ts", "starter-assets");
+    let host = "starter-assets.workers.localhost";
+    assert!(platform.get(host, "/").text().contains("fetch('/message')"));
+    assert_eq!(platform.get(host, "/message").text(), "Hello, World!");
+
+    deploy(&platform, &npm, "hello-world-assets-only/templates", "starter-files");
+    let page = platform.get("starter-files.workers.localhost", "/");
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")), "{page:?}");
 
     deploy(&platform, &npm, "openapi/ts", "starter-openapi");
     let host = "starter-openapi.workers.localhost";

@@ -29,7 +29,9 @@ pub(crate) fn run(checkout: &Checkout, arguments: &Arguments) -> Result<ExitCode
     let bin = artifacts::binaries(checkout, &archive)?;
     let mut command = checkout.cargo();
     command.args(["test", "--release", "-p", "e2e", "--test", "e2e", "--", "--nocapture", "--test-threads=1"]);
-    command.args(["npm_packages::", "templates::", "bundling::", "main_job::dev_shows"]).env(BIN_DIR_VARIABLE, bin);
+    command
+        .args(["npm_packages::", "templates::", "browser::", "bundling::", "main_job::dev_shows"])
+        .env(BIN_DIR_VARIABLE, bin);
     if let Some(only) = &arguments.only {
         command.env("SELVAGE_NPM_ONLY", only);
     }

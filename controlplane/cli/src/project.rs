@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use model::{CreateRoute, ServiceBinding};
 use serde_json::Value;
 
-use crate::bundle::Options;
 use crate::bundle::rules::Rule;
+use crate::bundle::{Options, assets};
 use crate::failure::{Failure, Outcome, io};
 use crate::wrangler::{self, FILES, RouteSpec, Section, ServiceSpec, WatchDir, Wrangler};
 
@@ -33,7 +33,7 @@ const MAIN_FILES: [&str; 10] = [
 pub(crate) struct Project {
     /// Deployment's name; also its subdomain.
     pub(crate) name: String,
-    /// The module's file.
+    /// The module's file; empty where there are only files to serve.
     pub(crate) main: PathBuf,
     /// The folder that paths in maps and messages begin at.
     pub(crate) folder: PathBuf,
@@ -57,6 +57,8 @@ pub(crate) struct Project {
     pub(crate) build: Option<Build>,
     /// How to bundle; none: `main` is deployed as it is.
     pub(crate) bundle: Option<Options>,
+    /// Files that answer before the module, or for it.
+    pub(crate) assets: Option<assets::Spec>,
     /// Where modules beside the main one are looked for if it is deployed as it is, and what they are.
     pub(crate) beside: Option<(PathBuf, Vec<Rule>)>,
     /// Whether the map goes to the control plane, so that everybody's `tail` shows the author's lines.
@@ -99,6 +101,13 @@ impl Project {
     /// Whether the other one differs in nothing but what comes with a version.
     pub(crate) fn only_code_differs(&self, other: &Project) -> bool {
         self.name == other.name && self.routes == other.routes && self.vars == other.vars && self.file == other.file
+    }
+
+    /// Whether a browser's requests for a page get one before the Worker is asked.
+    pub(crate) fn prefers_assets(&self) -> bool {
+        let has = |flag: &str| self.compatibility_flags.iter().any(|it| it == flag);
+        let since = self.compatibility_date.as_deref().is_some_and(|date| date >= "2025-04-01");
+        has("assets_navigation_prefers_asset_serving") || (since && !has("assets_navigation_has_no_effect"))
     }
 
     fn of_folder(folder: &Path, environment: Option<&str>) -> Outcome<Project> {
@@ -172,6 +181,7 @@ impl Project {
             compatibility_date: section.compatibility_date.clone(),
             compatibility_flags: section.compatibility_flags.clone().unwrap_or_default(),
             build,
+            assets: section.assets.clone().filter(|assets| assets.directory.is_some()),
             bundle: (section.no_bundle != Some(true)).then(|| options(&section, folder)),
             upload_map: section.upload_source_maps != Some(false),
             warnings,
@@ -220,6 +230,9 @@ fn main_of(file: &Path, folder: &Path, named: Option<&Path>, section: &Section) 
     }
     if let Some(main) = &section.main {
         return Ok(folder.join(main));
+    }
+    if section.assets.as_ref().is_some_and(|assets| assets.directory.is_some()) {
+        return Ok(PathBuf::new());
     }
     let found = MAIN_FILES.map(|name| folder.join(name)).into_iter().find(|file| file.is_file());
     found.ok_or_else(|| {

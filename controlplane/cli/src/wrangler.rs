@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::bundle::rules::Rule;
+use crate::bundle::{assets, rules::Rule};
 use crate::failure::{Failure, Outcome, Place, io};
 
 /// Names of the project file, in the order that wrangler looks for them.
@@ -31,6 +31,7 @@ pub(crate) struct Section {
     pub(crate) define: Option<BTreeMap<String, String>>,
     pub(crate) triggers: Option<Triggers>,
     pub(crate) services: Option<Vec<ServiceSpec>>,
+    pub(crate) assets: Option<assets::Spec>,
     pub(crate) rules: Option<Vec<Rule>>,
     pub(crate) build: Option<Build>,
     pub(crate) no_bundle: Option<bool>,
@@ -87,8 +88,9 @@ pub(crate) enum WatchDir {
 }
 
 /// Keys that are used, as [`Section`] has them.
-const USED: [&str; 25] = [
+const USED: [&str; 26] = [
     "services",
+    "assets",
     "name",
     "main",
     "compatibility_date",
@@ -129,12 +131,11 @@ const HARMLESS: [&str; 11] = [
     "send_metrics",
 ];
 /// Bindings that this platform does not have yet, and where their names are: `key.list.name`.
-const BINDINGS: [(&str, &str, &str); 28] = [
+const BINDINGS: [(&str, &str, &str); 27] = [
     ("ai", "", "binding"),
     ("ai_search", "", "binding"),
     ("analytics_engine_datasets", "", "binding"),
     ("artifacts", "", "binding"),
-    ("assets", "", "binding"),
     ("browser", "", "binding"),
     ("containers", "", "class_name"),
     ("d1_databases", "", "binding"),
@@ -159,8 +160,6 @@ const BINDINGS: [(&str, &str, &str); 28] = [
     ("worker_loaders", "", "binding"),
     ("workflows", "", "binding"),
 ];
-/// Of those, the ones that an environment inherits.
-const INHERITED_BINDINGS: [&str; 1] = ["assets"];
 
 /// A file's section for an environment, what it inherits filled in, and what must be said about it.
 pub(crate) struct Wrangler {
@@ -210,7 +209,7 @@ fn select(file: &Path, mut top: Section, value: &Value, environment: Option<&str
     let mut warnings = Vec::new();
     unused(&file.display().to_string(), value, &mut warnings);
     let Some(environment) = environment else {
-        unsupported(value, None, &mut warnings);
+        unsupported(value, &mut warnings);
         return Ok(Wrangler { section: top, warnings });
     };
     let Some(own) = envs.remove(environment) else {
@@ -220,7 +219,7 @@ fn select(file: &Path, mut top: Section, value: &Value, environment: Option<&str
     };
     let own_value = &value["env"][environment];
     unused(&format!("{}: env.{environment}", file.display()), own_value, &mut warnings);
-    unsupported(own_value, Some(value), &mut warnings);
+    unsupported(own_value, &mut warnings);
     let lost = |key: &str| !value[key].is_null() && own_value[key].is_null();
     for key in ["vars", "define", "services"].into_iter().filter(|key| lost(key)) {
         warnings.push(format!("env.{environment} does not inherit `{key}`: what it needs must be in its own section"));
@@ -244,6 +243,7 @@ fn inherit(top: Section, own: Section, environment: &str) -> Section {
         define: own.define,
         triggers: own.triggers.or(top.triggers),
         services: own.services,
+        assets: own.assets.or(top.assets),
         rules: own.rules.or(top.rules),
         build: own.build.or(top.build),
         no_bundle: own.no_bundle.or(top.no_bundle),
@@ -273,11 +273,9 @@ fn unused(section: &str, value: &Value, warnings: &mut Vec<String>) {
 }
 
 /// Names bindings that will not be there.
-fn unsupported(own: &Value, top: Option<&Value>, warnings: &mut Vec<String>) {
+fn unsupported(own: &Value, warnings: &mut Vec<String>) {
     for (key, list, name) in BINDINGS {
-        let inherited = top.filter(|_| INHERITED_BINDINGS.contains(&key)).map_or(&Value::Null, |top| &top[key]);
-        let value = if own[key].is_null() { inherited } else { &own[key] };
-        let value = if list.is_empty() { value } else { &value[list] };
+        let value = if list.is_empty() { &own[key] } else { &own[key][list] };
         let entries = match value {
             Value::Array(entries) => entries.iter().collect(),
             Value::Object(_) => vec![value],
@@ -324,12 +322,11 @@ mod tests {
     #[test]
     fn every_key_is_used_harmless_or_said() {
         let text = "name = \"a\"\naccount_id = \"x\"\nnode_compat = true\nkv_namespaces = [{ binding = \"CACHE\", id = \"1\" }, { binding = \"B\" }]\n\
-                    queues.producers = [{ binding = \"Q\", queue = \"q\" }]\nqueues.consumers = []\nassets = { directory = \"public\" }\n\
+                    queues.producers = [{ binding = \"Q\", queue = \"q\" }]\nqueues.consumers = []\n\
                     [durable_objects]\nbindings = [{ name = \"ROOM\", class_name = \"Room\" }]\n[observability]\nenabled = true\n";
         let warnings = read_toml(text, None).map(|wrangler| wrangler.warnings).expect("good");
         let expect = [
             "wrangler.toml: not used by this version of Selvage: node_compat",
-            "`assets` is not on this platform yet and is left out",
             "`durable_objects` is not on this platform yet: env.ROOM will be undefined",
             "`kv_namespaces` is not on this platform yet: env.CACHE, env.B will be undefined",
             "`queues` is not on this platform yet: env.Q will be undefined",

@@ -19,7 +19,7 @@ const NO_ENV: &str = "nodejs_compat_do_not_populate_process_env";
 const ENV_FROM: &str = "2025-04-01";
 
 /// Flags of Cloudflare's that name what Workers do here at any date.
-const AS_HERE: [&str; 19] = [
+const AS_HERE: [&str; 22] = [
     "nodejs_compat_v2",
     "formdata_parser_supports_files",
     "fetch_refuses_unknown_protocols",
@@ -39,6 +39,10 @@ const AS_HERE: [&str; 19] = [
     "set_tostring_tag",
     "set_event_target_this",
     "rpc",
+    "global_fetch_strictly_public",
+    // Of the command line, which puts a project's files before its Worker.
+    "assets_navigation_prefers_asset_serving",
+    "assets_navigation_has_no_effect",
 ];
 
 /// Flags of Cloudflare's that ask for what Workers once did there and never did here.

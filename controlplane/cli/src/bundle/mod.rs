@@ -6,6 +6,7 @@
 //! line and caret. Blocks. Decision: docs/decisions/2026-11-21-bundling.md.
 
 pub(crate) mod additional;
+pub(crate) mod assets;
 mod builtin;
 mod messages;
 mod node;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 
 use crate::failure::{Failure, Kind, Outcome, io};
 use crate::output::{Output, bytes};
+use assets::Assets;
 pub(crate) use messages::plain;
 use node::Node;
 use packet::Value;
@@ -53,7 +55,7 @@ pub(crate) struct Options {
 }
 
 /// A module beside the main one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Part {
     /// What imports call it, without `./`.
     pub(crate) name: String,
@@ -100,10 +102,18 @@ struct ReportInput {
 }
 
 impl Bundler {
-    /// Bundles `main` of the project in `folder`.
-    pub(crate) fn bundle(&mut self, main: &Path, folder: &Path, options: &Options, output: &Output) -> Outcome<Bundle> {
+    /// Bundles `main` of the project in `folder`, with the files that answer before it.
+    pub(crate) fn bundle(
+        &mut self,
+        main: &Path,
+        folder: &Path,
+        options: &Options,
+        assets: Option<&Assets>,
+        output: &Output,
+    ) -> Outcome<Bundle> {
         let source = std::fs::read(main).map_err(io("read", main))?;
-        if stands_alone(main, &source)
+        if assets.is_none()
+            && stands_alone(main, &source)
             && *options == (Options { development: options.development, ..Options::default() })
         {
             return Ok(Bundle { code: source, inputs: vec![main.to_owned()], ..Bundle::default() });
@@ -115,11 +125,14 @@ impl Bundler {
             true => Some(Node::new(tool::unenv(&folder, output)?)),
             false => None,
         };
-        let mut host = Imports { filters: rules::filters(&options.rules), node, parts: Vec::new() };
+        let parts = assets.map(|assets| assets.part.clone()).into_iter().collect();
+        let mut host = Imports { filters: rules::filters(&options.rules), node, parts };
+        let before = assets.map(|assets| assets.module(Some(&main.to_string_lossy())));
         let request = Request {
             entry: &main,
+            before: before.as_deref(),
             folder: &folder,
-            flags: flags(&folder, options),
+            flags: flags(&folder, options, before.is_some()),
             resolve_filters: node::FILTERS
                 .into_iter()
                 .chain([builtin::FILTER, rules::UPLOADED])
@@ -130,7 +143,7 @@ impl Bundler {
         let service = match self.service(&folder, output) {
             Ok(service) => service,
             // Whether it really imports something, the platform will say.
-            Err(failure) if is_javascript(&main) => {
+            Err(failure) if is_javascript(&main) && assets.is_none() => {
                 let warning = format!("{} is deployed without bundling: {}", main.display(), failure.message);
                 return Ok(Bundle { code: source, inputs: vec![main], warnings: vec![warning], ..Bundle::default() });
             }
@@ -203,7 +216,7 @@ fn stands_alone(main: &Path, source: &[u8]) -> bool {
     is_javascript(main) && !(has("import", b"") || has("require", b"(") || has("process", b".") || has("from", b"\"'"))
 }
 
-fn flags(folder: &Path, options: &Options) -> Vec<String> {
+fn flags(folder: &Path, options: &Options, has_before: bool) -> Vec<String> {
     let mut flags: Vec<String> = [
         "--bundle",
         "--format=esm",
@@ -222,6 +235,9 @@ fn flags(folder: &Path, options: &Options) -> Vec<String> {
     .map(str::to_owned)
     .to_vec();
     flags.push(format!("--outfile={}", folder.join(MODULE_NAME).display()));
+    if has_before {
+        flags.push("--sourcefile=selvage:assets".to_owned());
+    }
     if options.minify {
         flags.push("--minify".to_owned());
     }

@@ -82,7 +82,7 @@ pub(super) fn kind_of(path: &str, rules: &[Rule]) -> Option<ModuleKind> {
 }
 
 /// Whether a glob with `*`, `**`, `?` and `{a,b}` is a path.
-fn glob_matches(glob: &str, path: &str) -> bool {
+pub(super) fn glob_matches(glob: &str, path: &str) -> bool {
     if let Some((before, rest)) = glob.split_once('{')
         && let Some((choices, after)) = rest.split_once('}')
     {

@@ -25,6 +25,8 @@ pub(super) trait Host {
 /// A build.
 pub(super) struct Request<'a> {
     pub(super) entry: &'a Path,
+    /// What the module before it is, which then imports it.
+    pub(super) before: Option<&'a str>,
     pub(super) folder: &'a Path,
     pub(super) flags: Vec<String>,
     /// Expressions of paths that [`Host::resolve`] and [`Host::load`] are asked for.
@@ -80,15 +82,18 @@ impl Service {
             ("onResolve", filters(&request.resolve_filters)),
             ("onLoad", filters(&request.load_filters)),
         ]);
-        let entry = Value::List(vec!["".into(), text_of(request.entry)?]);
+        let (entries, before, resolve_folder) = match request.before {
+            Some(text) => (Vec::new(), Value::Bytes(text.as_bytes().to_vec()), text_of(request.folder)?),
+            None => (vec![Value::List(vec!["".into(), text_of(request.entry)?])], Value::Null, Value::Null),
+        };
         let build = Value::map([
             ("command", "build".into()),
             ("key", Value::Int(0)),
-            ("entries", Value::List(vec![entry])),
+            ("entries", Value::List(entries)),
             ("flags", Value::List(request.flags.iter().map(|flag| flag.as_str().into()).collect())),
             ("write", Value::Bool(false)),
-            ("stdinContents", Value::Null),
-            ("stdinResolveDir", Value::Null),
+            ("stdinContents", before),
+            ("stdinResolveDir", resolve_folder),
             ("absWorkingDir", text_of(request.folder)?),
             ("nodePaths", Value::List(Vec::new())),
             ("context", Value::Bool(false)),

@@ -16,7 +16,8 @@ use model::{
 use serde_json::{Value, json};
 
 use crate::args::DeployArgs;
-use crate::bundle::{Bundle, Bundler, MODULE_NAME, Options, additional, plain};
+use crate::bundle::assets::Assets;
+use crate::bundle::{Bundle, Bundler, MODULE_NAME, Options, Part, additional, assets, plain};
 use crate::client::{Client, Upload, failure_of_errors};
 use crate::command::lifecycle::nodes;
 use crate::context::{Context, find};
@@ -149,7 +150,12 @@ pub(crate) fn prepare(
     if args.no_bundle {
         project.bundle = None;
     }
-    if !project.main.is_file() {
+    let assets = match &project.assets {
+        Some(spec) => Some(assets::read(spec, &project.folder, project.prefers_assets())?),
+        None => None,
+    };
+    let is_program = !project.main.as_os_str().is_empty();
+    if is_program && !project.main.is_file() {
         let failure = Failure::usage(format!("there is no module {}", project.main.display()));
         return Err(match &project.file {
             Some(file) if project.build.is_some() => {
@@ -159,10 +165,11 @@ pub(crate) fn prepare(
             None => failure,
         });
     }
-    let bundle = match &project.bundle {
+    let mut bundle = match &project.bundle {
+        _ if !is_program => Bundle::default(),
         Some(options) => {
             let options = Options { development, ..options.clone() };
-            bundler.bundle(&project.main, &project.folder, &options, &context.output)?
+            bundler.bundle(&project.main, &project.folder, &options, assets.as_ref(), &context.output)?
         }
         None => Bundle {
             code: read_module(&project.main)?,
@@ -174,7 +181,23 @@ pub(crate) fn prepare(
             ..Bundle::default()
         },
     };
+    if let Some(assets) = assets {
+        put_before(&mut bundle, assets, &project);
+    }
     Ok((project, bundle))
+}
+
+/// Files answer before a Worker that is not bundled, or for one that is not there.
+fn put_before(bundle: &mut Bundle, assets: Assets, project: &Project) {
+    let name = project.main.file_name().map(|name| name.to_string_lossy().into_owned());
+    if name.is_none() || project.bundle.is_none() {
+        let program = name.as_ref().map(|name| format!("./{name}"));
+        let code = std::mem::replace(&mut bundle.code, assets.module(program.as_deref()).into_bytes());
+        bundle.parts.extend(name.map(|name| Part { name, content_type: "application/javascript+module", bytes: code }));
+        bundle.parts.push(assets.part);
+    }
+    bundle.inputs.extend(assets.inputs);
+    bundle.warnings.extend(assets.warnings);
 }
 
 fn metadata(project: &Project, args: &DeployArgs) -> VersionMetadata {
