@@ -92,7 +92,8 @@ impl<T: DeserializeOwned + Default> FromRequest<App> for MaybeBody<T> {
         let bytes = body_bytes(request, app).await?;
         match (bytes.is_empty(), json) {
             (true, _) => Ok(MaybeBody(T::default())),
-            (false, true) => parse(&bytes).map(MaybeBody),
+            // `null` says as much as nothing.
+            (false, true) => parse::<Option<T>>(&bytes).map(|body| MaybeBody(body.unwrap_or_default())),
             (false, false) => Err(not_json()),
         }
     }

@@ -24,9 +24,11 @@ pub struct Account {
 #[serde(deny_unknown_fields)]
 pub struct CreateAccount {
     /// Whom to write to; unique.
+    #[schema(min_length = 3, max_length = 255, pattern = r"^[^@\s\x00-\x1f\x7f-\x9f]+@[^@\s\x00-\x1f\x7f-\x9f]+$")]
     pub email: String,
     /// `free` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 50, pattern = r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f]+$")]
     pub plan_tier: Option<String>,
 }
 
@@ -46,6 +48,7 @@ impl CreateAccount {
 #[serde(deny_unknown_fields)]
 pub struct UpdateAccount {
     /// The new tier. One without a plan is as `free`.
+    #[schema(min_length = 1, max_length = 50, pattern = r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f]+$")]
     pub plan_tier: String,
 }
 
@@ -76,6 +79,7 @@ pub struct Project {
 #[serde(deny_unknown_fields)]
 pub struct CreateProject {
     /// For people.
+    #[schema(min_length = 1, max_length = 255, pattern = r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f]+$")]
     pub name: String,
     /// Made from the name if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,6 +116,7 @@ impl CreateProject {
 #[serde(deny_unknown_fields)]
 pub struct UpdateProject {
     /// The new name; the slug stays.
+    #[schema(min_length = 1, max_length = 255, pattern = r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f]+$")]
     pub name: String,
 }
 
@@ -173,6 +178,7 @@ pub struct Token {
 #[serde(deny_unknown_fields)]
 pub struct CreateToken {
     /// For people.
+    #[schema(min_length = 1, max_length = 255, pattern = r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f]+$")]
     pub name: String,
     /// `account` if absent; `admin` only from an admin's token.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -26,9 +26,11 @@ pub struct Steering {
 #[serde(deny_unknown_fields)]
 pub struct DenyRule {
     /// `192.0.2.0/24` or `2001:db8::/32`.
+    #[schema(min_length = 4, pattern = r"^[0-9A-Fa-f:.]+/[0-9]{1,3}$")]
     pub prefix: String,
     /// The operator's own number for why.
     #[serde(default)]
+    #[schema(value_type = u64, minimum = 0, maximum = 4294967295u64)]
     pub reason: u32,
     /// When it ends, to the second; never if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,18 +43,23 @@ pub struct DenyRule {
 pub struct SourceLimits {
     /// Packets per second.
     #[serde(default)]
+    #[schema(value_type = u64, minimum = 0, maximum = 4294967295u64)]
     pub packets_per_s: u32,
     /// Packets at once.
     #[serde(default)]
+    #[schema(value_type = u64, minimum = 0, maximum = 4294967295u64)]
     pub packets_burst: u32,
     /// New TCP connections per second.
     #[serde(default)]
+    #[schema(value_type = u64, minimum = 0, maximum = 4294967295u64)]
     pub connections_per_s: u32,
     /// New TCP connections at once.
     #[serde(default)]
+    #[schema(value_type = u64, minimum = 0, maximum = 4294967295u64)]
     pub connections_burst: u32,
     /// SYNs per second and core, of all sources, beyond which they are answered with SYN cookies.
     #[serde(default)]
+    #[schema(value_type = u64, minimum = 0, maximum = 4294967295u64)]
     pub syn_per_s: u32,
 }
 

@@ -19,7 +19,7 @@ pub(crate) async fn list(State(app): State<App>, caller: Caller) -> ApiResult<Ve
 
 /// Makes or changes a tier's plan, for every account of that tier.
 #[utoipa::path(put, path = "/v1/plans/{tier}", operation_id = "set_plan", tag = "operator",
-    params(("tier" = String, Path)), request_body = SetPlan,
+    params(("tier" = String, Path, min_length = 1, max_length = 50, pattern = r"^(?=.*\S)[^\x00-\x1f\x7f-\x9f]+$")), request_body = SetPlan,
     responses((status = 200, description = "Set; nodes have it", body = Envelope<Plan>), Problems))]
 pub(crate) async fn set(
     State(app): State<App>,
