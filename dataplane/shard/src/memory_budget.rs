@@ -10,7 +10,9 @@
 //! | from [`CRITICAL`] | isolates are started no more, and requests that need one are shed (503 `overloaded`); running ones are told to collect |
 //! | over the budget | the largest Workers are ended with their requests (503 `overloaded`) |
 //!
-//! Nothing has to end it: the next reading below a mark does.
+//! Nothing has to end it: the next reading below a mark does. What malloc keeps of freed blocks between live ones goes back to the
+//! kernel once memory has grown by [`TRIM_GROWTH_BYTES`], at most every [`TRIM_PERIOD_NS`]: half of what a node of hostile tenants
+//! has after an hour were such holes.
 //!
 //! *Does not:* limit one isolate; that is `isolate::memory`. *Bounds:* what happens between two readings adds to the budget: a tick's
 //! worth of allocation, or one isolate's limit where a shard cannot be interrupted for so long. *Fails:* without `/proc` there is no
@@ -21,12 +23,19 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use base::limits;
+
 /// Marks, in hundredths of the budget.
 const LOW: u64 = 75;
 const HIGH: u64 = 85;
 const CRITICAL: u64 = 95;
 /// Share of the machine's or the control group's memory that a node takes, in hundredths: the rest is the kernel's and the page cache's.
 const SHARE: u64 = 75;
+
+/// Growth after which malloc is asked to give back what it keeps, bytes.
+const TRIM_GROWTH_BYTES: u64 = 8 << 20;
+/// Between two such times, ns.
+const TRIM_PERIOD_NS: u64 = 30 * limits::S_NS;
 
 /// Blocks from this size on are given back to the kernel when they are freed, bytes.
 #[cfg(target_env = "gnu")]
@@ -51,6 +60,9 @@ pub(crate) struct MemoryBudget {
     page_bytes: u64,
     statm: Option<File>,
     resident: AtomicU64,
+    /// The lowest reading since malloc last gave back, bytes; when that was.
+    floor: AtomicU64,
+    trimmed_ns: AtomicU64,
 }
 
 impl MemoryBudget {
@@ -73,6 +85,8 @@ impl MemoryBudget {
             page_bytes: u64::try_from(page_bytes).unwrap_or(4096),
             statm: statm.ok(),
             resident: AtomicU64::new(0),
+            floor: AtomicU64::new(u64::MAX),
+            trimmed_ns: AtomicU64::new(0),
         };
         budget.read();
         tracing::info!(budget_mb = budget.bytes >> 20, resident_mb = budget.resident() >> 20, "memory");
@@ -115,6 +129,19 @@ impl MemoryBudget {
     /// The budget, bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Lets malloc give back what it keeps if memory has grown since it last did. Called by one shard, now and then.
+    pub(crate) fn trim_if_grown(&self, now_ns: u64) {
+        let resident = self.resident();
+        let floor = self.floor.fetch_min(resident, Ordering::Relaxed).min(resident);
+        let due = self.trimmed_ns.load(Ordering::Relaxed).saturating_add(TRIM_PERIOD_NS) <= now_ns;
+        if due && resident - floor >= TRIM_GROWTH_BYTES {
+            MemoryBudget::trim();
+            self.read();
+            self.floor.store(self.resident(), Ordering::Relaxed);
+            self.trimmed_ns.store(now_ns, Ordering::Relaxed);
+        }
     }
 
     /// Lets malloc give back what it keeps. Milliseconds at worst.
@@ -171,7 +198,7 @@ mod tests {
 
     #[test]
     fn marks_are_parts_of_the_budget() {
-        let budget = MemoryBudget { bytes: 1_000, page_bytes: 1, statm: None, resident: AtomicU64::new(0) };
+        let budget = MemoryBudget { bytes: 1_000, page_bytes: 1, statm: None, ..MemoryBudget::new(None) };
         let check = |resident: u64, pressure: Pressure| {
             budget.resident.store(resident, Ordering::Relaxed);
             assert_eq!(budget.read(), pressure, "{resident}");
@@ -198,6 +225,28 @@ mod tests {
         budget.read();
         assert!(budget.resident() >= before + (60 << 20), "{before} to {}", budget.resident());
         drop(held);
+    }
+
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn holes_between_live_blocks_go_back() {
+        const COUNT: usize = 2_000;
+        const BYTES: usize = 64 << 10;
+        const _: () = assert!(BYTES < MMAP_BYTES as usize && COUNT * BYTES > 4 * TRIM_GROWTH_BYTES as usize);
+        let budget = MemoryBudget::new(None);
+        let before = budget.resident();
+        // A live block after each: nothing of it is at the top, where free gives back by itself.
+        let blocks: Vec<_> = (0..COUNT).map(|_| (vec![1_u8; BYTES], std::hint::black_box(vec![1_u8; 64]))).collect();
+        budget.read();
+        assert!(budget.resident() >= before + (100 << 20), "{before} to {}", budget.resident());
+        let live: Vec<_> = blocks.into_iter().map(|(_, live)| live).collect();
+        budget.floor.store(before, Ordering::Relaxed);
+        budget.trim_if_grown(TRIM_PERIOD_NS - 1);
+        budget.read();
+        assert!(budget.resident() >= before + (100 << 20), "not yet: {before} to {}", budget.resident());
+        budget.trim_if_grown(TRIM_PERIOD_NS);
+        assert!(budget.resident() < before + (20 << 20), "{before} to {}", budget.resident());
+        drop(live);
     }
 
     #[test]

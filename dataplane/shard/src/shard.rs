@@ -177,6 +177,9 @@ impl Shard {
         self.outbound.sweep(self);
         self.turns.sweep(self.clock.now_ns());
         self.metrics.workers_waiting.set(self.turns.waiting());
+        if self.index == 0 {
+            self.memory().trim_if_grown(self.clock.now_ns());
+        }
     }
 
     fn warm(self: &Rc<Self>) {
