@@ -1,7 +1,7 @@
 //! From the store's desired state to the compiler's: the same facts in the data plane's terms.
 
 use base::id::{AccountId, ArtifactHash, DeploymentId};
-use plan::{DesiredBinding, PlanError};
+use plan::{Compiled, Compiler, DesiredBinding, PlanError};
 use plane_abi::seal::Key;
 use plane_abi::{BindingKind, Lineage, ServiceTarget, Status};
 use store::{DesiredDeployment, DesiredState};
@@ -15,17 +15,30 @@ pub(crate) enum CompileError {
     Plan(#[from] PlanError),
 }
 
-/// Compiles the desired state into a snapshot's bytes.
+/// Compiles the desired state into the bytes of a snapshot that has all routes itself.
 pub(crate) fn compile(state: DesiredState, platform_domain: &str, env_key: &Key) -> Result<Vec<u8>, CompileError> {
-    let state = plan::DesiredState {
+    Ok(plan::compile(&desired(state, platform_domain)?, env_key)?)
+}
+
+/// Compiles it for nodes, over a base of routes once there are many.
+pub(crate) fn compile_over(
+    compiler: &mut Compiler,
+    state: DesiredState,
+    platform_domain: &str,
+    env_key: &Key,
+) -> Result<Compiled, CompileError> {
+    Ok(compiler.compile(&desired(state, platform_domain)?, env_key)?)
+}
+
+fn desired(state: DesiredState, platform_domain: &str) -> Result<plan::DesiredState, CompileError> {
+    Ok(plan::DesiredState {
         lineage: Lineage(state.lineage),
         generation: state.generation,
         created_unix_ms: u64::try_from(model::Timestamp::now().unix_ms()).unwrap_or(0),
         platform_domain: platform_domain.to_owned(),
         steering: state.steering,
         deployments: state.deployments.into_iter().map(deployment).collect::<Result<_, _>>()?,
-    };
-    Ok(plan::compile(&state, env_key)?)
+    })
 }
 
 fn deployment(from: DesiredDeployment) -> Result<plan::DesiredDeployment, CompileError> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{Node, NodeRefusal, Timestamp};
+use plan::Compiled;
 use plane_abi::wire::RefuseReason;
 use push::{NodeLog, PushServer};
 use tokio::sync::broadcast;
@@ -38,8 +39,8 @@ impl Fleet {
         Fleet(server)
     }
 
-    pub(crate) fn publish(&self, generation: u64, bytes: Vec<u8>) -> Result<(), push::PublishError> {
-        self.0.publish(generation, bytes.into())
+    pub(crate) fn publish(&self, generation: u64, compiled: Compiled) -> Result<(), push::PublishError> {
+        self.0.publish_over(generation, compiled.bytes.into(), compiled.base)
     }
 
     /// Waits until every connected node has said yes or no.

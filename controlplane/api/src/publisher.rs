@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use model::DeploymentId;
+use plan::Compiler;
 use plane_abi::seal::Key;
 use store::{DeploymentRow, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
@@ -81,7 +82,9 @@ impl Publisher {
     pub(crate) fn start(store: Store, fleet: Fleet, env_key: Key, platform_domain: Arc<str>) -> Publisher {
         let (sender, jobs) = mpsc::channel(BATCH_MAX);
         let newest = Arc::new(AtomicU64::new(0));
-        let task = Task { store, fleet, env_key, platform_domain, published: None, newest: Arc::clone(&newest) };
+        let compiler = Compiler::default();
+        let task =
+            Task { store, fleet, env_key, platform_domain, compiler, published: None, newest: Arc::clone(&newest) };
         tokio::spawn(task.run(jobs));
         Publisher { jobs: sender, newest }
     }
@@ -107,6 +110,8 @@ struct Task {
     fleet: Fleet,
     env_key: Key,
     platform_domain: Arc<str>,
+    /// Keeps the base of routes, which many snapshots in a row share.
+    compiler: Compiler,
     /// The newest generation that this process has published.
     published: Option<u64>,
     /// The same, for others to read.
@@ -212,14 +217,17 @@ impl Task {
         }
         let generation = state.generation;
         let (env_key, platform_domain) = (self.env_key.clone(), self.platform_domain.clone());
+        let mut compiler = std::mem::take(&mut self.compiler);
         let compiled = tokio::task::spawn_blocking(move || {
-            compile::compile(state, &platform_domain, &env_key).map_err(|error| error.to_string())
+            let compiled = compile::compile_over(&mut compiler, state, &platform_domain, &env_key);
+            (compiler, compiled.map_err(|error| error.to_string()))
         });
-        let bytes: Vec<u8> =
-            compiled.await.map_err(|error| PublishError::Compile(error.to_string()))?.map_err(PublishError::Compile)?;
-        let length = bytes.len();
+        let (compiler, compiled) = compiled.await.map_err(|error| PublishError::Compile(error.to_string()))?;
+        self.compiler = compiler;
+        let compiled = compiled.map_err(PublishError::Compile)?;
+        let length = compiled.bytes.len();
         // It checks the snapshot as nodes will: a bad one never leaves.
-        self.fleet.publish(generation, bytes).map_err(|error| PublishError::Compile(error.to_string()))?;
+        self.fleet.publish(generation, compiled).map_err(|error| PublishError::Compile(error.to_string()))?;
         self.published = Some(generation);
         self.newest.store(generation, Ordering::Release);
         let acks = self.fleet.wait_acked(generation, ACK_WAIT).await;
