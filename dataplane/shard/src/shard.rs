@@ -22,6 +22,7 @@ use glommio::timer::Timer;
 use h1::request::RequestHead;
 use plane_abi::plane::{Plane, PlaneReader, Published};
 use plane_abi::{DeploymentIx, Status};
+use route::RouteCache;
 use std::cell::{Cell, RefCell};
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
@@ -31,6 +32,8 @@ use std::time::Instant;
 use worker_api::Engine;
 use worker_api::event::LogLevel;
 
+/// Routes looked up again in one tick after a new configuration, the last used first: a fifth of a millisecond at most.
+const ROUTES_WARMED: usize = 256;
 /// Ticks between two sweeps of Workers and idle outbound connections.
 const SWEEP_TICKS: u64 = 20;
 
@@ -69,8 +72,16 @@ pub(crate) struct Shard {
     /// Of `scheduled` handlers, by the clock.
     pub(crate) runs: Runs,
     plane: RefCell<PlaneReader>,
+    routes: RefCell<RouteCache>,
     workers: RefCell<Workers>,
     pub(crate) spares: Spares,
+}
+
+fn random<const N: usize>(common: &Common) -> [u8; N] {
+    let mut bytes = [0; N];
+    let filled = common.tls.h1.crypto_provider().secure_random.fill(&mut bytes);
+    filled.expect("the system gives random bytes");
+    bytes
 }
 
 impl Shard {
@@ -91,6 +102,7 @@ impl Shard {
             connections: Cell::new(0),
             runs: Runs::default(),
             plane: RefCell::new(common.plane.reader()),
+            routes: RefCell::new(RouteCache::new(u64::from_ne_bytes(random(&common)))),
             workers: RefCell::new(Workers::new()),
             spares: Spares::new(&common.engine, common.config.spares),
             common,
@@ -110,8 +122,9 @@ impl Shard {
         let mut plane = self.plane.borrow_mut();
         let Some(published) = plane.current() else { return Err(Canned::NO_CONFIGURATION) };
         let snapshot = published.snapshot();
-        let place =
-            route::lookup(snapshot, head.authority().as_bytes(), head.path().as_bytes()).ok_or(Canned::NOT_FOUND)?;
+        let (host, path) = (head.authority().as_bytes(), head.path().as_bytes());
+        let now_ns = self.clock.recent_ns();
+        let place = self.routes.borrow_mut().lookup(snapshot, host, path, now_ns).ok_or(Canned::NOT_FOUND)?;
         self.worker_at(published, place)
     }
 
@@ -185,6 +198,7 @@ impl Shard {
     fn warm(self: &Rc<Self>) {
         let mut plane = self.plane.borrow_mut();
         if let Some(published) = plane.current() {
+            self.routes.borrow_mut().warm(published.snapshot(), self.clock.recent_ns(), ROUTES_WARMED);
             self.workers.borrow_mut().warm(self, published);
         }
     }
@@ -201,10 +215,7 @@ impl Shard {
 
     /// Random bytes, of the quality of a key.
     pub(crate) fn random<const N: usize>(&self) -> [u8; N] {
-        let mut bytes = [0; N];
-        let filled = self.common.tls.h1.crypto_provider().secure_random.fill(&mut bytes);
-        filled.expect("the system gives random bytes");
-        bytes
+        random(&self.common)
     }
 
     /// The node's memory.
