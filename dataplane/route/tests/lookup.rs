@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base::id::{AccountId, ArtifactHash, DeploymentId};
-use plane_abi::pattern::Pattern;
+use plane_abi::pattern::{Pattern, PatternError};
 use plane_abi::{HostKind, Lineage, NewDeployment, NewRoute, PathKind, Snapshot, SnapshotWriter, Status};
 use proptest::prelude::*;
 
@@ -100,6 +100,27 @@ fn most_specific_first() {
         let found = route::lookup(&snapshot, host.as_bytes(), path.as_bytes());
         assert_eq!(found.map(|ix| ix.0), expected, "{host} {path}");
     }
+}
+
+#[test]
+fn every_spelling_of_a_request_meets_every_spelling_of_its_pattern() {
+    let spellings = [
+        ("XN--Bcher-KVA.Example./%61pi/*", "xn--bcher-kva.example", "/api/x"),
+        ("*.Example.com/a%2fb", "Shop.EXAMPLE.com.:8443", "/x/../a%2Fb?q=/.."),
+        ("d.example/%7euser/*", "d.example:80", "\\~user\\.\\x"),
+        ("e.example/a//b", "e.example", "/a//b#f"),
+    ];
+    let texts: Vec<&str> = spellings.iter().map(|(text, ..)| *text).collect();
+    let snapshot = snapshot(&patterns(&texts), &[]);
+    for (place, (text, host, path)) in spellings.into_iter().enumerate() {
+        let found = route::lookup(&snapshot, host.as_bytes(), path.as_bytes());
+        assert_eq!(found.map(|ix| ix.0), Some(place as u32), "{text} {host} {path}");
+    }
+    for (host, path) in [("bücher.example", "/api/x"), ("d.example", "/%7Fuser/x"), ("e.example", "/a/b")] {
+        assert_eq!(route::lookup(&snapshot, host.as_bytes(), path.as_bytes()), None, "{host} {path}");
+    }
+    let huge = format!("a.example/{}", "x".repeat(64 * 1024));
+    assert!(matches!(Pattern::parse(&huge), Err(PatternError::TooLong(65_546))));
 }
 
 #[test]
