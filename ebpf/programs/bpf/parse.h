@@ -2,7 +2,10 @@
  *
  * Up to two VLAN tags; IPv4 with options; up to six IPv6 extension headers; TCP, UDP and, in it, a QUIC header. Rules for
  * what is odd: no IP (ARP, LLDP, a third tag) is not ours and passes. IP that contradicts itself is dropped. A fragment has
- * no ports that could be trusted: it passes to the kernel, unless its source is denied. Other protocols pass. */
+ * no ports that could be trusted: it passes to the kernel, unless its source is denied. Other protocols pass.
+ *
+ * An ICMP error (a packet was too big, or met no way) comes from any router on the way, to whoever sent the packet that it quotes. It is read as if
+ * it belonged to that packet's flow, so that of several nodes behind one VIP the one that has the connection hears of it. */
 #pragma once
 
 #include "abi.h"
@@ -44,6 +47,7 @@ struct packet {
 	__u8 hop;   /* 0 from outside, 1 or 2 from another node: see balance.h */
 	__u8 quic;  /* 1: `quic_slot` is there */
 	__u8 quic_slot;
+	__u8 quoted; /* the flow is that of a packet which an ICMP error quotes, seen from here */
 	__u32 bytes;
 };
 
@@ -105,6 +109,47 @@ INLINE int parse_ports(struct packet *p, void *data, void *at, void *end, __u32 
 	return PARSED_OTHER;
 }
 
+/* Of the quoted packet at least the ports are there (RFC 792). It went the other way. */
+INLINE int parse_quoted(struct packet *p, __u8 protocol, void *at, void *end)
+{
+	__be16 *ports = at;
+	if ((protocol != IPPROTO_TCP && protocol != IPPROTO_UDP) || at + 8 > end)
+		return PARSED_OTHER;
+	p->protocol = protocol;
+	p->target_port = ports[0];
+	p->source_port = ports[1];
+	p->tcp_flags = TCP_ACK;
+	p->plain = 0;
+	p->quoted = 1;
+	return PARSED_FLOW;
+}
+
+INLINE int parse_icmp4(struct packet *p, void *at, void *end)
+{
+	__u8 *icmp = at;
+	struct iphdr *ip = at + 8;
+	if ((void *)(ip + 1) > end)
+		return PARSED_OTHER;
+	if (icmp[0] != 3 /* unreachable, too big */ && icmp[0] != 11 /* time exceeded */ && icmp[0] != 12)
+		return PARSED_OTHER;
+	if (ip->version != 4 || ip->ihl < 5 || (ip->frag_off & htons(0x1fff)))
+		return PARSED_OTHER;
+	__builtin_memcpy(p->source + 12, &ip->daddr, 4);
+	__builtin_memcpy(p->target + 12, &ip->saddr, 4);
+	return parse_quoted(p, ip->protocol, (void *)ip + ip->ihl * 4, end);
+}
+
+INLINE int parse_icmp6(struct packet *p, void *at, void *end)
+{
+	__u8 *icmp = at;
+	struct ipv6hdr *ip = at + 8;
+	if ((void *)(ip + 1) > end || icmp[0] == 0 || icmp[0] > 4 || ip->version != 6)
+		return PARSED_OTHER;
+	__builtin_memcpy(p->source, &ip->daddr, 16);
+	__builtin_memcpy(p->target, &ip->saddr, 16);
+	return parse_quoted(p, ip->nexthdr, ip + 1, end);
+}
+
 INLINE int parse_ipv4(struct packet *p, void *data, void *at, void *end)
 {
 	struct iphdr *ip = at;
@@ -129,6 +174,8 @@ INLINE int parse_ipv4(struct packet *p, void *data, void *at, void *end)
 		return PARSED_FRAGMENT;
 	if (at + head > end)
 		return bad(p, REASON_TRUNCATED);
+	if (ip->protocol == IPPROTO_ICMP)
+		return parse_icmp4(p, at + head, end);
 	return parse_ports(p, data, at + head, end, total - head);
 }
 
@@ -175,6 +222,8 @@ INLINE int parse_ipv6(struct packet *p, void *data, void *at, void *end)
 		return PARSED_FRAGMENT;
 	if (next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS || next == 135)
 		return bad(p, REASON_HEADER); /* longer a chain than any sender has cause for */
+	if (next == IPPROTO_ICMPV6)
+		return parse_icmp6(p, at, end);
 	return parse_ports(p, data, at, end, left);
 }
 

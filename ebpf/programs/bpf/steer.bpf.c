@@ -1,6 +1,7 @@
 /* The XDP program: parse, judge the source, find the node, answer floods, find the CPU.
  *
- * Only packets to served ports and VIPs are judged; everything else (other ports, ARP, ICMP, what cannot be read) passes,
+ * Only packets to served ports and VIPs are judged; everything else (other ports, ARP, ICMP but for errors about a VIP's packets, what cannot be
+ * read) passes,
  * so that no rule from the control plane can lock an operator out. Only IP that contradicts itself is dropped for any port. */
 #include "balance.h"
 #include "flood.h"
@@ -29,13 +30,14 @@ INLINE int judge(struct xdp_md *ctx, struct packet *p, struct cfg *c)
 {
 	struct port_key key = { .port = p->target_port, .protocol = p->protocol };
 	struct vip *vip = find_vip(p, c);
-	if (!vip && !bpf_map_lookup_elem(&ports, &key))
+	if (!vip && (p->quoted || !bpf_map_lookup_elem(&ports, &key)))
 		return pass(p, REASON_NOT_OURS);
-	if (p->protocol == IPPROTO_TCP && bad_flags(p->tcp_flags))
+	/* An error about a packet is not judged: who sends it is no client. */
+	if (!p->quoted && p->protocol == IPPROTO_TCP && bad_flags(p->tcp_flags))
 		return drop(ctx, p, c, REASON_FLAGS);
-	if (spoofed(p))
+	if (!p->quoted && spoofed(p))
 		return drop(ctx, p, c, REASON_SPOOFED);
-	if (!p->hop) {
+	if (!p->hop && !p->quoted) {
 		/* The node that got it has judged it. */
 		if ((c->flags & CFG_DENY) && denied(p))
 			return drop(ctx, p, c, REASON_DENIED);
@@ -50,6 +52,8 @@ INLINE int judge(struct xdp_md *ctx, struct packet *p, struct cfg *c)
 		if (verdict != BALANCE_HERE)
 			return verdict;
 	}
+	if (p->quoted)
+		return pass(p, REASON_NOT_OURS);
 	if (c->flags & CFG_COOKIES) {
 		int verdict = flood(ctx, p, c);
 		if (verdict != FLOOD_GO_ON)

@@ -64,6 +64,11 @@ pub(crate) fn udp(source: u16, target: u16, payload: &[u8]) -> Vec<u8> {
     [&source.to_be_bytes()[..], &target.to_be_bytes(), &length.to_be_bytes(), &[0, 0], payload].concat()
 }
 
+/// An ICMP error of a kind, with the packet that it is about.
+pub(crate) fn icmp(kind: u8, code: u8, quoted: &[u8]) -> Vec<u8> {
+    [&[kind, code, 0, 0, 0, 0, 5, 0xdc], quoted].concat()
+}
+
 /// A TCP packet to us over IPv4.
 pub(crate) fn tcp4(source: &str, port: u16, target_port: u16, flags: u8) -> Vec<u8> {
     ethernet(0x0800, &ipv4(source, "10.0.0.1", 6, &[], &tcp(port, target_port, flags, &[], b"")))

@@ -98,6 +98,61 @@ fn after_a_change_a_packet_goes_to_who_may_know_its_connection() {
     assert!(chained > 60, "{chained}");
 }
 
+/// That a packet which the VIP sent to the client at `port` was too big, from a router on the way.
+fn too_big(port: u16) -> Vec<u8> {
+    let sent = ipv4("192.0.2.1", "198.51.100.7", 6, &[], &tcp(PORT, port, ACK, &[], b"much"));
+    ethernet(0x0800, &ipv4("203.0.113.77", "192.0.2.1", 1, &[], &icmp(3, 4, &sent[..28])))
+}
+
+#[test]
+fn errors_about_a_packet_go_where_its_connection_is() {
+    let Some(mut bench) = Bench::new() else { return };
+    bench.0.apply(&vip(&[1, 2, 3], &[]), 77, Clock::now()).expect("valid");
+    let mut forwarded = 0;
+    for port in 1..=200 {
+        match goes_to(&mut bench, &frame(port, ACK)) {
+            (None, _) => _ = bench.check("its connection is here", &too_big(port), Verdict::Pass, "not_ours"),
+            to => {
+                assert_eq!(goes_to(&mut bench, &too_big(port)), to);
+                assert_eq!(goes_to_or_stays(&mut bench, &hopped(too_big(port), 1)), None, "it is forwarded once");
+                forwarded += 1;
+            }
+        }
+    }
+    assert!(forwarded > 80, "{forwarded}");
+    // What is cut anywhere, or about a packet of somebody else, is the kernel's affair.
+    let whole = too_big(5);
+    for length in 34..whole.len() {
+        let mut cut = whole[..length].to_vec();
+        cut[16..18].copy_from_slice(&((length - 14) as u16).to_be_bytes());
+        let (verdict, ..) = bench.run(&cut);
+        assert_eq!(verdict, Verdict::Pass as u32, "cut to {length} bytes");
+    }
+    let sent = ipv4("192.0.2.9", "198.51.100.7", 6, &[], &tcp(PORT, 5, ACK, &[], b""));
+    let other = ethernet(0x0800, &ipv4("203.0.113.77", "192.0.2.1", 1, &[], &icmp(3, 4, &sent)));
+    bench.check("about another address", &other, Verdict::Pass, "not_ours");
+    let echo = ethernet(0x0800, &ipv4("203.0.113.77", "192.0.2.1", 1, &[], &icmp(8, 0, &sent)));
+    bench.check("no error", &echo, Verdict::Pass, "not_ours");
+}
+
+/// Whom a frame goes to, if it goes on.
+fn goes_to_or_stays(bench: &mut Bench, frame: &[u8]) -> Option<u8> {
+    let (verdict, out, _) = bench.run(frame);
+    (verdict == Verdict::Tx as u32).then(|| out[5])
+}
+
+#[test]
+fn errors_over_ipv6_are_read_too() {
+    let Some(mut bench) = Bench::new() else { return };
+    let mut rules = vip(&[2], &[]);
+    rules.vips[0].address = "2001:db8::9".parse().expect("an address");
+    bench.0.apply(&rules, 77, Clock::now()).expect("valid");
+    let sent = ipv6("2001:db8::9", "2001:db8:1::7", 6, &tcp(PORT, 40_000, ACK, &[], b"much"));
+    let error = |kind: u8| ethernet(0x86dd, &ipv6("2001:db8:2::1", "2001:db8::9", 58, &icmp(kind, 0, &sent)));
+    assert_eq!(goes_to(&mut bench, &error(2)), (Some(2), 1), "too big");
+    bench.check("an echo", &error(128), Verdict::Pass, "not_ours");
+}
+
 #[test]
 fn a_vip_without_rules_is_nobodys() {
     let Some(mut bench) = Bench::new() else { return };
