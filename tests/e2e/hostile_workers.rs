@@ -21,7 +21,7 @@ const END_MAX: Duration = Duration::from_secs(20);
 #[test]
 fn hostile_workers_end_themselves_only() {
     // One shard, so that the victim shares it with every hostile Worker.
-    let mut platform = Platform::with(Setup { shards: 1 });
+    let mut platform = Platform::with(Setup::default());
     let victim = platform.deploy("victim", "export default { fetch() { return new Response('fine'); } };");
     let pid = platform.node.pid();
     let total = if full() { 1_000 } else { 120 };

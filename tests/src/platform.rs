@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::api::{Api, Deployed, text};
@@ -22,11 +23,26 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(45);
 pub struct Setup {
     /// Shards of the node.
     pub shards: u32,
+    /// More arguments of `selvage-node serve`.
+    pub node_arguments: &'static [&'static str],
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { shards: 1 }
+        Setup { shards: 1, node_arguments: &[] }
+    }
+}
+
+/// Nodes that took others' places: children of nobody here, ended by their ids.
+#[derive(Debug, Default)]
+struct Heirs(Vec<i32>);
+
+impl Drop for Heirs {
+    fn drop(&mut self) {
+        for pid in self.0.drain(..).filter_map(Pid::from_raw) {
+            // All but the last have ended.
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 }
 
@@ -49,6 +65,7 @@ pub struct Platform {
     /// Its operator's token.
     pub token: String,
     setup: Setup,
+    heirs: Heirs,
     folder: tempfile::TempDir,
 }
 
@@ -73,7 +90,8 @@ impl Platform {
         let (control, api, push) = start_control(path, any, any);
         let (node, http, admin) = start_node(path, setup, any, Some(push));
         let (account, token) = (text(&made["account_id"]), text(&made["token"]));
-        let platform = Platform { node, control, http, admin, api, push, account, token, setup, folder };
+        let heirs = Heirs::default();
+        let platform = Platform { node, control, http, admin, api, push, account, token, setup, heirs, folder };
         platform.await_connected();
         platform
     }
@@ -179,6 +197,16 @@ impl Platform {
         self.admin = admin;
     }
 
+    /// Has `selvage-node upgrade` replace the node; `arguments` come after the data folder. Knows the new process only if that succeeds.
+    pub fn upgrade(&mut self, arguments: &[&str]) -> Run {
+        let mut command = Command::new(binary("selvage-node"));
+        command.arg("upgrade").arg("--data").arg(self.node_data()).args(arguments);
+        let done = finish(command, "");
+        let pid: Option<i32> = done.stdout.split_whitespace().find_map(|word| word.strip_prefix("pid=")?.parse().ok());
+        self.heirs.0.extend(pid);
+        done
+    }
+
     /// The node's data folder.
     pub fn node_data(&self) -> PathBuf {
         self.folder.path().join("node")
@@ -269,6 +297,7 @@ fn start_node(
     let mut command = Command::new(binary("selvage-node"));
     command.args(["serve", "--admin", "127.0.0.1:0", "--data"]).arg(folder.join("node"));
     command.arg("--listen").arg(http.to_string()).arg("--shards").arg(setup.shards.to_string());
+    command.args(setup.node_arguments);
     if let Some(push) = push {
         command.arg("--control").arg(push.to_string()).arg("--identity").arg(folder.join("identity"));
     }

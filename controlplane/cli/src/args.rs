@@ -1,5 +1,6 @@
 //! The command line: every command, flag and environment variable, with the help text that users see.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -121,6 +122,12 @@ pub(crate) enum Command {
     /// What packets meet at every node: deny list, limits, VIPs (operators)
     #[command(subcommand)]
     Steering(SteeringCommand),
+    /// Upgrade the node on this machine, or show how its packets are steered (operators): `selvage-node`'s own commands
+    Node {
+        /// Such as `upgrade --data /var/lib/selvage-node`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
+        words: Vec<OsString>,
+    },
     /// Run a control plane, a node and a Worker on this machine; redeploy when a file changes
     Dev(DevArgs),
     /// Print a completion script

@@ -76,6 +76,7 @@ fn run(cli: Cli, output: Output) -> Outcome {
         }
         Command::Env(EnvCommand::Unset { key, target }) => command::env::unset(&context, &target, &key),
         Command::Config(ConfigCommand::Show { all, target }) => command::operator::config(&context, &target, all),
+        Command::Node { words } => command::node::run(&words),
         Command::Nodes => command::operator::nodes(&context),
         Command::Plan(PlanCommand::List) => command::operator::plans(&context),
         Command::Plan(PlanCommand::Set { tier, cpu_ms, weight }) => {

@@ -1,7 +1,7 @@
 //! The node's data folder.
 //!
 //! ```text
-//! lock                    held while an agent runs
+//! lock                    held while an agent runs; without it nothing is written but code and temporary files
 //! snapshots/SEQUENCE      the last three, 20 decimal digits; the highest that is whole serves after a restart
 //! snapshots/*.tmp         one that is coming in, or a base of routes
 //! routes/CHECKSUM-BYTES   bases of routes that those snapshots name
@@ -64,7 +64,7 @@ pub enum DiskError {
 
 pub(crate) struct Disk {
     root: PathBuf,
-    _lock: File,
+    lock: File,
     next_file: AtomicU64,
     state: Mutex<State>,
 }
@@ -111,6 +111,13 @@ impl Incoming {
 impl Disk {
     /// Makes the folders, takes the lock, removes what a killed process left half done.
     pub(crate) fn open(root: &Path) -> Result<Disk, DiskError> {
+        let disk = Disk::open_beside(root)?;
+        disk.lock()?;
+        Ok(disk)
+    }
+
+    /// Makes the folders. Without the lock it is another's folder to write to, until [`Disk::lock`].
+    pub(crate) fn open_beside(root: &Path) -> Result<Disk, DiskError> {
         let fail = |path: &Path, error| DiskError::Io { path: path.to_owned(), error };
         for folder in ["", "snapshots", "routes", "artifacts", "code", "keys"].map(|name| root.join(name)) {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
@@ -119,19 +126,36 @@ impl Disk {
         let path = root.join("lock");
         let lock = File::options().write(true).create(true).truncate(false).open(&path);
         let lock = lock.map_err(|error| fail(&path, error))?;
-        match lock.try_lock() {
+        Ok(Disk { root: root.to_owned(), lock, next_file: AtomicU64::new(0), state: Mutex::default() })
+    }
+
+    /// Takes the lock, and removes what a killed process left half done.
+    pub(crate) fn lock(&self) -> Result<(), DiskError> {
+        let fail = |path: &Path, error| DiskError::Io { path: path.to_owned(), error };
+        match self.lock.try_lock() {
             Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(DiskError::Locked(root.to_owned())),
-            Err(fs::TryLockError::Error(error)) => return Err(fail(&path, error)),
+            Err(fs::TryLockError::WouldBlock) => return Err(DiskError::Locked(self.root.clone())),
+            Err(fs::TryLockError::Error(error)) => return Err(fail(&self.root.join("lock"), error)),
         }
         for folder in ["snapshots", "artifacts", "code", "keys", "."] {
-            let folder = root.join(folder);
+            let folder = self.root.join(folder);
             let temporary = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tmp");
             for path in list(&folder).map_err(|error| fail(&folder, error))?.into_iter().filter(temporary) {
-                fs::remove_file(&path).map_err(|error| fail(&path, error))?;
+                match fs::remove_file(&path) {
+                    // A thread of the process before may still be at it.
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(&path, error)),
+                    _ => {}
+                }
             }
         }
-        Ok(Disk { root: root.to_owned(), _lock: lock, next_file: AtomicU64::new(0), state: Mutex::default() })
+        Ok(())
+    }
+
+    /// Gives the lock up: nothing is being written.
+    pub(crate) fn unlock(&self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::error!(%error, "cannot unlock the data folder");
+        }
     }
 
     pub(crate) fn artifacts(&self) -> PathBuf {

@@ -14,6 +14,11 @@
 //! new one again. Waiting for the disk first would add its fsync to every activation and promise nothing more. A
 //! snapshot that fails any step before is refused, with the reason, and what serves goes on serving.
 //!
+//! **Succession.** One agent at a time writes to the data folder and speaks to the control plane. While a node is upgraded, the new
+//! process's agent ([`Agent::succeed`]) publishes what is on disk without the lock; then the old one pauses ([`AgentHandle::pause`]: it ends its
+//! connection, finishes its writes, gives the lock up), and the new one takes the lock and looks again ([`Agent::take_over`]). If that fails,
+//! the old one resumes.
+//!
 //! **Which snapshots are taken.** See [`accept`]: within a lineage generations only go up.
 //!
 //! Bounds: one incoming snapshot, 16 artifact requests under way, a queue of log records, back-off up to 10 s, three
@@ -39,8 +44,15 @@ use std::{
     fmt, io,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
-    sync::Arc,
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use plane_abi::plane::Plane;
@@ -55,6 +67,9 @@ use crate::{disk::Disk, identity::Identity, logs::LogQueue, node::Node, status::
 
 /// After [`AgentHandle::shutdown`], for what is under way on disk; and once more for a disk that hangs.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// Between two tries to take the lock, and two looks whether an agent has paused.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// How an agent works.
 #[derive(Clone, Debug)]
@@ -126,6 +141,7 @@ pub struct Agent {
     admin: TcpListener,
     logs: logs::LogReceiver,
     shutdown: watch::Receiver<bool>,
+    pause: watch::Receiver<bool>,
     handle: AgentHandle,
     /// Held for its end: the thread that makes code caches.
     maker: Option<code::Maker>,
@@ -139,6 +155,8 @@ pub struct AgentHandle {
     status: Arc<Status>,
     admin: SocketAddr,
     shutdown: Arc<watch::Sender<bool>>,
+    pause: Arc<watch::Sender<bool>>,
+    paused: Arc<AtomicBool>,
 }
 
 impl AgentHandle {
@@ -163,6 +181,26 @@ impl AgentHandle {
         self.status.connected()
     }
 
+    /// Ends the connection to the control plane and all writes to the data folder, and gives its lock up: for a successor. What serves goes on
+    /// serving. False: not within `limit`, and not at all.
+    pub fn pause(&self, limit: Duration) -> bool {
+        let begin = Instant::now();
+        self.pause.send_replace(true);
+        while !self.paused.load(Acquire) {
+            if begin.elapsed() >= limit {
+                self.resume();
+                return false;
+            }
+            thread::sleep(LOCK_RETRY);
+        }
+        true
+    }
+
+    /// Ends a pause: takes the lock again as soon as it is free.
+    pub fn resume(&self) {
+        self.pause.send_replace(false);
+    }
+
     /// Makes [`Agent::run`] return, within about ten seconds, on a healthy disk at once.
     pub fn shutdown(&self) {
         self.shutdown.send_replace(true);
@@ -172,14 +210,46 @@ impl AgentHandle {
 impl Agent {
     /// Locks the data folder, publishes the newest good snapshot in it, reads the identity, binds the admin listener.
     pub fn open(config: Config) -> Result<Agent, StartError> {
+        let disk = Disk::open(&config.data_dir)?;
+        let admin = TcpListener::bind(config.admin);
+        Agent::with(config, disk, admin)
+    }
+
+    /// As [`open`](Agent::open), beside the agent whose place this one is to take, and with its admin listener. Not to be run before it has
+    /// taken over.
+    pub fn succeed(config: Config, admin: TcpListener) -> Result<Agent, StartError> {
+        let disk = Disk::open_beside(&config.data_dir)?;
+        Agent::with(config, disk, Ok(admin))
+    }
+
+    /// Takes the lock of the data folder, for which it waits at most `limit`, and publishes what is newest there now.
+    pub fn take_over(&mut self, limit: Duration) -> Result<(), StartError> {
+        let begin = Instant::now();
+        loop {
+            match self.node.disk.lock() {
+                Ok(()) => break,
+                Err(DiskError::Locked(_)) if begin.elapsed() < limit => thread::sleep(LOCK_RETRY),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.node.load();
+        Ok(())
+    }
+
+    /// The admin listener, for a successor.
+    pub fn admin_listener(&self) -> io::Result<TcpListener> {
+        self.admin.try_clone()
+    }
+
+    fn with(config: Config, disk: Disk, admin: io::Result<TcpListener>) -> Result<Agent, StartError> {
         let control = match config.control {
             Some(control) => Some((control.address, Identity::load(&control.identity)?)),
             None => None,
         };
-        let disk = Arc::new(Disk::open(&config.data_dir)?);
+        let disk = Arc::new(disk);
         let plane = Plane::new();
         let status = Arc::new(Status::default());
-        let bound = TcpListener::bind(config.admin).and_then(|listener| {
+        let bound = admin.and_then(|listener| {
             listener.set_nonblocking(true)?;
             Ok((listener.local_addr()?, listener))
         });
@@ -189,12 +259,15 @@ impl Agent {
         }
         let (queue, logs) = LogQueue::new();
         let (stop, shutdown) = watch::channel(false);
+        let (halt, pause) = watch::channel(false);
         let handle = AgentHandle {
             plane: plane.clone(),
             logs: queue,
             status: Arc::clone(&status),
             admin: address,
             shutdown: Arc::new(stop),
+            pause: Arc::new(halt),
+            paused: Arc::default(),
         };
         let mut node = Node::new(Arc::clone(&disk), plane, Arc::clone(&status), config.software);
         let maker = match config.code {
@@ -213,7 +286,7 @@ impl Agent {
             node.set_name(identity.name.clone());
         }
         node.load();
-        Ok(Agent { node, control, admin, logs, shutdown, handle, maker })
+        Ok(Agent { node, control, admin, logs, shutdown, pause, handle, maker })
     }
 
     /// A handle for the rest of the node.
@@ -223,18 +296,30 @@ impl Agent {
 
     /// Runs on the calling thread until [`AgentHandle::shutdown`].
     pub fn run(self, hooks: Hooks) -> Result<(), StartError> {
-        let Agent { mut node, control, admin, mut logs, mut shutdown, handle, maker } = self;
+        let Agent { mut node, control, admin, mut logs, mut shutdown, mut pause, handle, maker } = self;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
         let ended = runtime.block_on(async move {
             let address = handle.admin;
             let listener =
                 tokio::net::TcpListener::from_std(admin).map_err(|error| StartError::Admin { address, error })?;
+            let paused = Arc::clone(&handle.paused);
             let pages = admin::Pages { handle, hooks: hooks.clone() };
             let work = async {
-                match control {
-                    Some((address, identity)) => link::keep(&mut node, &mut logs, &address, &identity, &hooks).await,
-                    None => logs.discard().await,
+                loop {
+                    let work = async {
+                        match &control {
+                            Some((address, identity)) => {
+                                link::keep(&mut node, &mut logs, address, identity, &hooks).await;
+                            }
+                            None => logs.discard().await,
+                        }
+                    };
+                    tokio::select! {
+                        () = work => {}
+                        _ = pause.wait_for(|pause| *pause) => {}
+                    }
+                    stand_aside(&mut node, &mut pause, &paused).await;
                 }
             };
             tokio::select! {
@@ -250,4 +335,24 @@ impl Agent {
         drop(maker);
         ended
     }
+}
+
+/// Leaves the data folder to a successor until it gives up.
+async fn stand_aside(node: &mut Node, pause: &mut watch::Receiver<bool>, paused: &AtomicBool) {
+    node.settle().await;
+    if node.status.connected() {
+        node.status.set_connected(false);
+    }
+    node.disk.unlock();
+    paused.store(true, Release);
+    // Every handle is gone: nobody can end the pause but the agent's own end.
+    if pause.wait_for(|pause| !*pause).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    while node.disk.lock().is_err() {
+        tokio::time::sleep(LOCK_RETRY).await;
+    }
+    // The other may have written snapshots: what comes next must be numbered after them. The control plane sends what is newest.
+    let _ = node.disk.load_snapshots();
+    paused.store(false, Release);
 }

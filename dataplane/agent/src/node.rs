@@ -103,6 +103,9 @@ impl Node {
             tracing::error!(count = self.lacking.len(), "modules are missing on disk; their Workers will not start");
         }
         let header = snapshot.header();
+        if self.history.published == Some(header) {
+            return;
+        }
         tracing::info!(generation = header.generation, lineage = %header.lineage, "serving the configuration on disk");
         self.plane.publish(Published::new(snapshot, self.disk.artifacts(), key).with_code(self.code.clone()));
         self.history.publish(header);

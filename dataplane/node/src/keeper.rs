@@ -1,24 +1,26 @@
-//! `selvage-node keep`: the process that loads the eBPF programs and writes their maps, for the node that started it and that has given
-//! up the right to. Runs no tenant's code and reads no packet.
+//! `selvage-node keep`: the process beside a node that is not fenced as the node is. It loads the eBPF programs and writes their maps, and it
+//! starts the node's successor ([`crate::succession`]). Runs no tenant's code and reads no packet.
 //!
-//! Standard input is a socket to the node: the listening sockets first, then frames ([`ToKeeper`]). It ends when the node does. It
-//! answers whoever connects to `steer.sock` in the node's data folder (mode 0700) with one JSON document, [`Shown`].
+//! Standard input is a socket to the node: its sockets first, then frames ([`ToKeeper`], and [`ToNode`] the other way). What it starts, and
+//! how, the node says once, before it runs any tenant's code. It ends when the node does. It answers whoever connects to `keeper.sock` in the
+//! node's data folder (mode 0700) and asks with a frame, [`Ask`]; but nobody who is fenced more than the keeper itself, as the node is:
+//! a tenant that has taken the node over gets no new process out of the keeper.
 //!
 //! *Failures:* whatever is not to be had (privileges, an interface that is gone) is logged once in plain words; an interface is
 //! looked for again every five seconds.
 
-use crate::{KeepArgs, logging, steering};
+use crate::upgrade::{Configuration, Left, Progress, Request};
+use crate::{KeepArgs, frames, logging, steering, succession};
 use anyhow::Context;
 use plane_abi::steering::Rules;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::sockopt::socket_peercred;
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::{IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -27,15 +29,12 @@ use steer::xdp::Clock;
 use steer::{Acceptor, Report, Steering, Unavailable};
 
 /// Where the keeper answers, in the data folder.
-pub(crate) const SOCKET: &str = "steer.sock";
+pub(crate) const SOCKET: &str = "keeper.sock";
 
 const TICK: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(5);
 const REBALANCE: Duration = Duration::from_secs(5);
-/// Bytes of a frame: 100,000 prefixes as JSON are about 10 MB.
-const FRAME_BYTES_MAX: usize = 64 << 20;
-const SOCKETS_MAX: usize = 240;
-/// How long one that asks may take to read the answer.
+/// How long one that asks may take to ask, and to read the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the node says.
@@ -47,17 +46,65 @@ pub(crate) enum ToKeeper {
     Rules { rules: Box<Rules>, seed: u32 },
     /// What shards have counted.
     Counts(Vec<Counts>),
+    /// To what the keeper asked.
+    Answer(Answer),
+    /// Somebody has told the node to stop.
+    Stopping,
 }
 
-/// What to steer.
+/// What the keeper says.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum ToNode {
+    /// What should a successor have?
+    Prepare,
+    /// Leave the data folder.
+    Pause,
+    /// Use it again.
+    Resume,
+    /// The successor serves: drain and end.
+    HandOver,
+}
+
+/// What the node answers.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Prepared(Prepared),
+    /// Where it stopped, if it did.
+    Paused(Option<Left>),
+}
+
+/// Where a successor begins.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Prepared {
+    /// By shard, deployments whose Workers are up.
+    pub(crate) warm: Vec<Vec<String>>,
+    pub(crate) configuration: Option<Configuration>,
+}
+
+/// What to keep.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Start {
-    pub(crate) interface: String,
+    /// Whose packets to steer.
+    pub(crate) interface: Option<String>,
     pub(crate) listen: SocketAddr,
-    /// Of each socket, its shard's core.
+    /// Of each socket, its shard's core. One more socket comes than there are shards: the admin listener.
     pub(crate) cpus: Vec<Option<u32>>,
     pub(crate) bpffs: PathBuf,
     pub(crate) socket: PathBuf,
+    /// The node: its process, program, arguments and limit for a drain.
+    pub(crate) pid: i32,
+    pub(crate) binary: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) drain_ms: u64,
+}
+
+/// What may be asked of the keeper.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    /// [`Shown`].
+    Show,
+    /// [`Progress`], until it has come to an end.
+    Upgrade(Request),
 }
 
 /// One shard's connections.
@@ -76,51 +123,108 @@ pub(crate) struct Shown {
     pub(crate) shards: Vec<Counts>,
 }
 
+/// What the keeper's threads share.
+pub(crate) struct Shared {
+    pub(crate) start: Start,
+    pub(crate) sockets: Vec<OwnedFd>,
+    pub(crate) admin: OwnedFd,
+    pub(crate) node: UnixStream,
+    pub(crate) answers: Mutex<mpsc::Receiver<Answer>>,
+    pub(crate) tell: mpsc::Sender<Event>,
+    /// The node has ended.
+    pub(crate) gone: AtomicBool,
+    /// It was told to.
+    pub(crate) stopping: AtomicBool,
+    upgrading: AtomicBool,
+    shown: Mutex<Shown>,
+}
+
+/// What the main thread is told.
+pub(crate) enum Event {
+    Node(ToKeeper),
+    /// Let go of programs and sockets; then say so.
+    Release(mpsc::Sender<()>),
+    /// The upgrade came to nothing.
+    Reclaim,
+    /// Another keeper answers at the socket now.
+    HandedOver,
+    /// The node has ended, or an upgrade.
+    Look,
+}
+
 /// Runs until the node's end of standard input is closed.
 pub(crate) fn run(args: &KeepArgs) -> anyhow::Result<()> {
     let _log = logging::start(args.log_format);
-    let stream = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-    let sockets = receive_sockets(&stream)?;
+    let node = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let mut sockets = frames::receive_sockets(&node).context("cannot take the listening sockets")?;
+    let (Ok(ToKeeper::Start(start)), Some(admin)) = (frames::receive(&node), sockets.pop()) else { return Ok(()) };
     let (tell, told) = mpsc::channel();
-    thread::Builder::new().name("hear".to_owned()).spawn(move || hear(stream, &tell))?;
-    let Ok(ToKeeper::Start(start)) = told.recv() else { return Ok(()) };
-    let shown = Arc::new(Mutex::new(Shown::default()));
-    answer(&start.socket, shown.clone());
-    let socket = start.socket.clone();
-    Keep { start, sockets, rules: (Rules::default(), 0), steering: None, acceptor: None, problem: None }
-        .follow(&told, &shown);
-    let _ = fs::remove_file(socket);
+    let (answer, answers) = mpsc::channel();
+    let shared = Arc::new(Shared {
+        start,
+        sockets,
+        admin,
+        node,
+        answers: Mutex::new(answers),
+        tell,
+        gone: AtomicBool::new(false),
+        stopping: AtomicBool::new(false),
+        upgrading: AtomicBool::new(false),
+        shown: Mutex::default(),
+    });
+    let hearing = shared.clone();
+    thread::Builder::new().name("hear".to_owned()).spawn(move || hear(&hearing, &answer))?;
+    listen(&shared);
+    let handed_over = Keep::new(shared.clone()).follow(&told);
+    if !handed_over {
+        let _ = fs::remove_file(&shared.start.socket);
+    }
     Ok(())
 }
 
 struct Keep {
-    start: Start,
-    sockets: Vec<OwnedFd>,
+    shared: Arc<Shared>,
     rules: (Rules, u32),
     steering: Option<Steering>,
     acceptor: Option<Acceptor>,
     problem: Option<String>,
+    tried: Option<Instant>,
+    /// A successor has programs and sockets.
+    released: bool,
+    handed_over: bool,
 }
 
 impl Keep {
-    fn follow(mut self, told: &mpsc::Receiver<ToKeeper>, shown: &Mutex<Shown>) {
-        let (mut tried, mut balanced): (Option<Instant>, Instant) = (None, Instant::now());
+    fn new(shared: Arc<Shared>) -> Keep {
+        Keep {
+            shared,
+            rules: (Rules::default(), 0),
+            steering: None,
+            acceptor: None,
+            problem: None,
+            tried: None,
+            released: false,
+            handed_over: false,
+        }
+    }
+
+    /// Until the node has ended, and an upgrade that is under way. Whether another keeper has taken over.
+    fn follow(mut self, told: &mpsc::Receiver<Event>) -> bool {
+        let mut balanced = Instant::now();
         loop {
             // The first rules come at once; the program is attached with them in force.
             match told.recv_timeout(TICK) {
-                Ok(ToKeeper::Rules { rules, seed }) => self.take_rules(*rules, seed),
-                Ok(ToKeeper::Counts(shards)) => shown.lock().unwrap_or_else(|it| it.into_inner()).shards = shards,
-                Ok(ToKeeper::Start(_)) | Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(event) => self.hear(event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.handed_over,
             }
-            if self.steering.as_ref().is_some_and(|steering| !steering.interface_is_there()) {
-                tracing::warn!(interface = self.start.interface, "the interface is gone: packets are not steered");
-                (self.steering, tried) = (None, Some(Instant::now()));
+            if self.shared.gone() && !self.shared.upgrading.load(Ordering::Acquire) {
+                return self.handed_over;
             }
-            if self.steering.is_none() && tried.is_none_or(|at| at.elapsed() >= RETRY) {
-                tried = Some(Instant::now());
-                self.try_start();
+            if self.released {
+                continue;
             }
+            self.look_after_interface();
             if let Some(steering) = &mut self.steering {
                 for drop in steering.drops() {
                     tracing::debug!(reason = steer::report::reason_name(drop.reason.into()), source = %std::net::Ipv6Addr::from(drop.source), "a packet was dropped");
@@ -135,7 +239,42 @@ impl Keep {
                 }
             }
             let report = self.report();
-            shown.lock().unwrap_or_else(|it| it.into_inner()).report = report;
+            self.shared.shown().report = report;
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Node(ToKeeper::Rules { rules, seed }) => self.take_rules(*rules, seed),
+            Event::Node(ToKeeper::Counts(shards)) => self.shared.shown().shards = shards,
+            Event::Release(done) => {
+                self.release();
+                let _ = done.send(());
+            }
+            Event::Reclaim => (self.released, self.tried) = (false, None),
+            Event::HandedOver => self.handed_over = true,
+            Event::Node(_) | Event::Look => {}
+        }
+    }
+
+    /// What is pinned stays in force, for the successor to put its own in that place; what is not is taken off.
+    fn release(&mut self) {
+        self.steering = None;
+        if let Some(acceptor) = self.acceptor.take() {
+            acceptor.release();
+        }
+        self.released = true;
+    }
+
+    fn look_after_interface(&mut self) {
+        let Some(interface) = self.shared.start.interface.clone() else { return };
+        if self.steering.as_ref().is_some_and(|steering| !steering.interface_is_there()) {
+            tracing::warn!(interface, "the interface is gone: packets are not steered");
+            (self.steering, self.tried) = (None, Some(Instant::now()));
+        }
+        if self.steering.is_none() && self.tried.is_none_or(|at| at.elapsed() >= RETRY) {
+            self.tried = Some(Instant::now());
+            self.try_start(&interface);
         }
     }
 
@@ -148,10 +287,10 @@ impl Keep {
         self.rules = (rules, seed);
     }
 
-    fn try_start(&mut self) {
-        match self.begin() {
+    fn try_start(&mut self, interface: &str) {
+        match self.begin(interface) {
             Ok(mode) => {
-                tracing::info!(interface = self.start.interface, ?mode, "packets are steered to shards");
+                tracing::info!(interface, ?mode, "packets are steered to shards");
                 self.problem = None;
             }
             Err(error) => {
@@ -164,19 +303,21 @@ impl Keep {
         }
     }
 
-    fn begin(&mut self) -> Result<Option<steer::Mode>, Unavailable> {
+    fn begin(&mut self, interface: &str) -> Result<Option<steer::Mode>, Unavailable> {
+        let start = &self.shared.start;
         let config = steer::Config {
-            interface: self.start.interface.clone(),
-            ports: steering::ports(self.start.listen),
-            cpus: self.start.cpus.iter().copied().flatten().collect(),
-            pin: Some(self.start.bpffs.clone()),
+            interface: interface.to_owned(),
+            ports: steering::ports(start.listen),
+            cpus: start.cpus.iter().copied().flatten().collect(),
+            pin: Some(start.bpffs.clone()),
             driver: true,
             mac: None,
         };
         let steering = Steering::start(config, &self.rules.0, self.rules.1, Clock::now())?;
-        if self.acceptor.is_none() && self.start.cpus.iter().all(Option::is_some) {
-            let sockets: Vec<_> = self.sockets.drain(..).zip(self.start.cpus.iter().copied()).collect();
-            self.acceptor = Some(Acceptor::attach(&sockets)?);
+        if self.acceptor.is_none() && start.cpus.iter().all(Option::is_some) {
+            let sockets: Vec<_> = self.shared.sockets.iter().map(AsFd::as_fd).zip(start.cpus.iter().copied()).collect();
+            let kept = steering.place_for_sockets(start.listen.port());
+            self.acceptor = Some(Acceptor::attach(&sockets, kept.as_deref())?);
         }
         let mode = steering.report().mode;
         self.steering = Some(steering);
@@ -185,9 +326,10 @@ impl Keep {
 
     fn report(&self) -> Report {
         let Some(steering) = &self.steering else {
+            let none = if self.shared.start.interface.is_some() { "not attached yet" } else { "not asked for" };
             return Report {
-                interface: self.start.interface.clone(),
-                problem: Some(self.problem.clone().unwrap_or_else(|| "not attached yet".to_owned())),
+                interface: self.shared.start.interface.clone().unwrap_or_else(|| "none".to_owned()),
+                problem: Some(self.problem.clone().unwrap_or_else(|| none.to_owned())),
                 ..Report::default()
             };
         };
@@ -201,62 +343,140 @@ impl Keep {
     }
 }
 
-/// The byte with the sockets beside it.
-fn receive_sockets(stream: &UnixStream) -> anyhow::Result<Vec<OwnedFd>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)
-        .context("cannot take the listening sockets")?;
-    let sockets = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(sockets) => Some(sockets.collect::<Vec<_>>()),
-        _ => None,
-    });
-    Ok(sockets.flatten().collect())
-}
-
-/// Reads frames until the node is gone.
-fn hear(mut stream: UnixStream, tell: &mpsc::Sender<ToKeeper>) {
-    loop {
-        let mut length = [0; 4];
-        if stream.read_exact(&mut length).is_err() {
-            return;
-        }
-        let length = u32::from_le_bytes(length) as usize;
-        if length > FRAME_BYTES_MAX {
-            return;
-        }
-        let mut text = vec![0; length];
-        let Ok(message) =
-            stream.read_exact(&mut text).map_err(drop).and_then(|()| serde_json::from_slice(&text).map_err(drop))
-        else {
-            return;
-        };
-        if tell.send(message).is_err() {
-            return;
-        }
+impl Shared {
+    fn shown(&self) -> std::sync::MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(|it| it.into_inner())
     }
 }
 
-/// Answers whoever asks, one at a time.
-fn answer(path: &Path, shown: Arc<Mutex<Shown>>) {
+/// Reads frames until the node is gone.
+fn hear(shared: &Shared, answer: &mpsc::Sender<Answer>) {
+    while let Ok(message) = frames::receive(&shared.node) {
+        match message {
+            // How a successor is started was said once.
+            ToKeeper::Start(_) => {}
+            ToKeeper::Answer(said) => _ = answer.send(said),
+            ToKeeper::Stopping => shared.stopping.store(true, Ordering::Relaxed),
+            message => _ = shared.tell.send(Event::Node(message)),
+        }
+    }
+    shared.gone.store(true, Ordering::Release);
+    let _ = shared.tell.send(Event::Look);
+}
+
+/// Answers whoever asks.
+fn listen(shared: &Arc<Shared>) {
+    let path = &shared.start.socket;
     let _ = fs::remove_file(path);
     let listener = match UnixListener::bind(path) {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::warn!(%error, path = %path.display(), "`selvage-node steer` will not be answered");
+            tracing::warn!(%error, path = %path.display(), "`selvage-node steer` and `upgrade` will not be answered");
             return;
         }
     };
+    let shared = shared.clone();
     let answering = thread::Builder::new().name("answer".to_owned()).spawn(move || {
         for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { continue };
-            let text = serde_json::to_vec(&*shown.lock().unwrap_or_else(|it| it.into_inner())).unwrap_or_default();
-            let _ = stream.set_write_timeout(Some(ANSWER_TIMEOUT));
-            let _ = stream.write_all(&text);
+            let Ok(stream) = stream else { continue };
+            if let Err(error) = answer(&shared, stream) {
+                tracing::warn!(%error, "somebody asked and was not answered");
+            }
         }
     });
     if let Err(error) = answering {
-        tracing::warn!(%error, "`selvage-node steer` will not be answered");
+        tracing::warn!(%error, "`selvage-node steer` and `upgrade` will not be answered");
+    }
+}
+
+fn answer(shared: &Arc<Shared>, stream: UnixStream) -> anyhow::Result<()> {
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    match frames::receive(&stream)? {
+        Ask::Show => Ok(frames::send(&stream, &*shared.shown())?),
+        Ask::Upgrade(request) => {
+            if is_fenced(&stream)? {
+                return refuse(&stream, "a fenced process may not ask for an upgrade");
+            }
+            if shared.gone() || shared.upgrading.swap(true, Ordering::AcqRel) {
+                return refuse(&stream, "an upgrade is under way");
+            }
+            let upgrading = shared.clone();
+            let work = move || {
+                // Who asked may have gone.
+                let say = |progress: Progress| _ = frames::send(&stream, &progress);
+                match succession::upgrade(&upgrading, &request, &say) {
+                    Ok(done) => say(Progress::Done(done)),
+                    Err(why) => {
+                        tracing::error!(why, "no upgrade");
+                        say(Progress::Failed(why));
+                    }
+                }
+                upgrading.upgrading.store(false, Ordering::Release);
+                let _ = upgrading.tell.send(Event::Look);
+            };
+            let begun = thread::Builder::new().name("upgrade".to_owned()).spawn(work);
+            Ok(begun.map(drop).inspect_err(|_| shared.upgrading.store(false, Ordering::Release))?)
+        }
+    }
+}
+
+fn refuse(stream: &UnixStream, why: &str) -> anyhow::Result<()> {
+    tracing::warn!(why, "no upgrade");
+    Ok(frames::send(stream, &Progress::Failed(why.to_owned()))?)
+}
+
+/// Whether the process at the other end has more filters of system calls than this one: the node, and what comes from it.
+fn is_fenced(stream: &UnixStream) -> anyhow::Result<bool> {
+    let peer = socket_peercred(stream)?.pid.as_raw_nonzero();
+    let (theirs, ours) =
+        (fs::read_to_string(format!("/proc/{peer}/status"))?, fs::read_to_string("/proc/self/status")?);
+    Ok(filters(&theirs) > filters(&ours))
+}
+
+/// Of `/proc/<id>/status`; a kernel that does not say has them counted as one if there are any.
+fn filters(status: &str) -> u32 {
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    field("Seccomp_filters:").or_else(|| field("Seccomp:").map(|mode: u32| mode.min(1))).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_of_system_calls_are_counted() {
+        assert_eq!(filters("Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t3\n"), 3);
+        assert_eq!((filters("Seccomp:\t2\n"), filters("Seccomp:\t0\n"), filters("")), (1, 0, 0));
+        let (here, _there) = UnixStream::pair().expect("a pair");
+        assert!(!is_fenced(&here).expect("this very process"));
+    }
+
+    const SOCKET_VARIABLE: &str = "SELVAGE_TEST_KEEPER_SOCKET";
+
+    /// Run by the test below, in a process of its own: filters cannot be taken off again.
+    #[test]
+    #[ignore = "a part of another test"]
+    fn asks_from_within_a_fence() {
+        pkey::fence::deny_calls().expect("this kernel has seccomp");
+        let path = std::env::var_os(SOCKET_VARIABLE).expect("the other test says where");
+        let stream = UnixStream::connect(path).expect("it listens");
+        // Until the other end has looked.
+        let _: std::io::Result<()> = frames::receive(&stream);
+    }
+
+    #[test]
+    fn a_fenced_process_is_known_as_one() {
+        let folder = std::env::temp_dir().join(format!("selvage-keeper-{}", std::process::id()));
+        let listener = UnixListener::bind(&folder).expect("a free name");
+        let mut command = std::process::Command::new(std::env::current_exe().expect("a test knows its own path"));
+        command.args(["--exact", "--ignored", "keeper::tests::asks_from_within_a_fence"]).env(SOCKET_VARIABLE, &folder);
+        let mut child = command.stdout(std::process::Stdio::null()).spawn().expect("it runs");
+        let (stream, _) = listener.accept().expect("it connects");
+        let fenced = is_fenced(&stream);
+        frames::send(&stream, &()).expect("it listens");
+        assert!(child.wait().expect("it ends").success());
+        let _ = fs::remove_file(&folder);
+        assert!(fenced.expect("it was there"), "it has a filter more than this process");
     }
 }

@@ -4,10 +4,14 @@
 
 #![forbid(unsafe_code)]
 
+mod frames;
 mod keeper;
 mod logging;
 mod serve;
 mod steering;
+mod succession;
+mod supervisor;
+mod upgrade;
 mod validate;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -29,6 +33,8 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Show how packets are steered to shards, and what became of them.
     Steer(SteerArgs),
+    /// Put a new binary in the running node's place; no request fails.
+    Upgrade(UpgradeArgs),
     /// What a node starts for itself before it gives up the right to.
     #[command(hide = true)]
     Keep(KeepArgs),
@@ -69,6 +75,9 @@ struct ServeArgs {
     /// Leave packets to the kernel: no steering, deny list, limits or VIPs.
     #[arg(long)]
     no_steering: bool,
+    /// Count the connections whose packets come to their shard's core also where nothing is steered. To measure what steering is worth.
+    #[arg(long, hide = true)]
+    count_cpus: bool,
     /// Folder on a mounted bpffs where what outlives the process is kept.
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/selvage")]
     bpffs: PathBuf,
@@ -120,6 +129,26 @@ struct ServeArgs {
     /// Milliseconds from SIGTERM to the end of the last connection.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     drain_timeout_ms: Option<u64>,
+    /// Take the place of the node whose keeper is at standard input.
+    #[arg(long, hide = true)]
+    heir: bool,
+}
+
+/// Which node, and what takes its place.
+#[derive(Args)]
+struct UpgradeArgs {
+    /// The node's data folder.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The new binary; the file that the node was started from unless given.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// Milliseconds for the new node to be ready.
+    #[arg(long, value_name = "MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    ready_timeout_ms: u64,
+    /// The new node's arguments after `serve`, all of them; the running node's unless given.
+    #[arg(last = true, value_name = "ARGS")]
+    serve: Vec<String>,
 }
 
 /// Of which node.
@@ -165,6 +194,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
         Command::Steer(args) => steering::show(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
         Command::Keep(args) => keeper::run(&args),
         Command::Validate(args) => validate::run(&args),
     };

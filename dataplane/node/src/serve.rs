@@ -1,6 +1,8 @@
 //! `selvage-node serve`: brings the parts up in order, waits for a signal, brings them down in order.
 
-use crate::{ServeArgs, logging, steering};
+use crate::steering::{Keeper, Line};
+use crate::upgrade::{Heir, Predecessor};
+use crate::{ServeArgs, logging, steering, supervisor, upgrade};
 use agent::{Agent, AgentHandle, CodeConfig, Config, Control, Hooks};
 use anyhow::Context;
 use base::limits::{MIB, MS_NS};
@@ -12,20 +14,39 @@ use shard::{Node, NodeConfig};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Write;
-use std::sync::Arc;
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use worker_api::{Engine, RequestLimits};
 
-/// Serves until SIGTERM or SIGINT; a second signal ends the process at once.
+/// Why a node ends.
+enum End {
+    Signal(i32),
+    /// Its successor serves.
+    HandedOver,
+}
+
+/// Serves until SIGTERM, SIGINT, or a successor serves; a second signal ends the process at once.
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     // First of all, so that what dies after it is reported.
     pkey::crash::install(Some(&args.data));
-    if let Some(parent) = args.end_with {
+    // What takes another's place is the keeper's child.
+    if let Some(parent) = args.end_with.filter(|_| !args.heir) {
         end_with_parent(parent)?;
     }
+    let heir = args.heir.then(Heir::receive).transpose()?;
+    let line = heir.as_ref().and_then(Heir::line);
+    let served = serve(&args, heir);
+    if let (Err(error), Some(line)) = (&served, &line) {
+        upgrade::failed(line, error);
+    }
+    served
+}
+
+fn serve(args: &ServeArgs, mut heir: Option<Heir>) -> anyhow::Result<()> {
     // A process of its own, before this one gives up the right to call bpf(2).
-    let keeper = steering::spawn(&args);
+    let keeper = steering::spawn(args);
     // It binds this thread and those that come after.
     let files = pkey::fence::close_files();
     let _log = logging::start(args.log_format);
@@ -36,37 +57,57 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         None => engine,
     };
     protect(files);
-    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
+    // One that only waits for its turn ends as any process does.
+    let signals = if heir.is_none() { Some(take_signals()?) } else { None };
     match shard::raise_descriptor_limit() {
         Ok(limit) => tracing::info!(limit, v8 = engine.version(), "starting"),
         Err(error) => tracing::warn!(%error, "cannot raise the limit of open descriptors"),
     }
 
-    let control = args.control.clone().zip(args.identity.clone());
-    let control = control.map(|(address, identity)| Control { address, identity });
-    let software = concat!("selvage-node/", env!("CARGO_PKG_VERSION")).to_owned();
-    let code = Some(code_config(&engine));
-    let agent = Agent::open(Config { data_dir: args.data.clone(), admin: args.admin, control, software, code })?;
-    let handle = agent.handle();
-    let node = Node::start(
-        node_config(&args),
-        engine.clone(),
-        handle.plane().clone(),
-        Arc::new(logging::Sink(handle.clone())),
-    )?;
-    if let Some(keeper) = keeper {
-        keeper.follow(&node, handle.plane().clone(), &args);
-    }
+    let mut agent = open_agent(args, &engine, heir.as_mut())?;
+    let (handle, admin) = (agent.handle(), agent.admin_listener()?);
+    let sink = Arc::new(logging::Sink(handle.clone()));
+    let inheritance = heir.as_mut().map(Heir::inheritance);
+    let node = Node::start_with(node_config(args), engine.clone(), handle.plane().clone(), sink, inheritance)?;
+    let taken = heir.as_ref().map_or(Ok(None), |heir| heir.take_place(&node, &mut agent));
+    let schedules_since_ms = match taken {
+        Ok(since_ms) => since_ms,
+        Err(error) => {
+            node.drain();
+            node.join();
+            return Err(error);
+        }
+    };
+    let (end, ends) = mpsc::channel();
+    end_by_signals(signals.map_or_else(take_signals, Ok)?, end.clone());
+    let line = keeper.and_then(|keeper| follow(keeper, &node, &admin, args, &handle, end));
+    drop(admin);
+    node.begin(schedules_since_ms);
     let draining = Arc::new(AtomicBool::new(false));
     let hooks = hooks(&node, engine, draining.clone());
     let agent = thread::Builder::new().name("agent".to_owned()).spawn(move || agent.run(hooks))?;
 
-    announce(&node, &handle)?;
-    let signal = signals.forever().next();
-    tracing::info!(signal, "draining");
+    let announced = announce(&node, &handle);
+    match &heir {
+        None => announced?,
+        // Who read the first node's output may have gone.
+        Some(heir) => heir.serving()?,
+    }
+    let end = ends.recv();
     draining.store(true, Ordering::Relaxed);
-    end_at_once_on_the_next(signals);
-    node.drain();
+    match end {
+        Ok(End::HandedOver) => {
+            tracing::info!("another process serves: draining");
+            node.hand_over();
+            // Its successor answers at the admin listener now.
+            handle.shutdown();
+        }
+        Ok(End::Signal(_)) | Err(_) => {
+            tracing::info!(signal = end.ok().and_then(End::signal), "draining");
+            line.iter().for_each(Line::stopping);
+            node.drain();
+        }
+    }
     node.join();
     handle.shutdown();
     match agent.join() {
@@ -84,6 +125,54 @@ fn end_with_parent(parent: i32) -> anyhow::Result<()> {
     let now = rustix::process::getppid().map(rustix::process::Pid::as_raw_pid);
     anyhow::ensure!(now == Some(parent), "the process that started this one has ended");
     Ok(())
+}
+
+impl End {
+    fn signal(self) -> Option<i32> {
+        match self {
+            End::Signal(number) => Some(number),
+            End::HandedOver => None,
+        }
+    }
+}
+
+fn take_signals() -> anyhow::Result<Signals> {
+    Signals::new([SIGTERM, SIGINT]).context("cannot take signals")
+}
+
+/// The agent: of its own, or beside the one whose place it takes.
+fn open_agent(args: &ServeArgs, engine: &Engine, heir: Option<&mut Heir>) -> anyhow::Result<Agent> {
+    let control = args.control.clone().zip(args.identity.clone());
+    let control = control.map(|(address, identity)| Control { address, identity });
+    let software = concat!("selvage-node/", env!("CARGO_PKG_VERSION")).to_owned();
+    let code = Some(code_config(engine));
+    let config = Config { data_dir: args.data.clone(), admin: args.admin, control, software, code };
+    Ok(match heir {
+        Some(heir) => Agent::succeed(config, heir.admin()?)?,
+        None => Agent::open(config)?,
+    })
+}
+
+/// Tells the keeper what it is to keep; without one, says what there is not.
+fn follow(
+    keeper: Keeper,
+    node: &Node,
+    admin: &TcpListener,
+    args: &ServeArgs,
+    handle: &AgentHandle,
+    end: mpsc::Sender<End>,
+) -> Option<Line> {
+    let predecessor = Predecessor {
+        handle: handle.clone(),
+        workers: Box::new(node.ask_workers()),
+        pause_schedules: Box::new(node.pause_schedules()),
+        // The node may be ending already.
+        hand_over: Box::new(move || _ = end.send(End::HandedOver)),
+    };
+    let followed = keeper.follow(node, admin, args, predecessor);
+    let warn =
+        |error: &_| tracing::warn!(%error, "packets are not steered, and no upgrades: the keeper does not listen");
+    followed.inspect_err(warn).ok()
 }
 
 /// Which V8 this is, and how it compiles what Workers will start from.
@@ -123,6 +212,7 @@ fn announce(node: &Node, handle: &AgentHandle) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "ready http={} admin={} shards={}", node.address(), handle.admin_addr(), node.shards())?;
     out.flush()?;
+    supervisor::serving();
     Ok(())
 }
 
@@ -152,7 +242,7 @@ fn node_config(args: &ServeArgs) -> NodeConfig {
         test_scheduled: args.test_scheduled,
         extra_ca: args.extra_ca.clone(),
         preemption: !args.no_preemption,
-        steered: steering::interface(args).is_some(),
+        steered: args.count_cpus || steering::interface(args).is_some(),
         ..NodeConfig::default()
     }
 }
@@ -190,13 +280,17 @@ fn load(metrics: &Metrics, shards: u32) -> Load {
     load
 }
 
-fn end_at_once_on_the_next(mut signals: Signals) {
+/// The first signal ends the node, the second the process.
+fn end_by_signals(mut signals: Signals, end: mpsc::Sender<End>) {
     let waiting = thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            std::process::exit(128 + signal);
+        let mut told = false;
+        for signal in signals.forever() {
+            if std::mem::replace(&mut told, true) || end.send(End::Signal(signal)).is_err() {
+                std::process::exit(128 + signal);
+            }
         }
     });
     if let Err(error) = waiting {
-        tracing::warn!(%error, "a second signal will not be heard");
+        tracing::warn!(%error, "signals will not be heard");
     }
 }

@@ -1,34 +1,51 @@
-//! The node's end of steering: starts the keeper, gives it the listening sockets, the rules of each configuration and what shards
-//! count. And `selvage-node steer`, which asks a node's keeper.
+//! What this process has to do with steering and upgrades: it starts the keeper before it fences itself in, hands it the listening sockets, and
+//! tells it about configurations and counts. `selvage-node steer` shows what the keeper knows.
 //!
-//! The keeper ([`crate::keeper`]) is a process of its own, because this one gives up bpf(2) and its like before tenants' code runs, and
-//! they must stay given up. It ends when this one does; the programs that it pinned stay.
+//! The keeper is a process of its own because this one gives up bpf(2) and its like before tenants' code runs, and what it starts would be
+//! fenced as it is. It ends when this one does; the programs that it pinned stay.
 
-use crate::keeper::{self, Counts, Shown, Start, ToKeeper};
-use crate::{LogFormat, ServeArgs, SteerArgs};
+use crate::keeper::{self, Ask, Counts, Shown, Start, ToKeeper};
+use crate::upgrade::Predecessor;
+use crate::{LogFormat, ServeArgs, SteerArgs, frames};
 use anyhow::Context;
+use base::limits::MS_NS;
 use plane_abi::plane::Plane;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use shard::Node;
 use shard::metrics::Metrics;
-use std::io::{IoSlice, Read, Write};
-use std::mem::MaybeUninit;
-use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 /// How often the keeper hears of this node.
 const TICK: Duration = Duration::from_secs(1);
-/// Descriptors in one message (`SCM_MAX_FD` is 253).
-const SOCKETS_MAX: usize = 240;
 
-/// A running keeper.
+/// A keeper that has been started, and knows nothing yet.
 pub(crate) struct Keeper {
     stream: UnixStream,
-    interface: String,
+    interface: Option<String>,
+    binary: PathBuf,
+}
+
+/// The line to a keeper that knows its node.
+#[derive(Clone)]
+pub(crate) struct Line(Arc<Mutex<UnixStream>>);
+
+impl Line {
+    fn say(&self, message: &ToKeeper) -> std::io::Result<()> {
+        frames::send(&self.0.lock().unwrap_or_else(|it| it.into_inner()), message)
+    }
+
+    /// That the node was told to stop: an upgrade that is under way is given up.
+    pub(crate) fn stopping(&self) {
+        // A keeper that has gone starts nothing.
+        let _ = self.say(&ToKeeper::Stopping);
+    }
 }
 
 /// The interface to steer at: as asked for, else that of the default route, and none where the node listens on loopback.
@@ -41,60 +58,73 @@ pub(crate) fn interface(args: &ServeArgs) -> Option<String> {
     }
 }
 
-/// Starts the keeper, if there is something to steer. Without one the node serves all the same.
+/// Starts the keeper. Without one the node serves all the same.
 pub(crate) fn spawn(args: &ServeArgs) -> Option<Keeper> {
-    let interface = interface(args)?;
-    let started = || -> anyhow::Result<UnixStream> {
+    let interface = interface(args);
+    let started = || -> anyhow::Result<(UnixStream, PathBuf)> {
         let (ours, theirs) = UnixStream::pair()?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("keep").stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
+        let binary = std::env::current_exe()?;
+        let mut command = Command::new(&binary);
+        // It has this process's output, for the node that it may have to start.
+        command.arg("keep").stdin(OwnedFd::from(theirs));
         if args.log_format == LogFormat::Json {
             command.args(["--log-format", "json"]);
         }
         command.spawn()?;
-        Ok(ours)
+        Ok((ours, binary))
     };
     match started() {
-        Ok(stream) => Some(Keeper { stream, interface }),
+        Ok((stream, binary)) => Some(Keeper { stream, interface, binary }),
         Err(error) => {
-            eprintln!("selvage-node: packets are not steered: cannot start the keeper: {error:#}");
+            eprintln!("selvage-node: packets are not steered, and no upgrades: cannot start the keeper: {error:#}");
             None
         }
     }
 }
 
 impl Keeper {
-    /// Gives the keeper the sockets, and from then on, from a thread of its own, rules and counts.
-    pub(crate) fn follow(self, node: &Node, plane: Plane, args: &ServeArgs) {
-        let sockets: Vec<(BorrowedFd<'_>, Option<usize>)> = node.listeners().take(SOCKETS_MAX).collect();
+    /// Gives the keeper the sockets, and from then on, from a thread of its own, rules and counts; another does as it says.
+    pub(crate) fn follow(
+        self,
+        node: &Node,
+        admin: &TcpListener,
+        args: &ServeArgs,
+        predecessor: Predecessor,
+    ) -> std::io::Result<Line> {
+        let sockets: Vec<(BorrowedFd<'_>, Option<usize>)> = node.listeners().take(frames::SOCKETS_MAX - 1).collect();
+        let arguments = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
         let start = Start {
-            interface: self.interface.clone(),
+            interface: self.interface,
             listen: node.address(),
             cpus: sockets.iter().map(|(_, core)| core.and_then(|core| u32::try_from(core).ok())).collect(),
             bpffs: args.bpffs.clone(),
             socket: args.data.join(keeper::SOCKET),
+            pid: std::process::id().cast_signed(),
+            binary: self.binary,
+            arguments: arguments.filter(|word| word != "--heir").collect(),
+            drain_ms: node.drain_limit_ns() / MS_NS,
         };
-        let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(|(socket, _)| *socket).collect();
-        let mut stream = self.stream;
-        let begun = send_sockets(&stream, &descriptors).and_then(|()| send(&mut stream, &ToKeeper::Start(start)));
-        if let Err(error) = begun {
-            tracing::warn!(%error, "packets are not steered: the keeper does not listen");
-            return;
-        }
-        let metrics = node.metrics();
-        let following = thread::Builder::new().name("steering".to_owned());
-        let following = following.spawn(move || {
-            if let Err(error) = keep_telling(&mut stream, &plane, &metrics) {
-                tracing::warn!(%error, "the keeper has ended: rules for packets stay as they are");
+        let descriptors: Vec<BorrowedFd<'_>> =
+            sockets.iter().map(|(socket, _)| *socket).chain([admin.as_fd()]).collect();
+        frames::send_sockets(&self.stream, &descriptors)?;
+        frames::send(&self.stream, &ToKeeper::Start(start))?;
+        let heard = self.stream.try_clone()?;
+        let line = Line(Arc::new(Mutex::new(self.stream)));
+        let (metrics, plane) = (node.metrics(), predecessor.handle.plane().clone());
+        let telling = line.clone();
+        thread::Builder::new().name("steering".to_owned()).spawn(move || {
+            if let Err(error) = keep_telling(&telling, &plane, &metrics) {
+                tracing::warn!(%error, "the keeper has ended: rules for packets stay as they are, and there are no upgrades");
             }
-        });
-        if let Err(error) = following {
-            tracing::warn!(%error, "rules for packets will not change");
-        }
+        })?;
+        let answering = line.clone();
+        let listening = thread::Builder::new().name("upgrade".to_owned());
+        listening.spawn(move || predecessor.listen(&heard, &answering.0))?;
+        Ok(line)
     }
 }
 
-fn keep_telling(stream: &mut UnixStream, plane: &Plane, metrics: &Metrics) -> std::io::Result<()> {
+fn keep_telling(keeper: &Line, plane: &Plane, metrics: &Metrics) -> std::io::Result<()> {
     let mut told = None;
     loop {
         if let Some(published) = plane.current() {
@@ -102,47 +132,28 @@ fn keep_telling(stream: &mut UnixStream, plane: &Plane, metrics: &Metrics) -> st
             if told.replace(header) != Some(header) {
                 let (rules, lineage) = (published.snapshot().steering(), header.lineage.0);
                 // All nodes have the lineage, and no tenant knows it.
-                send(stream, &ToKeeper::Rules { rules: Box::new(rules), seed: (lineage ^ (lineage >> 64)) as u32 })?;
+                keeper.say(&ToKeeper::Rules { rules: Box::new(rules), seed: (lineage ^ (lineage >> 64)) as u32 })?;
             }
         }
         let count = |shard: &std::sync::Arc<shard::metrics::ShardMetrics>| Counts {
             accepted: shard.connections_accepted.get(),
             here: shard.connections_here.get(),
         };
-        send(stream, &ToKeeper::Counts(metrics.shards().iter().map(count).collect()))?;
+        keeper.say(&ToKeeper::Counts(metrics.shards().iter().map(count).collect()))?;
         thread::sleep(TICK);
     }
-}
-
-/// One byte with all descriptors beside it.
-fn send_sockets(stream: &UnixStream, sockets: &[BorrowedFd<'_>]) -> std::io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(sockets)) {
-        return Err(std::io::Error::other("more listening sockets than one message takes"));
-    }
-    sendmsg(stream, &[IoSlice::new(b"S")], &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
-}
-
-/// A frame: its length, then JSON.
-fn send(stream: &mut UnixStream, message: &ToKeeper) -> std::io::Result<()> {
-    let text = serde_json::to_vec(message)?;
-    stream.write_all(&(text.len() as u32).to_le_bytes())?;
-    stream.write_all(&text)
 }
 
 /// `selvage-node steer`: asks the keeper and prints what it says.
 pub(crate) fn show(args: &SteerArgs) -> anyhow::Result<()> {
     let path = args.data.join(keeper::SOCKET);
-    let mut stream = UnixStream::connect(&path)
-        .with_context(|| format!("no keeper answers at {}: packets are not steered there", path.display()))?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    let shown: Shown = serde_json::from_str(&text).context("the keeper's answer")?;
+    let stream =
+        UnixStream::connect(&path).with_context(|| format!("no node's keeper answers at {}", path.display()))?;
+    frames::send(&stream, &Ask::Show)?;
+    let shown: Shown = frames::receive(&stream).context("the keeper's answer")?;
     let mut out = std::io::stdout().lock();
     if args.json {
-        writeln!(out, "{text}")?;
+        writeln!(out, "{}", serde_json::to_string(&shown)?)?;
     } else {
         write!(out, "{}", render(&shown))?;
     }

@@ -95,6 +95,9 @@ pub const DNS_FAILURE_TTL_NS: u64 = limits::S_NS;
 pub const DNS_PENDING_MAX: usize = 256;
 /// Resolved names of a shard.
 pub const DNS_NAMES_MAX: usize = 1_024;
+/// A connection without a request is closed after so long once a successor has the listening sockets, ns: sooner, a request might be on
+/// its way already.
+pub const HANDED_OVER_IDLE_NS: u64 = 10 * limits::S_NS;
 /// Length of the queue of connections that wait to be accepted.
 pub const LISTEN_BACKLOG: i32 = 4_096;
 /// Restarts of one shard before its node gives it up.
@@ -102,6 +105,7 @@ pub const SHARD_RESTARTS_MAX: u32 = 16;
 
 const _: () = assert!(IDLE_NS < EXTRA_IDLE_NS && EXTRA_IDLE_NS < WORKER_IDLE_NS);
 const _: () = assert!(LINK_BUFFER_BYTES_MIN <= LINK_BUFFER_BYTES_MAX);
+const _: () = assert!(HANDED_OVER_IDLE_NS < limits::DRAIN_TIMEOUT_NS);
 const _: () = assert!(READ_AHEAD_BYTES_MAX < READ_BYTES_MAX);
 const _: () = assert!(BODY_COPY_BYTES_MAX <= WRITE_BEHIND_BYTES);
 const _: () = assert!(POOL_IDLE_PER_ORIGIN_MAX <= POOL_IDLE_MAX);

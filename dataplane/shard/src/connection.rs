@@ -5,7 +5,7 @@
 
 use crate::canned::Canned;
 use crate::cell::WorkerCell;
-use crate::config::LINGER_NS;
+use crate::config::{HANDED_OVER_IDLE_NS, LINGER_NS};
 use crate::exchange::{self, After};
 use crate::io::{Io, Side};
 use crate::shard::Shard;
@@ -156,7 +156,7 @@ impl<S: Socket> Connection<S> {
                 Poll::Pending => return self.wait(shard, cx, Limit::Flush),
             }
             let waiting = !self.io.input().is_empty();
-            if shard.draining() && !waiting && self.served > 0 {
+            if shard.draining() && !shard.handed_over() && !waiting && self.served > 0 {
                 return Poll::Ready(Incoming::Closed);
             }
             match self.io.poll_fill(cx) {
@@ -179,6 +179,7 @@ impl<S: Socket> Connection<S> {
                 Limit::Flush => timeouts.stall_ns,
                 Limit::Head => timeouts.head_ns,
                 Limit::Idle => timeouts.idle_ns,
+                Limit::Drain if shard.handed_over() => HANDED_OVER_IDLE_NS,
                 Limit::Drain => DRAIN_GRACE_NS,
                 Limit::None => u64::MAX / 2,
             };

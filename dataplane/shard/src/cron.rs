@@ -7,7 +7,7 @@
 //!
 //! **When.** By the node's own clock, in UTC, within a second of the minute. A minute is looked at once: where the clock is set back,
 //! nothing runs twice; where the shard was held up, what was due in the last [`CATCH_UP_MINUTES`] runs late. What was due while the
-//! node was down is skipped. A run that another request's doing ended is begun once more, unless the program said `noRetry`.
+//! node was down is skipped. In an upgrade the new node goes on with the minute after the last that the old one looked at. A run that another request's doing ended is begun once more, unless the program said `noRetry`.
 //!
 //! *Bounds:* [`RUNNING_MAX`] runs at a time on a shard, [`WAITING_MAX`] that wait; what is past it is skipped and counted. A run has the
 //! CPU time of its plan and the wall time of a response. *Fails:* each run alone; its log says so. Thread: its shard's.
@@ -91,8 +91,14 @@ impl Outcome {
 /// Runs what is due, minute after minute, until the node drains.
 pub(crate) async fn run(shard: Rc<Shard>) {
     let mut table = Table::default();
-    let mut looked_at = shard.clock.now().unix_ms / MINUTE_MS;
+    // A successor goes on where the node before it stopped.
+    let since_ms = shard.common.handover.schedules_since_ms().unwrap_or(shard.clock.now().unix_ms);
+    let mut looked_at = since_ms / MINUTE_MS;
     while !shard.draining() {
+        if shard.common.handover.schedules_paused() {
+            Timer::new(LOOK).await;
+            continue;
+        }
         let unix_ms = shard.clock.now().unix_ms;
         let minute = unix_ms / MINUTE_MS;
         if minute + CATCH_UP_MINUTES < looked_at {

@@ -30,6 +30,7 @@ mod connection;
 mod cron;
 mod exchange;
 mod forecast;
+mod handover;
 mod io;
 mod lifecycle;
 mod link;
@@ -49,5 +50,6 @@ mod worker_timers;
 mod workers;
 
 pub use config::NodeConfig;
+pub use handover::WORKERS_MAX as WARM_WORKERS_MAX;
 pub use log::{LogSink, WorkerLog};
-pub use node::{Node, StartError, raise_descriptor_limit};
+pub use node::{Inheritance, Node, StartError, raise_descriptor_limit};

@@ -1,13 +1,18 @@
 //! The listening sockets of a node, one per shard on one address, and a shard's accept loop.
+//!
+//! The loop waits until a socket is ready and only then accepts, without blocking: an accept that waited in the ring could not be taken back
+//! without losing the connection that comes at that moment, and during an upgrade the socket is another process's, too.
 
 use crate::config::LISTEN_BACKLOG;
 use crate::connection;
 use crate::shard::Shard;
-use glommio::net::{AcceptedTcpStream, TcpListener};
+use crate::socket::Socket;
+use glommio::net::TcpStream;
 use glommio::timer::Timer;
+use std::future::poll_fn;
 use std::io;
 use std::mem::size_of;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,19 +23,37 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 const ACCEPT_BURST: u32 = 32;
 
 /// Opens one listening socket per shard on `address`; the kernel spreads connections over them (SO_REUSEPORT).
-/// With port 0 a socket that is closed again finds a port for all: only a port that was asked for by number stays bound
-/// through [`reopen`].
-pub(crate) fn open(address: SocketAddr, shards: usize) -> io::Result<(SocketAddr, Vec<StdListener>)> {
+/// With port 0 a socket that is closed again finds a port for all.
+pub(crate) fn open(address: SocketAddr, shards: usize) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
     let finder = if address.port() == 0 { Some(open_one(address)?) } else { None };
-    let address = finder.as_ref().map_or(Ok(address), StdListener::local_addr)?;
+    let address = finder.as_ref().map_or(Ok(address), TcpListener::local_addr)?;
     let listeners = (0..shards).map(|_| open_one(address)).collect::<io::Result<_>>()?;
     Ok((address, listeners))
 }
 
-fn open_one(address: SocketAddr) -> io::Result<StdListener> {
+/// Takes the sockets of the node that this one replaces: one per shard, on the address that was asked for.
+pub(crate) fn inherit(
+    given: Vec<TcpListener>,
+    asked: SocketAddr,
+    shards: usize,
+) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    let found = given.first().map(TcpListener::local_addr).transpose()?;
+    let same = |found: &SocketAddr| found.ip() == asked.ip() && (asked.port() == 0 || asked.port() == found.port());
+    let Some(address) = found.filter(same) else {
+        return Err(io::Error::other(format!("the sockets that were handed over listen on {found:?}")));
+    };
+    if given.len() != shards {
+        let text = format!("{} sockets were handed over for {shards} shards: their number stays the same", given.len());
+        return Err(io::Error::other(text));
+    }
+    given.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
+    Ok((address, given))
+}
+
+fn open_one(address: SocketAddr) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: takes no pointers.
-    let raw = check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
+    let raw = check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) })?;
     // SAFETY: a descriptor that this call just made, and that nobody else knows of.
     let socket = unsafe { OwnedFd::from_raw_fd(raw) };
     set_option(raw, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
@@ -40,7 +63,7 @@ fn open_one(address: SocketAddr) -> io::Result<StdListener> {
     bind(raw, address)?;
     // SAFETY: takes no pointers; the descriptor is open.
     check(unsafe { libc::listen(raw, LISTEN_BACKLOG) })?;
-    Ok(StdListener::from(socket))
+    Ok(TcpListener::from(socket))
 }
 
 fn bind(raw: RawFd, address: SocketAddr) -> io::Result<()> {
@@ -84,14 +107,17 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 }
 
 /// Accepts until the shard drains.
-pub(crate) async fn accept(shard: Rc<Shard>, listener: StdListener) {
-    let raw = listener.into_raw_fd();
-    // SAFETY: the descriptor was just given up by its owner, and is a listening socket.
-    let listener = unsafe { TcpListener::from_raw_fd(raw) };
+pub(crate) async fn accept(shard: Rc<Shard>, listener: TcpListener) {
     let mut burst = 0;
-    loop {
-        match listener.shared_accept().await {
-            Ok(accepted) => admit(&shard, accepted),
+    while !shard.draining() {
+        match listener.accept() {
+            Ok((stream, _)) => admit(&shard, OwnedFd::from(stream)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if let Err(error) = ready(&listener).await {
+                    tracing::warn!(shard = shard.index, %error, "cannot wait for connections");
+                    Timer::new(ACCEPT_RETRY).await;
+                }
+            }
             Err(_) if shard.draining() => return,
             Err(error) => {
                 tracing::warn!(shard = shard.index, %error, "accept failed");
@@ -105,35 +131,28 @@ pub(crate) async fn accept(shard: Rc<Shard>, listener: StdListener) {
     }
 }
 
+/// Waits until a connection waits, or the socket no longer listens. glommio shows its ring's poll in streams alone: a read of a
+/// listening socket fails without taking anything, once there is something to be had.
+async fn ready(listener: &TcpListener) -> io::Result<()> {
+    // SAFETY: a descriptor that was just made and given up by its owner; the stream closes it.
+    let mut polled = unsafe { TcpStream::from_raw_fd(listener.try_clone()?.into_raw_fd()) };
+    let _ = poll_fn(|cx| Socket::poll_read(&mut polled, cx, &mut [0])).await;
+    Ok(())
+}
+
 /// Ends listening: connections that wait in the queue are accepted, later ones are refused by the kernel.
-pub(crate) fn close(shard: &Rc<Shard>, listener: &StdListener) {
-    let raw = listener.as_raw_fd();
-    if let Err(error) = listener.set_nonblocking(true) {
-        tracing::warn!(%error, "cannot empty the accept queue");
-    } else {
-        while let Ok((stream, _)) = listener.accept() {
-            // SAFETY: the descriptor was just given up by its owner, and is a connected stream socket.
-            let stream = unsafe { glommio::net::TcpStream::from_raw_fd(stream.into_raw_fd()) };
-            connection::start(shard, stream);
-        }
+pub(crate) fn close(shard: &Rc<Shard>, listener: &TcpListener) {
+    while let Ok((stream, _)) = listener.accept() {
+        admit(shard, OwnedFd::from(stream));
     }
-    // SAFETY: takes no pointers; the descriptor is open. On a listening socket this ends listening, also for the
-    // accept that waits in the ring, which then fails.
-    unsafe { libc::shutdown(raw, libc::SHUT_RDWR) };
+    // SAFETY: takes no pointers; the descriptor is open. On a listening socket this ends listening, also for whoever waits for it to be
+    // ready.
+    unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
-/// Takes the socket back from an executor that died: the accept that still waits in its ring would swallow a connection
-/// for good. Connections that wait in the queue are reset; the address stays bound throughout.
-pub(crate) fn reopen(listener: &StdListener) -> io::Result<()> {
-    let raw = listener.as_raw_fd();
-    // SAFETY: takes no pointers; the descriptor is open. It ends listening, and with it the accept in the ring.
-    check(unsafe { libc::shutdown(raw, libc::SHUT_RD) })?;
-    // SAFETY: takes no pointers; the descriptor is open and bound.
-    check(unsafe { libc::listen(raw, LISTEN_BACKLOG) }).map(drop)
-}
-
-fn admit(shard: &Rc<Shard>, accepted: AcceptedTcpStream) {
-    let stream = accepted.bind_to_executor();
+fn admit(shard: &Rc<Shard>, accepted: OwnedFd) {
+    // SAFETY: the descriptor was just given up by its owner, and is a connected stream socket.
+    let stream = unsafe { TcpStream::from_raw_fd(accepted.into_raw_fd()) };
     if shard.config().steered && shard.core.is_some() && incoming_cpu(stream.as_raw_fd()) == shard.core {
         shard.metrics.connections_here.add(1);
     }

@@ -7,12 +7,14 @@
 //! throughout, so that connections wait instead of being refused. Other shards notice nothing.
 
 use crate::config::{NodeConfig, SHARD_RESTARTS_MAX};
+use crate::handover::Handover;
 use crate::log::LogSink;
 use crate::memory_budget::MemoryBudget;
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::outbound;
 use crate::shard::{self, Common, Shard};
 use crate::{listener, shard::panic_text};
+use base::id::DeploymentId;
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use plane_abi::plane::Plane;
 use std::mem::{size_of, zeroed};
@@ -37,6 +39,8 @@ const BLOCKING_THREADS: usize = 4;
 /// Wait before a shard is started again; doubled each time.
 const RESTART_WAIT: Duration = Duration::from_millis(50);
 const RESTART_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Between two looks for the shards' answers.
+const ASK_GAP: Duration = Duration::from_millis(5);
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,15 @@ pub enum StartError {
     },
 }
 
+/// What a node has from the one whose place it is to take.
+#[derive(Debug, Default)]
+pub struct Inheritance {
+    /// Its listening sockets, one for each shard.
+    pub listeners: Vec<StdListener>,
+    /// By shard, the deployments whose Workers are to be ready before the first connection.
+    pub warm: Vec<Vec<DeploymentId>>,
+}
+
 /// A running node: its shards serve until [`drain`](Node::drain).
 pub struct Node {
     address: SocketAddr,
@@ -74,11 +87,26 @@ impl Node {
     ///
     /// The engine must have been made on the main thread before, as `worker_api::Engine` says.
     pub fn start(config: NodeConfig, engine: Engine, plane: Plane, log: Arc<dyn LogSink>) -> Result<Node, StartError> {
+        Node::start_with(config, engine, plane, log, None)
+    }
+
+    /// As [`start`](Node::start); with an inheritance the node accepts nothing until [`begin`](Node::begin).
+    pub fn start_with(
+        config: NodeConfig,
+        engine: Engine,
+        plane: Plane,
+        log: Arc<dyn LogSink>,
+        inheritance: Option<Inheritance>,
+    ) -> Result<Node, StartError> {
         let cores = allowed_cores();
         let shards = if config.shards == 0 { cores.len().max(1) } else { config.shards };
         let pin = config.pin && shards <= cores.len();
-        let (address, listeners) =
-            listener::open(config.listen, shards).map_err(|error| StartError::Listen(config.listen, error))?;
+        let handover = Handover::new(shards, inheritance.is_some());
+        let (opened, warm) = match inheritance {
+            Some(Inheritance { listeners, warm }) => (listener::inherit(listeners, config.listen, shards), warm),
+            None => (listener::open(config.listen, shards), Vec::new()),
+        };
+        let (address, listeners) = opened.map_err(|error| StartError::Listen(config.listen, error))?;
         let tls = outbound::client_config(config.extra_ca.as_deref()).map_err(StartError::Authorities)?;
         let origin = Instant::now();
         let draining = AtomicBool::new(false);
@@ -95,6 +123,8 @@ impl Node {
             shards,
             origin,
             draining,
+            handover,
+            warm,
             memory,
         });
         let (up, ups) = mpsc::channel();
@@ -152,6 +182,49 @@ impl Node {
         self.common.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Accepts connections, in a node that has its sockets from another. `schedules_since_ms` is when the other one stopped to run what is
+    /// scheduled, Unix milliseconds.
+    pub fn begin(&self, schedules_since_ms: Option<u64>) {
+        self.common.handover.begin(schedules_since_ms);
+    }
+
+    /// Leaves what is scheduled to another process, or takes it back.
+    pub fn pause_schedules(&self) -> impl Fn(bool) + Send + use<> {
+        let common = self.common.clone();
+        move |paused| common.handover.pause_schedules(paused)
+    }
+
+    /// Whether all shards have the Workers that they were told to have ready.
+    pub fn is_warm(&self) -> bool {
+        self.common.handover.all_warm()
+    }
+
+    /// Gives, by shard, the deployments whose Workers are up, those that were used last first; a shard that does not say within the limit has
+    /// none. To be called on another thread than the shards'.
+    pub fn ask_workers(&self) -> impl Fn(Duration) -> Vec<Vec<DeploymentId>> + Send + use<> {
+        let common = self.common.clone();
+        move |limit| {
+            let begin = Instant::now();
+            common.handover.ask();
+            while begin.elapsed() < limit && common.handover.answers().is_none() {
+                thread::sleep(ASK_GAP);
+            }
+            common.handover.take_answers()
+        }
+    }
+
+    /// Longest time of a drain, ns.
+    pub fn drain_limit_ns(&self) -> u64 {
+        self.common.config.timeouts.drain_ns
+    }
+
+    /// As [`drain`](Node::drain), for a successor that has the listening sockets: they stay open, connections that wait there are the
+    /// successor's, and idle ones are closed with their next response, or after a while.
+    pub fn hand_over(&self) {
+        self.common.handover.hand_over();
+        self.drain();
+    }
+
     /// Waits until all shards have ended. They do so only after a [`drain`](Node::drain).
     pub fn join(self) {
         for supervisor in self.supervisors {
@@ -191,10 +264,6 @@ fn supervise(seat: &Seat, up: Up) {
             Err(error) => tracing::error!(shard = seat.index, restarts, %error, "a shard's thread did not start"),
         }
         if seat.common.draining.load(Ordering::Relaxed) {
-            return;
-        }
-        if let Err(error) = listener::reopen(&seat.listener) {
-            tracing::error!(shard = seat.index, %error, "cannot listen again; the shard is given up");
             return;
         }
         thread::sleep(wait);

@@ -6,6 +6,7 @@ use crate::cell::WorkerCell;
 use crate::clock::Clock;
 use crate::config::{NodeConfig, TICK};
 use crate::cron::{self, Runs};
+use crate::handover::{Handover, WORKERS_MAX};
 use crate::io::Scratch;
 use crate::log::{LogSink, WorkerLog};
 use crate::memory_budget::MemoryBudget;
@@ -28,7 +29,7 @@ use std::net::TcpListener as StdListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use worker_api::Engine;
 use worker_api::event::LogLevel;
 
@@ -36,6 +37,9 @@ use worker_api::event::LogLevel;
 const ROUTES_WARMED: usize = 256;
 /// Ticks between two sweeps of Workers and idle outbound connections.
 const SWEEP_TICKS: u64 = 20;
+
+/// Period in which a shard in standby looks whether it may accept.
+const STANDBY_TICK: Duration = Duration::from_millis(25);
 
 /// What a shard is made from; shared by all shards of a node.
 pub(crate) struct Common {
@@ -49,6 +53,9 @@ pub(crate) struct Common {
     pub(crate) shards: usize,
     pub(crate) origin: Instant,
     pub(crate) draining: AtomicBool,
+    pub(crate) handover: Handover,
+    /// By shard, Workers to have ready before the first connection; none but in standby.
+    pub(crate) warm: Vec<Vec<DeploymentId>>,
     pub(crate) memory: Arc<MemoryBudget>,
 }
 
@@ -115,6 +122,11 @@ impl Shard {
 
     pub(crate) fn draining(&self) -> bool {
         self.common.draining.load(Ordering::Relaxed)
+    }
+
+    /// Whether a successor has the listening sockets: connections that idle are left a while for the request that may be on its way.
+    pub(crate) fn handed_over(&self) -> bool {
+        self.common.handover.handed_over()
     }
 
     /// The Worker for a request, by the newest configuration.
@@ -203,6 +215,17 @@ impl Shard {
         }
     }
 
+    /// While this node waits for its turn: starts the Workers that its predecessor had, some a tick. Whether all are there.
+    fn warm_up(self: &Rc<Self>, begun: &mut bool) -> bool {
+        let mut plane = self.plane.borrow_mut();
+        let (Some(published), mut workers) = (plane.current(), self.workers.borrow_mut()) else { return true };
+        if !std::mem::replace(begun, true) {
+            workers.prewarm(published, self.common.warm.get(self.index).map(Vec::as_slice).unwrap_or_default());
+        }
+        workers.warm(self, published);
+        workers.is_warm()
+    }
+
     /// Collects the garbage of one idle Worker. Whether there are more.
     pub(crate) fn shrink_one(&self) -> bool {
         self.workers.try_borrow_mut().is_ok_and(|mut workers| workers.shrink_one(self))
@@ -245,14 +268,15 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: &StdListener) {
         }
     };
     // A panic in one of these is a panic of the shard: its supervisor sees it.
-    glommio::spawn_local(listener::accept(shard.clone(), accepting)).detach();
     glommio::spawn_local(worker_timers::run(shard.clone())).detach();
     glommio::spawn_local(turns::run(shard.clone())).detach();
     glommio::spawn_local(spares::shrink(shard.clone())).detach();
-    glommio::spawn_local(cron::run(shard.clone())).detach();
     if shard.config().spares > 0 {
         glommio::spawn_local(spares::run(shard.clone())).detach();
     }
+    stand_by(&shard).await;
+    glommio::spawn_local(cron::run(shard.clone())).detach();
+    glommio::spawn_local(listener::accept(shard.clone(), accepting)).detach();
     let mut ticks = 0u64;
     let mut drain_until_ns = None;
     loop {
@@ -270,12 +294,14 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: &StdListener) {
         shard.workers.borrow_mut().relieve(&shard);
         if !shard.draining() {
             shard.warm();
-        }
-        if !shard.draining() {
+            shard.common.handover.answer(shard.index, || shard.workers.borrow().latest(WORKERS_MAX));
             continue;
         }
         let until_ns = *drain_until_ns.get_or_insert_with(|| {
-            listener::close(&shard, listener);
+            // A successor goes on with the socket, and with the connections that wait there.
+            if !shard.handed_over() {
+                listener::close(&shard, listener);
+            }
             shard.watches.wake_all();
             now_ns + shard.config().timeouts.drain_ns
         });
@@ -283,5 +309,18 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: &StdListener) {
             tracing::info!(shard = shard.index, left = shard.connections.get(), "drained");
             return;
         }
+    }
+}
+
+/// Waits, in a node that is to take another's place, until that is to be.
+async fn stand_by(shard: &Rc<Shard>) {
+    let (handover, mut begun, mut warm) = (&shard.common.handover, false, false);
+    while handover.standby() && !shard.draining() {
+        shard.clock.follow_unix_time();
+        if !warm && shard.warm_up(&mut begun) {
+            warm = true;
+            handover.warmed();
+        }
+        Timer::new(STANDBY_TICK).await;
     }
 }

@@ -473,6 +473,30 @@ impl Workers {
         }
     }
 
+    /// Names Workers that are to be started, besides those of later configurations.
+    pub(crate) fn prewarm(&mut self, published: &Published, deployments: &[DeploymentId]) {
+        self.prewarmed = which(published);
+        self.weigh(published);
+        self.prewarm.extend(deployments);
+    }
+
+    /// Whether no Worker is to be started ahead.
+    pub(crate) fn is_warm(&self) -> bool {
+        self.prewarm.is_empty()
+    }
+
+    /// The deployments whose Workers are up, those that were used last first.
+    pub(crate) fn latest(&self, most: usize) -> Vec<DeploymentId> {
+        let used = |(id, entry): (&DeploymentId, &Entry)| match &entry.state {
+            State::Up(cells) => Some((cells.iter().map(|cell| cell.used_ns.get()).max()?, *id)),
+            State::Down { .. } => None,
+        };
+        let mut up: Vec<_> = self.by_deployment.iter().filter_map(used).collect();
+        up.sort_unstable_by(|one, other| other.cmp(one));
+        up.truncate(most);
+        up.into_iter().map(|(_, id)| id).collect()
+    }
+
     /// Collects the garbage of one Worker that has become idle. Whether there are more.
     pub(crate) fn shrink_one(&mut self, shard: &Shard) -> bool {
         while let Some(cell) = self.shrinking.pop_front() {

@@ -318,6 +318,13 @@ impl Steering {
         }
     }
 
+    /// Where the map of the listening sockets of a port is to be kept, if anything can be.
+    pub fn place_for_sockets(&self, port: u16) -> Option<PathBuf> {
+        let folder = folder(self.config.pin.as_deref()?, &self.interface.name)?.join(format!("maps-{}", abi::ABI));
+        fs::create_dir_all(&folder).ok()?;
+        Some(folder.join(format!("socks-{port}")))
+    }
+
     /// Whether the interface that it is attached to is still there.
     pub fn interface_is_there(&self) -> bool {
         Interface::find(&self.interface.name).is_ok_and(|found| found.index == self.interface.index)

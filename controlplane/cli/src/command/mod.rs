@@ -7,6 +7,7 @@ pub(crate) mod dev;
 pub(crate) mod env;
 pub(crate) mod init;
 pub(crate) mod lifecycle;
+pub(crate) mod node;
 pub(crate) mod operator;
 pub(crate) mod routes;
 pub(crate) mod tail;

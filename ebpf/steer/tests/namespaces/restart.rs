@@ -49,7 +49,7 @@ impl Generation {
     fn attach(&self, server: &Namespace) -> Acceptor {
         let sockets = self.listeners.iter().map(|listener| listener.try_clone().expect("a copy"));
         let sockets: Vec<_> = sockets.zip([Some(0), Some(1)]).collect();
-        server.within(move || Acceptor::attach(&sockets).expect("root may")).join().expect("attached")
+        server.within(move || Acceptor::attach(&sockets, None).expect("root may")).join().expect("attached")
     }
 
     fn end(self) {
@@ -63,7 +63,7 @@ fn twenty_restarts_under_load_fail_no_request() {
     if !ready() {
         return;
     }
-    let (server, client, pins) = (Namespace::new("server"), Namespace::new("client"), Pins::new());
+    let (server, client, pins) = (Namespace::new("server"), Namespace::new("client"), Pins::new("restart"));
     veth(&server, "s0", &client, "c0");
     server.run("ip addr add 10.77.1.1/24 dev s0");
     client.run("ip addr add 10.77.1.2/24 dev c0");

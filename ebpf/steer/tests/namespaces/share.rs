@@ -85,7 +85,7 @@ fn check(driver: bool, expect: Mode) {
         };
         let steering = Steering::start(config, &Rules::default(), 1, Clock::now()).expect("root may");
         let sockets: Vec<_> = sockets.into_iter().zip([Some(0), Some(1)]).collect();
-        (steering, Acceptor::attach(&sockets).expect("root may"))
+        (steering, Acceptor::attach(&sockets, None).expect("root may"))
     });
     let (steering, acceptor) = attached.join().expect("attached");
     load(CONNECTIONS).join().expect("served with steering");
