@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use bench::command::{
-    Verdict, activate, cold_start, h1, hello, hostile, idle_isolate, load_test, noisy_neighbour, soak, streams,
+    Verdict, activate, cold_start, h1, hello, hostile, idle_isolate, load_test, noisy_neighbour, soak, steer, streams,
     websocket,
 };
 use clap::{Parser, Subcommand};
@@ -28,6 +28,7 @@ enum Command {
     NoisyNeighbour(noisy_neighbour::Arguments),
     IdleIsolate(idle_isolate::Arguments),
     Soak(soak::Arguments),
+    Steer(steer::Arguments),
     Streams(streams::Arguments),
     Websocket(websocket::Arguments),
 }
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::NoisyNeighbour(arguments) => noisy_neighbour::run(arguments),
         Command::IdleIsolate(arguments) => idle_isolate::run(arguments),
         Command::Soak(arguments) => soak::run(arguments),
+        Command::Steer(arguments) => steer::run(arguments),
         Command::Streams(arguments) => streams::run(arguments),
         Command::Websocket(arguments) => websocket::run(arguments),
         Command::Hello(arguments) => hello::run(arguments),

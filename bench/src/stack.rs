@@ -57,6 +57,10 @@ pub struct Options {
     pub node_cores: Vec<usize>,
     /// Cores of the control plane; empty: all.
     pub control_cores: Vec<usize>,
+    /// Where the node listens; a free loopback port unless given. Elsewhere than on loopback only in a namespace of its own.
+    pub listen: Option<SocketAddr>,
+    /// Where nodes connect to the control plane; a free loopback port unless given.
+    pub push: Option<SocketAddr>,
     /// More arguments of `selvage-node serve`.
     pub node_arguments: Vec<String>,
 }
@@ -72,7 +76,8 @@ pub struct Stack {
     account: String,
     token: String,
     project: String,
-    _dir: TempDir,
+    push: String,
+    dir: TempDir,
 }
 
 /// A deployment of the stack's account.
@@ -100,7 +105,9 @@ impl Stack {
 
         let mut command = Command::new(&control_binary);
         command.args(["serve", "--data"]).arg(&data);
-        command.args(["--listen", "127.0.0.1:0", "--push-listen", "127.0.0.1:0"]);
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let push = options.push.unwrap_or(any).to_string();
+        command.args(["--listen", "127.0.0.1:0", "--push-listen", &push]);
         command.args(["--platform-domain", PLATFORM_DOMAIN, "--validator"]).arg(&node_binary);
         let mut control = Server::start("control", command, &options.control_cores, dir.path())?;
         let ready = control.wait_ready(START_TIMEOUT)?;
@@ -118,9 +125,8 @@ impl Stack {
 
         let mut command = Command::new(&node_binary);
         command.args(["serve", "--data"]).arg(dir.path().join("node"));
-        command
-            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--control", &push, "--identity"])
-            .arg(&identity);
+        let listen = options.listen.unwrap_or(any).to_string();
+        command.args(["--listen", &listen, "--admin", "127.0.0.1:0", "--control", &push, "--identity"]).arg(&identity);
         command.args(["--shards", &options.shards.max(1).to_string()]).args(&options.node_arguments);
         let mut node = Server::start("node", command, &options.node_cores, dir.path())?;
         let ready = node.wait_ready(START_TIMEOUT)?;
@@ -138,7 +144,8 @@ impl Stack {
             account: text(&admin, "account_id")?,
             token: text(&admin, "token")?,
             project: String::new(),
-            _dir: dir,
+            push,
+            dir,
         };
         let body = json!({"name": "bench", "slug": "bench"});
         let project = stack.call("POST", &format!("/v1/accounts/{}/projects", stack.account), &body)?;
@@ -160,7 +167,32 @@ impl Stack {
     /// A path of a deployment, as the node serves it.
     pub fn target(&self, subdomain: &str, path: &str) -> anyhow::Result<Target> {
         let host = format!("{subdomain}.{PLATFORM_DOMAIN}:{}", self.http.port());
-        Ok(Target::new(self.http, &host, path, Scope::Loopback)?)
+        let scope = if self.http.ip().is_loopback() { Scope::Loopback } else { Scope::OwnNamespace };
+        Ok(Target::new(self.http, &host, path, scope)?)
+    }
+
+    /// The folder of all data and logs.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The node's data folder.
+    pub fn node_data(&self) -> PathBuf {
+        self.dir.path().join("node")
+    }
+
+    /// Enrols one more node: where the control plane is for it, and the folder of its identity.
+    pub fn enroll(&self, binaries: &Binaries, name: &str) -> anyhow::Result<(String, PathBuf)> {
+        let identity = self.dir.path().join(format!("identity-{name}"));
+        let mut command = Command::new(binaries.path("selvage-control")?);
+        command.args(["enroll", "--name", name, "--data"]).arg(self.dir.path().join("control"));
+        tool(command.arg("--out").arg(&identity))?;
+        Ok((self.push.clone(), identity))
+    }
+
+    /// Gives all nodes these rules for packets; they are in force at connected ones when this returns.
+    pub fn set_steering(&self, rules: &Value) -> anyhow::Result<()> {
+        self.call("PUT", "/v1/steering", rules).map(drop)
     }
 
     /// The node's address for requests.

@@ -10,6 +10,7 @@ pub mod idle_isolate;
 pub mod load_test;
 pub mod noisy_neighbour;
 pub mod soak;
+pub mod steer;
 pub mod streams;
 pub mod websocket;
 

@@ -176,6 +176,7 @@ fn start_node(
             "--response-bytes".to_owned(),
             (arguments.bytes + (1 << 20)).to_string(),
         ],
+        ..Options::default()
     };
     let mut stack = Stack::start(&Binaries::find()?, &options)?;
     stack.set_cpu_ms(CPU_MS)?;

@@ -239,6 +239,7 @@ fn node(
         node_cores: vec![server_core],
         control_cores: vec![load_core],
         node_arguments: flags.iter().map(|&flag| flag.to_owned()).collect(),
+        ..Options::default()
     };
     let mut stack = Stack::start(&Binaries::find()?, &options)?;
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed_precise}")?;

@@ -45,6 +45,7 @@ impl Contender {
             node_cores: vec![server_core],
             control_cores: vec![load_core],
             node_arguments: arguments.to_vec(),
+            ..Options::default()
         };
         let mut stack = Stack::start(&Binaries::find()?, &options)?;
         let mut target = |name: &str, module: &str| {

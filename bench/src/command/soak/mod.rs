@@ -150,6 +150,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         },
         control_cores: Vec::new(),
         node_arguments,
+        ..Options::default()
     };
     let mut stack = Stack::start(&Binaries::find()?, &options)?;
     let tenants = normal::deploy(&mut stack, origin::start()?)?;
