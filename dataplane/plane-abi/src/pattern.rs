@@ -88,7 +88,7 @@ pub fn normalise_path(raw: &[u8]) -> Cow<'_, [u8]> {
     let encoded = path.iter().fold(false, |found, byte| found | (*byte == b'%') | (*byte == b'\\'));
     let after = path.get(1..).unwrap_or_default();
     let dotted = path.iter().zip(after).fold(false, |found, (a, b)| found | ((*a == b'/') & (*b == b'.')));
-    if !encoded && !(dotted && has_dot_segment(path)) {
+    if !(encoded || dotted && has_dot_segment(path)) {
         return Cow::Borrowed(path);
     }
     Cow::Owned(resolve_dots(&decode_unreserved(path)))

@@ -249,7 +249,7 @@ impl RouteCache {
         // It stands in the index before another leaves, which may move it.
         self.index[slot] = number;
         self.entries.push(Entry { hash, expires_ns, key, newer: NONE, older: NONE, place, epoch, moved: 0 });
-        self.to_front(number);
+        self.move_to_front(number);
         if self.entries.len() > ENTRIES_MAX {
             self.remove(self.oldest);
         }
@@ -260,11 +260,11 @@ impl RouteCache {
         let since = self.moves.wrapping_sub(self.entries[number as usize].moved);
         if since > (ENTRIES_MAX / 2) as u32 {
             self.unlink(number);
-            self.to_front(number);
+            self.move_to_front(number);
         }
     }
 
-    fn to_front(&mut self, number: u32) {
+    fn move_to_front(&mut self, number: u32) {
         self.moves = self.moves.wrapping_add(1);
         let entry = &mut self.entries[number as usize];
         (entry.newer, entry.older, entry.moved) = (NONE, self.newest, self.moves);

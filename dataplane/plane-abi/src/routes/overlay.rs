@@ -44,12 +44,15 @@ pub(crate) fn write(
     changes.write()
 }
 
+/// A host in the table's order: its kind, the hash of its name, its name.
+type HostKey = (HostKind, u64, Vec<u8>);
+
 /// What differs, host by host in the order of a table.
 struct Changes<'a> {
     base: &'a RouteBase,
     /// By the base's target: the snapshot's.
     places: Vec<u32>,
-    hosts: Vec<((HostKind, u64, Vec<u8>), Vec<Owned>)>,
+    hosts: Vec<(HostKey, Vec<Owned>)>,
 }
 
 impl Changes<'_> {
