@@ -9,7 +9,7 @@ use e2e::http::{Connection, Request};
 use e2e::load::Load;
 use e2e::platform::{Platform, STOP_TIMEOUT, Setup};
 
-const UPGRADES: u32 = 3;
+const UPGRADES: usize = 3;
 
 fn worker(text: &str) -> String {
     format!("let count = 0; export default {{ fetch() {{ return new Response({text:?} + ++count); }} }};")
@@ -50,8 +50,13 @@ fn nobody_notices_an_upgrade() {
         let mut quiet = Connection::open(platform.http).expect("it listens");
         assert_eq!(quiet.exchange(&request).expect("answered").status, 200);
         let request = request.clone();
+        let log = platform.folder().join("node.log");
         let speaks = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(1_500));
+            eventually("the old node drains", Duration::from_secs(60), || {
+                let text = std::fs::read_to_string(&log).unwrap_or_default();
+                (text.matches("another process serves: draining").count() >= upgrade).then_some(())
+            });
+            std::thread::sleep(Duration::from_millis(500));
             quiet.exchange(&request)
         });
         let done = platform.upgrade(&[]);

@@ -23,13 +23,15 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(45);
 pub struct Setup {
     /// Shards of the node.
     pub shards: u32,
+    /// Where the node listens; a free loopback port unless given.
+    pub listen: Option<SocketAddr>,
     /// More arguments of `selvage-node serve`.
     pub node_arguments: &'static [&'static str],
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { shards: 1, node_arguments: &[] }
+        Setup { shards: 1, listen: None, node_arguments: &[] }
     }
 }
 
@@ -88,7 +90,7 @@ impl Platform {
         run(enroll.arg("--out").arg(path.join("identity")));
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (control, api, push) = start_control(path, any, any);
-        let (node, http, admin) = start_node(path, setup, any, Some(push));
+        let (node, http, admin) = start_node(path, setup, setup.listen.unwrap_or(any), Some(push));
         let (account, token) = (text(&made["account_id"]), text(&made["token"]));
         let heirs = Heirs::default();
         let platform = Platform { node, control, http, admin, api, push, account, token, setup, heirs, folder };

@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -136,6 +137,8 @@ pub(crate) struct Shared {
     /// It was told to.
     pub(crate) stopping: AtomicBool,
     upgrading: AtomicBool,
+    /// The file of this keeper's socket: another keeper may have put its own in that place.
+    file: AtomicU64,
     shown: Mutex<Shown>,
 }
 
@@ -146,8 +149,6 @@ pub(crate) enum Event {
     Release(mpsc::Sender<()>),
     /// The upgrade came to nothing.
     Reclaim,
-    /// Another keeper answers at the socket now.
-    HandedOver,
     /// The node has ended, or an upgrade.
     Look,
 }
@@ -170,13 +171,14 @@ pub(crate) fn run(args: &KeepArgs) -> anyhow::Result<()> {
         gone: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
         upgrading: AtomicBool::new(false),
+        file: AtomicU64::new(0),
         shown: Mutex::default(),
     });
     let hearing = shared.clone();
     thread::Builder::new().name("hear".to_owned()).spawn(move || hear(&hearing, &answer))?;
     listen(&shared);
-    let handed_over = Keep::new(shared.clone()).follow(&told);
-    if !handed_over {
+    Keep::new(shared.clone()).follow(&told);
+    if file_of(&shared) == Some(shared.file.load(Ordering::Relaxed)) {
         let _ = fs::remove_file(&shared.start.socket);
     }
     Ok(())
@@ -191,7 +193,6 @@ struct Keep {
     tried: Option<Instant>,
     /// A successor has programs and sockets.
     released: bool,
-    handed_over: bool,
 }
 
 impl Keep {
@@ -204,22 +205,21 @@ impl Keep {
             problem: None,
             tried: None,
             released: false,
-            handed_over: false,
         }
     }
 
-    /// Until the node has ended, and an upgrade that is under way. Whether another keeper has taken over.
-    fn follow(mut self, told: &mpsc::Receiver<Event>) -> bool {
+    /// Until the node has ended, and an upgrade that is under way.
+    fn follow(mut self, told: &mpsc::Receiver<Event>) {
         let mut balanced = Instant::now();
         loop {
             // The first rules come at once; the program is attached with them in force.
             match told.recv_timeout(TICK) {
                 Ok(event) => self.hear(event),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.handed_over,
+                Err(RecvTimeoutError::Disconnected) => return,
             }
             if self.shared.gone() && !self.shared.upgrading.load(Ordering::Acquire) {
-                return self.handed_over;
+                return;
             }
             if self.released {
                 continue;
@@ -251,8 +251,13 @@ impl Keep {
                 self.release();
                 let _ = done.send(());
             }
-            Event::Reclaim => (self.released, self.tried) = (false, None),
-            Event::HandedOver => self.handed_over = true,
+            Event::Reclaim => {
+                (self.released, self.tried) = (false, None);
+                // The successor's keeper may have taken the place.
+                if file_of(&self.shared) != Some(self.shared.file.load(Ordering::Relaxed)) {
+                    listen(&self.shared);
+                }
+            }
             Event::Node(_) | Event::Look => {}
         }
     }
@@ -364,6 +369,11 @@ fn hear(shared: &Shared, answer: &mpsc::Sender<Answer>) {
     let _ = shared.tell.send(Event::Look);
 }
 
+/// The file at the socket's place.
+fn file_of(shared: &Shared) -> Option<u64> {
+    Some(fs::metadata(&shared.start.socket).ok()?.ino())
+}
+
 /// Answers whoever asks.
 fn listen(shared: &Arc<Shared>) {
     let path = &shared.start.socket;
@@ -375,6 +385,7 @@ fn listen(shared: &Arc<Shared>) {
             return;
         }
     };
+    shared.file.store(file_of(shared).unwrap_or(0), Ordering::Relaxed);
     let shared = shared.clone();
     let answering = thread::Builder::new().name("answer".to_owned()).spawn(move || {
         for stream in listener.incoming() {

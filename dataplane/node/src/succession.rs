@@ -126,7 +126,6 @@ pub(crate) fn upgrade(keep: &Shared, request: &Request, say: &dyn Fn(Progress)) 
         return Err(format!("the new node did not take over: {why}"));
     }
     heir.serves = true;
-    let _ = keep.tell.send(Event::HandedOver);
     let serving_ms = begin.elapsed().as_millis() as u64;
     say(Progress::Step(format!("serving after {serving_ms} ms; the old node drains")));
     tracing::info!(pid = heir.child.id(), ready_ms, serving_ms, "the new node serves");
