@@ -96,11 +96,11 @@ fn resolve(name: &str) -> Option<IpAddr> {
     name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name).parse().ok()
 }
 
-/// Whether this thread is in another network namespace than the machine's first process. An unreadable link counts
-/// as "no": the check fails closed.
+/// Whether this thread is in another network namespace than the machine's first process; where that one's cannot be read, as in some sandboxes,
+/// than this process began in. An unreadable link counts as "no": the check fails closed.
 fn in_own_namespace() -> bool {
     let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
-    match (namespace("thread-self"), namespace("1")) {
+    match (namespace("thread-self"), namespace("1").or_else(|| namespace("self"))) {
         (Some(own), Some(first)) => own != first,
         _ => false,
     }

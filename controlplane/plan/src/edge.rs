@@ -26,9 +26,6 @@ use serde::{Deserialize, Serialize};
 use crate::compile::{PlanError, platform_domain};
 use crate::rules::{RouteError, check_pattern};
 
-/// CPU time that is left out of the JSON.
-const CPU_MS_DEFAULT: u32 = (base::limits::CPU_PER_REQUEST_NS / base::limits::MS_NS) as u32;
-
 /// A whole snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -221,7 +218,7 @@ fn emit_deployment(deployment: &Deployment<'_>, routes: Vec<String>, artifact_ba
         a: Some(deployment.account().0).filter(|id| *id != 0).map(|id| format!("{id:x}")).unwrap_or_default(),
         z: deployment.artifact_bytes(),
         p: deployment.status() == Status::Paused,
-        m: Some(deployment.cpu_ms()).filter(|cpu_ms| *cpu_ms != CPU_MS_DEFAULT),
+        m: Some(deployment.cpu_ms()).filter(|cpu_ms| *cpu_ms != base::limits::CPU_PER_REQUEST_MS),
         w: Some(deployment.weight()).filter(|weight| *weight != base::limits::WEIGHT),
         c: deployment.compatibility_date().to_owned(),
         k: Vec::new(),
@@ -280,7 +277,7 @@ fn accept_deployment(writer: &mut SnapshotWriter, config: &EdgeConfig) -> Result
         name: config.n.clone(),
         subdomain: config.s.clone(),
         compatibility_date: config.c.clone(),
-        cpu_ms: config.m.unwrap_or(CPU_MS_DEFAULT),
+        cpu_ms: config.m.unwrap_or(base::limits::CPU_PER_REQUEST_MS),
         weight: config.w.unwrap_or(base::limits::WEIGHT),
         updated_unix_s: config.t,
         sealed_env,

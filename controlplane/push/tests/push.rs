@@ -17,7 +17,6 @@ use plane_abi::wire::{
 };
 use plane_abi::{
     BaseId, HostKind, Lineage, NewDeployment, NewRoute, PathKind, RouteBase, Snapshot, SnapshotHeader, SnapshotWriter,
-    Status,
 };
 use push::{ArtifactFuture, ArtifactSource, Ca, NodeIdentity, PublishError, PushConfig, PushServer};
 use rustls::{ClientConfig, RootCertStore};
@@ -63,21 +62,8 @@ fn snapshot_of(lineage: Lineage, generation: u64, bytes: usize) -> Arc<[u8]> {
     // Incompressible in the sense that matters: one deployment per 100 KiB of sealed bytes.
     for index in 0..bytes.div_ceil(100 * 1024) {
         writer.deployment(NewDeployment {
-            id: base::id::DeploymentId(index as u128),
-            account: base::id::AccountId(1),
-            version: 1,
-            status: Status::Active,
-            artifact: ArtifactHash([0; 32]),
-            artifact_bytes: 0,
-            name: String::new(),
-            subdomain: String::new(),
-            compatibility_date: String::new(),
-            cpu_ms: 50,
-            weight: 100,
-            updated_unix_s: 0,
             sealed_env: vec![index as u8; 100 * 1024],
-            bindings: Vec::new(),
-            crons: Vec::new(),
+            ..NewDeployment::new(base::id::DeploymentId(index as u128), base::id::AccountId(1), ArtifactHash([0; 32]))
         });
     }
     writer.finish().expect("valid").into()
@@ -269,21 +255,14 @@ fn with_routes(generation: u64, base: Option<&Arc<RouteBase>>, changed: u32) -> 
     let mut writer = SnapshotWriter::new(LINEAGE, generation, generation, 0, "workers.localhost");
     for index in 0..1000u32 {
         writer.deployment(NewDeployment {
-            id: base::id::DeploymentId(u128::from(index) << 80),
-            account: base::id::AccountId(1),
-            version: 1,
-            status: Status::Active,
-            artifact: ArtifactHash([index as u8; 32]),
             artifact_bytes: 7,
             name: format!("worker-{index}"),
             subdomain: format!("worker-{index}"),
-            compatibility_date: String::new(),
-            cpu_ms: 50,
-            weight: 100,
-            updated_unix_s: 0,
-            sealed_env: Vec::new(),
-            bindings: Vec::new(),
-            crons: Vec::new(),
+            ..NewDeployment::new(
+                base::id::DeploymentId(u128::from(index) << 80),
+                base::id::AccountId(1),
+                ArtifactHash([index as u8; 32]),
+            )
         });
     }
     for host in 0..10_000u32 {

@@ -534,21 +534,8 @@ mod tests {
     fn received(disk: &Disk, generation: u64, number: u8, key: &Key) -> (Incoming, Arc<Snapshot>) {
         let mut writer = SnapshotWriter::new(Lineage(1), generation, 0, key.id(), "workers.localhost");
         writer.deployment(NewDeployment {
-            id: DeploymentId(1),
-            account: AccountId(1),
-            version: 1,
-            status: Status::Active,
-            artifact: artifact_hash(&module(number)),
             artifact_bytes: 100,
-            name: String::new(),
-            subdomain: String::new(),
-            compatibility_date: String::new(),
-            cpu_ms: 50,
-            weight: 100,
-            updated_unix_s: 0,
-            sealed_env: Vec::new(),
-            bindings: Vec::new(),
-            crons: Vec::new(),
+            ..NewDeployment::new(DeploymentId(1), AccountId(1), artifact_hash(&module(number)))
         });
         let mut incoming = disk.incoming().expect("a file");
         incoming.write(&writer.finish().expect("valid")).expect("written");

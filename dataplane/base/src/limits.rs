@@ -44,6 +44,8 @@ pub const MODULE_BYTES_MAX: usize = 10 * MIB;
 pub const CODE_CACHE_BYTES_MAX: usize = 16 * MIB;
 /// CPU time of one request, ns (seed 000, `create_isolate`).
 pub const CPU_PER_REQUEST_NS: u64 = 50 * MS_NS;
+/// The same in milliseconds, as snapshots and plans have it.
+pub const CPU_PER_REQUEST_MS: u32 = (CPU_PER_REQUEST_NS / MS_NS) as u32;
 /// The most that a plan may give, ns: the most of Cloudflare's plans by default.
 pub const CPU_PER_REQUEST_MAX_NS: u64 = 30 * S_NS;
 /// A tenant's share of a saturated core in relation to its neighbours', unless its plan says otherwise.

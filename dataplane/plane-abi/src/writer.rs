@@ -55,6 +55,30 @@ pub struct NewDeployment {
     pub crons: Vec<String>,
 }
 
+impl NewDeployment {
+    /// One that answers with its first version and has nothing else: no name, subdomain, variables, bindings or schedules, and the CPU
+    /// time and weight of an account without a plan.
+    pub fn new(id: DeploymentId, account: AccountId, artifact: ArtifactHash) -> NewDeployment {
+        NewDeployment {
+            id,
+            account,
+            version: 1,
+            status: Status::Active,
+            artifact,
+            artifact_bytes: 0,
+            name: String::new(),
+            subdomain: String::new(),
+            compatibility_date: String::new(),
+            cpu_ms: base::limits::CPU_PER_REQUEST_MS,
+            weight: base::limits::WEIGHT,
+            updated_unix_s: 0,
+            sealed_env: Vec::new(),
+            bindings: Vec::new(),
+            crons: Vec::new(),
+        }
+    }
+}
+
 /// A route to be written: a pattern in normal form and where it leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRoute {

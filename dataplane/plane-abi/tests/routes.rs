@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 use plane_abi::{
     BaseId, HostKind, Lineage, NewDeployment, NewRoute, PathKind, RouteBase, Snapshot, SnapshotError, SnapshotWriter,
-    Status, WriteError,
+    WriteError,
 };
 use proptest::prelude::*;
 
@@ -26,23 +26,7 @@ fn new_route((host, path): &(String, String), to: u128) -> NewRoute {
 fn writer(deployments: &[u128], routes: &Routes) -> SnapshotWriter {
     let mut writer = SnapshotWriter::new(LINEAGE, 3, 0, 0, "workers.localhost");
     for id in deployments {
-        writer.deployment(NewDeployment {
-            id: DeploymentId(*id),
-            account: AccountId(1),
-            version: 1,
-            status: Status::Active,
-            artifact: ArtifactHash([0; 32]),
-            artifact_bytes: 0,
-            name: String::new(),
-            subdomain: String::new(),
-            compatibility_date: String::new(),
-            cpu_ms: 50,
-            weight: 100,
-            updated_unix_s: 0,
-            sealed_env: Vec::new(),
-            bindings: Vec::new(),
-            crons: Vec::new(),
-        });
+        writer.deployment(NewDeployment::new(DeploymentId(*id), AccountId(1), ArtifactHash([0; 32])));
     }
     for (pattern, to) in routes {
         writer.route(new_route(pattern, *to));

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::id::{AccountId, ArtifactHash, DeploymentId};
-use plane_abi::{HostKind, Lineage, NewDeployment, NewRoute, PathKind, RouteBase, Snapshot, SnapshotWriter, Status};
+use plane_abi::{HostKind, Lineage, NewDeployment, NewRoute, PathKind, RouteBase, Snapshot, SnapshotWriter};
 use route::{ENTRIES_MAX, RouteCache};
 
 const ROUTES_PER_HOST: u64 = 10;
@@ -77,21 +77,16 @@ fn path(index: u64, route: u64) -> (PathKind, String) {
 fn deployment(id: u64) -> NewDeployment {
     let bits = mix(id ^ 1 << 50);
     NewDeployment {
-        id: DeploymentId(u128::from(id) << 64 | u128::from(bits)),
-        account: AccountId(u128::from(bits)),
         version: 3,
-        status: Status::Active,
-        artifact: ArtifactHash(std::array::from_fn(|at| mix(bits ^ at as u64) as u8)),
         artifact_bytes: 100_000,
         name: format!("{}-{id}", pick(&WORDS, bits)),
-        subdomain: String::new(),
         compatibility_date: "2026-01-01".to_owned(),
-        cpu_ms: 50,
-        weight: 100,
         updated_unix_s: 1_700_000_000 + bits % 10_000_000,
-        sealed_env: Vec::new(),
-        bindings: Vec::new(),
-        crons: Vec::new(),
+        ..NewDeployment::new(
+            DeploymentId(u128::from(id) << 64 | u128::from(bits)),
+            AccountId(u128::from(bits)),
+            ArtifactHash(std::array::from_fn(|at| mix(bits ^ at as u64) as u8)),
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 //! `RouteCache` answers as `lookup` does, whatever was asked before, in which snapshot and when; and keeps to its bounds.
 
 use base::id::{AccountId, ArtifactHash, DeploymentId};
-use plane_abi::{HostKind, Lineage, NewDeployment, NewRoute, PathKind, Snapshot, SnapshotWriter, Status};
+use plane_abi::{HostKind, Lineage, NewDeployment, NewRoute, PathKind, Snapshot, SnapshotWriter};
 use proptest::prelude::*;
 use route::{CacheCounts, ENTRIES_MAX, KEY_BYTES_MAX, MEMORY_BYTES_MAX, RouteCache, TTL_NS, lookup};
 
@@ -9,23 +9,7 @@ use route::{CacheCounts, ENTRIES_MAX, KEY_BYTES_MAX, MEMORY_BYTES_MAX, RouteCach
 fn snapshot(generation: u64, routes: &[(&str, &str, u32)]) -> Snapshot {
     let mut writer = SnapshotWriter::new(Lineage(5), generation, 0, 0, "workers.localhost");
     for id in 0..4 {
-        writer.deployment(NewDeployment {
-            id: DeploymentId(id),
-            account: AccountId(1),
-            version: 1,
-            status: Status::Active,
-            artifact: ArtifactHash([0; 32]),
-            artifact_bytes: 0,
-            name: String::new(),
-            subdomain: String::new(),
-            compatibility_date: String::new(),
-            cpu_ms: 50,
-            weight: 100,
-            updated_unix_s: 0,
-            sealed_env: Vec::new(),
-            bindings: Vec::new(),
-            crons: Vec::new(),
-        });
+        writer.deployment(NewDeployment::new(DeploymentId(id), AccountId(1), ArtifactHash([0; 32])));
     }
     for (host, path, place) in routes {
         let (host_kind, host) =

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 use plane_abi::pattern::{Pattern, PatternError};
-use plane_abi::{HostKind, Lineage, NewDeployment, NewRoute, PathKind, Snapshot, SnapshotWriter, Status};
+use plane_abi::{HostKind, Lineage, NewDeployment, NewRoute, PathKind, Snapshot, SnapshotWriter};
 use proptest::prelude::*;
 
 /// A snapshot whose `n`th deployment has the `n`th pattern; `subdomains` come after those.
@@ -12,24 +12,11 @@ fn snapshot(patterns: &[Pattern], subdomains: &[&str]) -> Snapshot {
     let mut writer = SnapshotWriter::new(Lineage(99), 1, 0, 0, "workers.localhost");
     for index in 0..patterns.len() + subdomains.len() {
         writer.deployment(NewDeployment {
-            id: DeploymentId(index as u128),
-            account: AccountId(1),
-            version: 1,
-            status: Status::Active,
-            artifact: ArtifactHash([0; 32]),
-            artifact_bytes: 0,
-            name: String::new(),
             subdomain: subdomains
                 .get(index.wrapping_sub(patterns.len()))
                 .map(|label| (*label).to_owned())
                 .unwrap_or_default(),
-            compatibility_date: String::new(),
-            cpu_ms: 50,
-            weight: 100,
-            updated_unix_s: 0,
-            sealed_env: Vec::new(),
-            bindings: Vec::new(),
-            crons: Vec::new(),
+            ..NewDeployment::new(DeploymentId(index as u128), AccountId(1), ArtifactHash([0; 32]))
         });
     }
     for (index, pattern) in patterns.iter().enumerate() {

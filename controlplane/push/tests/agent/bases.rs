@@ -12,21 +12,9 @@ fn over_base(generation: u64, hosts: u32) -> (Vec<u8>, Arc<RouteBase>) {
     let writer = |routes: std::ops::Range<u32>| {
         let mut writer = SnapshotWriter::new(LINEAGE, generation, 0, key().id(), "workers.localhost");
         writer.deployment(NewDeployment {
-            id: DeploymentId(1),
-            account: AccountId(1),
-            version: 1,
-            status: Status::Active,
-            artifact: artifact_hash(&module),
             artifact_bytes: module.len() as u64,
-            name: String::new(),
-            subdomain: String::new(),
-            compatibility_date: String::new(),
-            cpu_ms: 50,
-            weight: 100,
-            updated_unix_s: 0,
             sealed_env: seal_env(&key(), DeploymentId(1), &[("VERSION".into(), "1".into())]),
-            bindings: Vec::new(),
-            crons: Vec::new(),
+            ..NewDeployment::new(DeploymentId(1), AccountId(1), artifact_hash(&module))
         });
         for host in routes {
             let (host, path) = (format!("host-{host}.example.com"), "/".to_owned());

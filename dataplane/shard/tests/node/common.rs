@@ -106,21 +106,16 @@ impl TestNode {
             let artifact = artifact_hash(deployed.source.as_bytes());
             std::fs::write(artifact_path(self.artifacts.path(), artifact), deployed.source).expect("written");
             writer.deployment(NewDeployment {
-                id: DeploymentId(index as u128 + 1),
-                account: AccountId(index as u128 + 7),
                 version: deployed.version,
                 status: deployed.status,
-                artifact,
                 artifact_bytes: deployed.source.len() as u64,
                 name: deployed.subdomain.to_owned(),
                 subdomain: deployed.subdomain.to_owned(),
-                compatibility_date: String::new(),
                 cpu_ms: deployed.cpu_ms,
                 weight: deployed.weight,
-                updated_unix_s: 0,
-                sealed_env: Vec::new(),
                 bindings: deployed.services.iter().map(|(name, to)| service(deployments, name, to)).collect(),
                 crons: deployed.crons.iter().map(|cron| (*cron).to_owned()).collect(),
+                ..NewDeployment::new(DeploymentId(index as u128 + 1), AccountId(index as u128 + 7), artifact)
             });
             // Each is at http://localhost/<subdomain>/ too, with whatever port: a host that has an origin.
             writer.route(NewRoute {
