@@ -12,8 +12,8 @@ use std::process::Command;
 /// Tried in this order; `SELVAGE_CLANG` is tried alone.
 const CLANGS: [&str; 4] = ["clang-19", "clang", "clang-18", "clang-17"];
 
-/// Both objects, by what stands before `.bpf.c`.
-const PROGRAMS: [&str; 2] = ["steer", "accept"];
+/// The objects, by what stands before `.bpf.c`.
+const PROGRAMS: [&str; 3] = ["steer", "accept", "pass"];
 
 fn main() {
     println!("cargo::rerun-if-changed=bpf");
@@ -30,7 +30,7 @@ fn main() {
     fs::write(out.join("objects.rs"), objects(why.as_deref())).expect("OUT_DIR is writable");
 }
 
-/// The source of the two constants.
+/// The source of the constants.
 fn objects(why: Option<&str>) -> String {
     PROGRAMS.iter().fold(String::new(), |text, name| {
         let value = match why {

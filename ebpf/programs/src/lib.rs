@@ -1,4 +1,4 @@
-//! The eBPF programs, compiled: bytes of two ELF objects, or why there are none.
+//! The eBPF programs, compiled: bytes of ELF objects, or why there are none.
 //!
 //! Owns the C sources in `bpf/`, one header a concern; `bpf/abi.h` holds the layouts that user space shares. Does not load
 //! anything: crate `steer` does.
@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | [`STEER`] | `xdp` | reads a frame, judges its source, finds its node (VIPs), answers floods of SYNs, finds its CPU |
 //! | [`ACCEPT`] | `sk_reuseport/migrate` | gives a connection to the listening socket of the CPU that its packet is on |
+//! | [`PASS`] | `xdp` | nothing: the far end of a veth pair, in tests |
 
 #![forbid(unsafe_code)]
 

@@ -1,9 +1,9 @@
 //! A network interface by its name, in this thread's network namespace.
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice, recv, send, socket_with};
 
 /// Longest name (`IFNAMSIZ` without the final zero).
 const NAME_BYTES_MAX: usize = 15;
@@ -28,10 +28,7 @@ impl Interface {
         }
         let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
         let index = netdevice::name_to_index(&socket, name).map_err(|_| bad())?;
-        // sysfs may show another network namespace than this thread's.
-        let read = |file: &str| fs::read_to_string(PathBuf::from("/sys/class/net").join(name).join(file)).ok();
-        let shown = read("ifindex").is_some_and(|text| text.trim().parse() == Ok(index));
-        let mac = read("address").filter(|_| shown).and_then(|text| parse_mac(text.trim())).unwrap_or_default();
+        let mac = hardware_address(index)?.unwrap_or_default();
         Ok(Interface { name: name.to_owned(), index, mac })
     }
 }
@@ -48,9 +45,43 @@ fn default_route(table: &str) -> Option<String> {
         .map(|row| row[0].to_owned())
 }
 
-fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let bytes: Vec<u8> = text.split(':').map(|pair| u8::from_str_radix(pair, 16).ok()).collect::<Option<_>>()?;
-    bytes.try_into().ok()
+/// Asks the kernel over rtnetlink(7), which answers for this thread's namespace; sysfs shows the one it was mounted in.
+fn hardware_address(index: u32) -> io::Result<Option<[u8; 6]>> {
+    const HEADER_BYTES: usize = 16;
+    const REQUEST_BYTES: usize = 32;
+    const RTM_GETLINK: u16 = 18;
+    const NLM_F_REQUEST: u16 = 1;
+    // NETLINK_ROUTE, which is 0.
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    // struct nlmsghdr, struct ifinfomsg: only the kind, the flags and the index are not zero.
+    let mut request = [0; REQUEST_BYTES];
+    request[..4].copy_from_slice(&(REQUEST_BYTES as u32).to_ne_bytes());
+    request[4..6].copy_from_slice(&RTM_GETLINK.to_ne_bytes());
+    request[6..8].copy_from_slice(&NLM_F_REQUEST.to_ne_bytes());
+    request[HEADER_BYTES + 4..HEADER_BYTES + 8].copy_from_slice(&index.to_ne_bytes());
+    send(&socket, &request, SendFlags::empty())?;
+    let mut reply = vec![0; 16 << 10];
+    let (bytes, _) = recv(&socket, &mut reply[..], RecvFlags::empty())?;
+    Ok(address_of_link(&reply[..bytes]))
+}
+
+/// `IFLA_ADDRESS` of an `RTM_NEWLINK` message, if it is an Ethernet address.
+fn address_of_link(message: &[u8]) -> Option<[u8; 6]> {
+    const RTM_NEWLINK: u16 = 16;
+    const IFLA_ADDRESS: u16 = 1;
+    let half = |at: usize| Some(u16::from_ne_bytes(message.get(at..at + 2)?.try_into().ok()?));
+    if half(4)? != RTM_NEWLINK {
+        return None;
+    }
+    let mut at = 32;
+    loop {
+        let (bytes, kind) = (usize::from(half(at)?), half(at + 2)?);
+        if kind == IFLA_ADDRESS {
+            return message.get(at + 4..at + bytes)?.try_into().ok();
+        }
+        // Attributes begin at multiples of four; one shorter than its own header would be no attribute.
+        at += bytes.max(4).next_multiple_of(4);
+    }
 }
 
 #[cfg(test)]
@@ -64,8 +95,23 @@ mod tests {
         for name in ["", "no-such-one", "..", "a/../lo", "a-name-that-is-too-long"] {
             assert!(Interface::find(name).is_err(), "{name:?}");
         }
-        assert_eq!(parse_mac("02:53:56:01:00:ff"), Some([2, 0x53, 0x56, 1, 0, 255]));
-        assert_eq!((parse_mac("02:53"), parse_mac("")), (None, None));
+    }
+
+    #[test]
+    fn a_link_s_address_is_found_in_a_whole_message_only() {
+        let mut message = vec![0; 32];
+        message[4..6].copy_from_slice(&16u16.to_ne_bytes());
+        for (kind, value) in [(3u16, &b"eth0\0"[..]), (1, &[2, 0x53, 0x56, 1, 0, 255])] {
+            message.extend(u16::try_from(4 + value.len()).expect("short").to_ne_bytes());
+            message.extend(kind.to_ne_bytes());
+            message.extend(value);
+            message.resize(message.len().next_multiple_of(4), 0);
+        }
+        let whole = message.len() - 2;
+        assert_eq!(address_of_link(&message), Some([2, 0x53, 0x56, 1, 0, 255]));
+        assert!((0..whole).all(|bytes| address_of_link(&message[..bytes]).is_none()));
+        message[4] = 2;
+        assert_eq!(address_of_link(&message), None, "an error is no link");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use e2e::netns::{Namespace, Pins, pin, run as run_words, veth};
+use e2e::netns::{Namespace, Pins, Wire, pin, run as run_words, veth};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sendto, socket_with};
 use serde::Serialize;
 use serde_json::json;
@@ -95,7 +95,7 @@ struct Ground {
     client: Namespace,
     attacker: Namespace,
     binaries: crate::stack::Binaries,
-    _rest: (Namespace, Namespace, Namespace, Pins, Pins),
+    _rest: (Vec<Wire>, Namespace, Namespace, Namespace, Pins, Pins),
 }
 
 pub(super) fn run(context: &Context) -> anyhow::Result<(Vec<Promise>, Vec<Flood>, Vec<Drops>)> {
@@ -154,6 +154,7 @@ impl Ground {
             (&plain_server, "s0", "10.79.0.4"),
             (&sink, "k0", "10.79.0.8"),
         ];
+        let mut wires = Vec::new();
         for (number, (namespace, interface, address)) in ends.into_iter().enumerate() {
             let port = format!("p{number}");
             veth(namespace, interface, &switch, &port);
@@ -161,6 +162,7 @@ impl Ground {
             namespace.run(&format!("ip addr add {address}/24 dev {interface}"));
             whole_frames(namespace, interface);
             whole_frames(&switch, &port);
+            wires.push(Wire::new(&switch, &port));
         }
         // What nobody has goes to the sink's port, and is not for the sink.
         switch.run("bridge fdb replace 02:00:00:00:0b:09 dev p4 master static");
@@ -181,7 +183,7 @@ impl Ground {
             std::thread::sleep(Duration::from_millis(50));
         }
         await_steering(&context.binaries, steered.node_data())?;
-        let rest = (switch, sink, server, pins, plain_pins);
+        let rest = (wires, switch, sink, server, pins, plain_pins);
         let binaries = context.binaries.clone();
         Ok(Ground { steered, _plain: plain, plain_server, client, attacker, binaries, _rest: rest })
     }
@@ -254,10 +256,10 @@ impl Ground {
     fn rule(&self, hook: &str) -> anyhow::Result<()> {
         let text = match hook {
             "ingress" => {
-                "table netdev f { set d { type ipv4_addr; flags interval; elements = { 198.51.100.0/24 } } chain c { type filter hook ingress device s0 priority 0; ip saddr @d drop } }"
+                "table netdev f { set d { type ipv4_addr; flags interval; elements = { 198.51.100.0/24 }; }; chain c { type filter hook ingress device \"s0\" priority 0; policy accept; ip saddr @d drop } }"
             }
             _ => {
-                "table ip f { set d { type ipv4_addr; flags interval; elements = { 198.51.100.0/24 } } chain c { type filter hook input priority 0; ip saddr @d drop } }"
+                "table ip f { set d { type ipv4_addr; flags interval; elements = { 198.51.100.0/24 }; }; chain c { type filter hook input priority 0; policy accept; ip saddr @d drop } }"
             }
         };
         let path = self.steered.dir().join(format!("{hook}.nft"));

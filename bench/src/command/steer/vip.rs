@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use e2e::netns::{Namespace, Pins, veth};
+use e2e::netns::{Namespace, Pins, Wire, veth};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -62,6 +62,7 @@ impl Vip {
 struct Node {
     server: Server,
     data: std::path::PathBuf,
+    _wire: Wire,
     _namespace: Namespace,
     _pins: Pins,
 }
@@ -77,6 +78,7 @@ pub(super) fn run(context: &Context) -> anyhow::Result<(Vec<Promise>, Vip)> {
     for (namespace, interface) in [(&client, "c0"), (&switch, "pc")] {
         whole_frames(namespace, interface);
     }
+    let _wire = Wire::new(&switch, "pc");
     let push = Some(SocketAddr::from(([10, 78, 0, 254], 0)));
     let stack = switch.inside(|| -> anyhow::Result<Stack> {
         let options =
@@ -235,6 +237,7 @@ impl Node {
         for (namespace, interface) in [(&namespace, "n0"), (switch, port.as_str())] {
             whole_frames(namespace, interface);
         }
+        let wire = Wire::new(switch, &port);
         let (push, identity) = stack.enroll(binaries, &format!("node-{number}"))?;
         let data = stack.dir().join(format!("node-{number}"));
         let mut command = Command::new(binaries.path("selvage-node")?);
@@ -255,7 +258,7 @@ impl Node {
             ensure!(begin.elapsed() < STEP, "node {number} does not serve {HOST}: {}", server.log_tail());
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(Node { server, data, _namespace: namespace, _pins: pins })
+        Ok(Node { server, data, _wire: wire, _namespace: namespace, _pins: pins })
     }
 }
 

@@ -36,28 +36,24 @@ struct Node {
     rules: Option<mpsc::Sender<Rules>>,
     applied: mpsc::Receiver<()>,
     thread: Option<JoinHandle<()>>,
+    _wire: Option<Wire>,
 }
 
 impl Node {
-    fn start(number: u8, switch: &Namespace) -> Node {
+    fn start(number: u8, switch: &Namespace, driver: bool) -> Node {
         let namespace = Namespace::new(&format!("node{number}"));
         let port = format!("p{number}");
         veth(&namespace, "n0", switch, &port);
         switch.run(&format!("ip link set {port} master br0"));
+        let wire = driver.then(|| Wire::new(switch, &port));
         namespace.run(&format!("ip link set n0 address 02:00:00:00:09:{number:02x}"));
         namespace.run(&format!("ip addr add 10.78.0.{number}/24 dev n0"));
         namespace.run(&format!("ip addr add {VIP}/32 dev lo"));
         let (rules, told) = mpsc::channel::<Rules>();
         let (tell, applied) = mpsc::channel();
         let thread = namespace.within(move || {
-            let config = Config {
-                interface: "n0".to_owned(),
-                ports: vec![],
-                cpus: vec![],
-                pin: None,
-                driver: false,
-                mac: Some(mac(number)),
-            };
+            let config =
+                Config { interface: "n0".to_owned(), ports: vec![], cpus: vec![], pin: None, driver, mac: None };
             let listener = listener(SocketAddr::new(VIP.parse().expect("an address"), 8080));
             std::thread::spawn(move || {
                 for stream in listener.incoming().flatten() {
@@ -70,7 +66,7 @@ impl Node {
                 tell.send(()).expect("the test waits");
             }
         });
-        Node { namespace, rules: Some(rules), applied, thread: Some(thread) }
+        Node { namespace, rules: Some(rules), applied, thread: Some(thread), _wire: wire }
     }
 
     fn apply(&self, rules: &Rules) {
@@ -90,16 +86,31 @@ impl Drop for Node {
 
 #[test]
 fn nodes_leave_and_join_and_no_connection_is_reset() {
-    if !ready() {
-        return;
+    if ready() {
+        leave_and_join(false);
     }
+}
+
+#[test]
+fn nodes_leave_and_join_with_the_program_in_the_driver() {
+    if ready() {
+        leave_and_join(true);
+    }
+}
+
+fn leave_and_join(driver: bool) {
     let (switch, client) = (Namespace::new("switch"), Namespace::new("client"));
     switch.run("ip link add br0 type bridge");
     switch.run("ip link set br0 up");
     veth(&client, "c0", &switch, "pc");
     switch.run("ip link set pc master br0");
     client.run("ip addr add 10.78.0.100/24 dev c0");
-    let nodes: Vec<Node> = (1..=3).map(|number| Node::start(number, &switch)).collect();
+    let _wire = driver.then(|| Wire::new(&switch, "pc"));
+    if driver {
+        // As a network card does; see [`crate::share`].
+        client.run("ethtool -K c0 tx off");
+    }
+    let nodes: Vec<Node> = (1..=3).map(|number| Node::start(number, &switch, driver)).collect();
     // A router would spread packets over the nodes; here one node gets them all, a different one each phase.
     let ingress = |node: u8| {
         client.run(&format!("ip route replace {VIP}/32 dev c0"));
