@@ -6,6 +6,9 @@ use utoipa::ToSchema;
 
 use crate::Timestamp;
 
+/// Changes of a VIP's nodes that are remembered.
+pub const VIP_CHANGES_MAX: usize = 3;
+
 /// `GET` and `PUT /v1/steering`: the whole of it; what is left out is no rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -76,9 +79,10 @@ pub struct VipRule {
     pub protocol: String,
     /// Who serves it.
     pub nodes: Vec<VipNode>,
-    /// Who served it before the last change: open connections go on there. Kept by the control plane; ignored in a request.
+    /// Who served it before each of the last three changes, newest first: open connections go on there. Kept by the control
+    /// plane; ignored in a request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub previous: Vec<VipNode>,
+    pub before: Vec<Vec<VipNode>>,
 }
 
 /// A node behind a VIP.
@@ -103,11 +107,8 @@ impl Steering {
             vip.nodes.sort_unstable();
             let key = (&vip.address, vip.port, &vip.protocol);
             let old = before.vips.iter().find(|old| (&old.address, old.port, &old.protocol) == key);
-            vip.previous = match old {
-                Some(old) if old.nodes == vip.nodes => old.previous.clone(),
-                Some(old) => old.nodes.clone(),
-                None => Vec::new(),
-            };
+            let lists = old.into_iter().flat_map(|old| std::iter::once(&old.nodes).chain(&old.before));
+            vip.before = lists.filter(|nodes| **nodes != vip.nodes).take(VIP_CHANGES_MAX).cloned().collect();
         }
         self
     }
@@ -119,23 +120,27 @@ mod tests {
 
     fn rules(macs: &[&str]) -> Steering {
         let nodes = macs.iter().map(|mac| VipNode { name: String::new(), mac: (*mac).to_owned() }).collect();
-        let vip = VipRule { address: "192.0.2.1".into(), port: 80, protocol: tcp(), nodes, previous: vec![] };
+        let vip = VipRule { address: "192.0.2.1".into(), port: 80, protocol: tcp(), nodes, before: vec![] };
         Steering { vips: vec![vip], ..Steering::default() }
     }
 
     #[test]
-    fn a_vip_remembers_the_nodes_before_the_last_change() {
+    fn a_vip_remembers_the_nodes_before_each_of_the_last_changes() {
         let check = |rules: &Steering, expect: &[&str]| {
-            let previous: Vec<&str> = rules.vips[0].previous.iter().map(|node| node.mac.as_str()).collect();
-            assert_eq!(previous, expect);
+            let text = |nodes: &Vec<VipNode>| nodes.iter().map(|node| node.mac.as_str()).collect::<String>();
+            assert_eq!(rules.vips[0].before.iter().map(text).collect::<Vec<_>>(), expect);
         };
         let first = rules(&["b", "a"]).after(&Steering::default());
         check(&first, &[]);
         let same = rules(&["a", "b"]).after(&first);
         check(&same, &[]);
         let joined = rules(&["a", "b", "c"]).after(&same);
-        check(&joined, &["a", "b"]);
-        check(&rules(&["c", "b", "a"]).after(&joined), &["a", "b"]);
-        check(&rules(&["c"]).after(&joined), &["a", "b", "c"]);
+        check(&joined, &["ab"]);
+        check(&rules(&["c", "b", "a"]).after(&joined), &["ab"]);
+        let left = rules(&["c"]).after(&joined);
+        check(&left, &["abc", "ab"]);
+        check(&rules(&["b", "a"]).after(&left), &["c", "abc"]);
+        let four = rules(&["d"]).after(&rules(&["c", "d"]).after(&left));
+        check(&four, &["cd", "c", "abc"]);
     }
 }

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use model::{DenyRule, FieldError, SourceLimits, Steering, Timestamp, VipNode, VipRule};
 use plane_abi::steering::{Deny, Limits, Member, Prefix, Protocol, Rules, Vip};
 
+const _: () = assert!(model::VIP_CHANGES_MAX == plane_abi::steering::CHANGES_MAX);
+
 /// Reads rules and checks them whole. The error names the field.
 pub fn rules(from: &Steering) -> Result<Rules, FieldError> {
     let deny = from.deny.iter().enumerate().map(|(index, rule)| deny(index, rule)).collect::<Result<_, _>>()?;
@@ -34,7 +36,7 @@ pub(crate) fn emit(rules: &Rules) -> Steering {
         port: vip.port,
         protocol: if vip.protocol == Protocol::Tcp { "tcp" } else { "udp" }.to_owned(),
         nodes: vip.nodes.iter().map(node).collect(),
-        previous: vip.previous.iter().map(node).collect(),
+        before: vip.before.iter().map(|nodes| nodes.iter().map(node).collect()).collect(),
     });
     let Limits { packets_per_s, packets_burst, connections_per_s, connections_burst, syn_per_s } = rules.limits;
     Steering {
@@ -71,7 +73,7 @@ fn vip(index: usize, rule: &VipRule) -> Result<Vip, FieldError> {
             _ => return Err(wrong("protocol", "must be tcp or udp")),
         },
         nodes: members(&rule.nodes)?,
-        previous: members(&rule.previous)?,
+        before: rule.before.iter().map(|nodes| members(nodes)).collect::<Result<_, _>>()?,
     })
 }
 

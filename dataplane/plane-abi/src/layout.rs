@@ -33,7 +33,7 @@ use std::ops::Range;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 /// Version of the layout; a node reads exactly this one.
-pub const FORMAT_VERSION: u32 = 5;
+pub const FORMAT_VERSION: u32 = 6;
 
 pub(crate) const MAGIC: [u8; 8] = *b"SLVGPLAN";
 pub(crate) const HEADER_BYTES: usize = 72;

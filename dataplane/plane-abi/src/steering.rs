@@ -16,6 +16,9 @@ pub const DENY_MAX: usize = 100_000;
 pub const VIPS_MAX: usize = 512;
 /// Lists of nodes that differ: each has a table of its own in the kernel, and one more while it changes.
 pub const POOLS_MAX: usize = 8;
+/// Changes of a VIP's nodes that are remembered: a connection from before the one after so many may be lost if its bucket moved by
+/// each of them.
+pub const CHANGES_MAX: usize = 3;
 /// Nodes of one VIP.
 pub const NODES_MAX: usize = 64;
 
@@ -85,8 +88,8 @@ pub struct Vip {
     pub protocol: Protocol,
     /// Who serves it, by hardware address.
     pub nodes: Vec<Member>,
-    /// Who served it before the last change: connections of then go on there.
-    pub previous: Vec<Member>,
+    /// Who served it before each of the last changes, newest first: connections of then go on there.
+    pub before: Vec<Vec<Member>>,
 }
 
 /// A node as its neighbours on layer 2 see it.
@@ -163,7 +166,7 @@ impl Rules {
         self.vips.sort_by_key(Vip::key);
         for vip in &mut self.vips {
             vip.nodes.sort_unstable();
-            vip.previous.sort_unstable();
+            vip.before.iter_mut().for_each(|nodes| nodes.sort_unstable());
         }
     }
 
@@ -211,7 +214,7 @@ impl Rules {
             }
         }
         self.vips.iter().try_for_each(Vip::check)?;
-        let mut pools: Vec<_> = self.vips.iter().map(|vip| (&vip.nodes, &vip.previous)).collect();
+        let mut pools: Vec<_> = self.vips.iter().map(|vip| (&vip.nodes, &vip.before)).collect();
         pools.sort_unstable();
         pools.dedup();
         if pools.len() > POOLS_MAX { Err(RulesError::TooMany("lists of nodes", POOLS_MAX)) } else { Ok(()) }
@@ -237,6 +240,11 @@ impl Rules {
 }
 
 impl Vip {
+    /// Who serves it, then who did before each of the last changes, newest first.
+    pub fn lists(&self) -> impl Iterator<Item = &Vec<Member>> {
+        std::iter::once(&self.nodes).chain(&self.before)
+    }
+
     fn key(&self) -> (IpAddr, u16, Protocol) {
         (self.address, self.port, self.protocol)
     }
@@ -247,10 +255,13 @@ impl Vip {
         if unfit || disguised || self.port == 0 {
             return Err(RulesError::Address(self.to_string()));
         }
-        if self.nodes.is_empty() || self.nodes.len() > NODES_MAX || self.previous.len() > NODES_MAX {
+        if self.before.len() > CHANGES_MAX {
             return Err(RulesError::Nodes(self.to_string()));
         }
-        for members in [&self.nodes, &self.previous] {
+        for members in self.lists() {
+            if members.is_empty() || members.len() > NODES_MAX {
+                return Err(RulesError::Nodes(self.to_string()));
+            }
             for pair in members.windows(2) {
                 if pair[0].mac == pair[1].mac {
                     return Err(RulesError::Nodes(self.to_string()));
@@ -299,7 +310,7 @@ mod tests {
             port: *port,
             protocol: Protocol::Tcp,
             nodes: nodes.iter().map(member).collect(),
-            previous: vec![],
+            before: vec![],
         };
         let mut rules = Rules { deny, limits: Limits::default(), vips: vips.iter().map(vip).collect() };
         rules.normalise();

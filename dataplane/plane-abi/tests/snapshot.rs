@@ -89,7 +89,7 @@ fn steering() -> Rules {
             port: 443,
             protocol: Protocol::Tcp,
             nodes: vec![member(1), member(2)],
-            previous: vec![member(1)],
+            before: vec![vec![member(1)]],
         }],
     }
 }

@@ -15,6 +15,7 @@
 #define POOLS_MAX 16     /* Maglev tables, two for each VIP group: one in use, one being written */
 #define BUCKETS 65537    /* of a Maglev table; prime */
 #define REALS_MAX 4096
+#define OWNERS 4         /* of a bucket: now, and before each of the last changes */
 #define SEATS_MAX 256
 #define REASONS 64
 
@@ -115,8 +116,7 @@ struct vip {
 };
 
 struct bucket {
-	__u16 current;  /* reals; 0 is none */
-	__u16 previous;
+	__u16 nodes[OWNERS]; /* reals: who serves it, then who did before, newest first, each once; 0 ends them */
 };
 
 struct real {

@@ -1,10 +1,10 @@
-/* One VIP, many nodes. Any node may get a packet; its bucket of the Maglev table names the node that serves it, and the one
- * that did before the last change. Frames go on by layer 2, with the sender's address telling how far they came:
+/* One VIP, many nodes. Any node may get a packet; its bucket of the Maglev table names the node that serves it, and those
+ * that did before each of the last changes. Frames go on by layer 2, with the sender's address telling how far they came:
  *
- *   02:53:56:HOP:NODE:NODE    HOP 1: from the node that got it, HOP 2: from the bucket's current node to its previous one
+ *   02:53:56:HOP:NODE:NODE    HOP 1: to the bucket's node, from whoever got it; HOP n + 1: to the one before HOP n's
  *
- * A packet that the current node has no connection for goes once more, to the previous node, which keeps it whatever it
- * finds: two hops at most, whatever tables the nodes hold. Nothing grows, so frames need no larger MTU; the nodes share a
+ * A packet that a node has no connection for goes on to the node that served its bucket before; the last one keeps it,
+ * whatever it finds. Each hop is counted, so OWNERS are the most, whatever tables the nodes hold. Nothing grows, so frames need no larger MTU; the nodes share a
  * layer 2. A frame with such an address from elsewhere cannot come over a router. */
 #pragma once
 
@@ -21,7 +21,7 @@
 INLINE __u8 hop_of(struct ethhdr *eth)
 {
 	__u8 *mac = eth->h_source;
-	if (mac[0] != MARK_0 || mac[1] != MARK_1 || mac[2] != MARK_2 || mac[3] > 2)
+	if (mac[0] != MARK_0 || mac[1] != MARK_1 || mac[2] != MARK_2 || mac[3] > OWNERS)
 		return 0;
 	return mac[3];
 }
@@ -60,29 +60,36 @@ INLINE int known(struct xdp_md *ctx, struct packet *p)
 	return answers;
 }
 
+/* None for number 0. */
+INLINE struct real *real_of(__u32 number)
+{
+	return number ? bpf_map_lookup_elem(&reals, &number) : NULL;
+}
+
 #define BALANCE_HERE (-1)
 
 INLINE int balance(struct xdp_md *ctx, struct packet *p, struct cfg *c, struct vip *vip)
 {
-	if (p->hop == 2)
+	if (p->hop >= OWNERS)
 		return BALANCE_HERE;
 	__u32 index = vip->pool * BUCKETS + flow_hash(p, c->balance_seed) % BUCKETS;
 	struct bucket *bucket = bpf_map_lookup_elem(&buckets, &index);
-	if (!bucket || !bucket->current)
+	if (!bucket || !bucket->nodes[0])
 		return drop(ctx, p, c, REASON_NO_NODE);
-	__u32 id = bucket->current;
-	struct real *current = bpf_map_lookup_elem(&reals, &id);
+	struct real *current = real_of(bucket->nodes[0]);
 	if (!current)
 		return drop(ctx, p, c, REASON_NO_NODE);
 	__u8 syn = (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 	if (!current->here && p->hop == 0)
 		return forward(ctx, p, c, current, 1);
 	/* For this node; or sent here by one whose table is another: whoever has the connection keeps it. */
-	if (p->protocol != IPPROTO_TCP || syn || bucket->previous == bucket->current || !bucket->previous)
+	if (p->protocol != IPPROTO_TCP || syn || !bucket->nodes[1])
 		return BALANCE_HERE;
-	id = current->here ? bucket->previous : bucket->current;
-	struct real *other = bpf_map_lookup_elem(&reals, &id);
-	if (!other || other->here || known(ctx, p))
+	__u32 hop = p->hop ? p->hop : 1;
+	/* By this node's own table it would be the hop's; if it is not, the one that is may know more. */
+	struct real *self = real_of(bucket->nodes[(hop - 1) & (OWNERS - 1)]);
+	struct real *next = self && !self->here ? self : hop < OWNERS ? real_of(bucket->nodes[hop & (OWNERS - 1)]) : NULL;
+	if (!next || next->here || known(ctx, p))
 		return BALANCE_HERE;
-	return forward(ctx, p, c, other, 2);
+	return forward(ctx, p, c, next, hop + 1);
 }

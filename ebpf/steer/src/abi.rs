@@ -16,6 +16,9 @@ pub const REALS_MAX: usize = 4096;
 pub const POOLS_MAX: usize = 16;
 /// Buckets of a Maglev table.
 pub const BUCKETS: usize = 65_537;
+/// Nodes of a bucket: now, and before each of the last changes.
+pub const OWNERS: usize = 4;
+const _: () = assert!(OWNERS == plane_abi::steering::CHANGES_MAX + 1);
 /// Served ports.
 pub const PORTS_MAX: usize = 64;
 /// Listening sockets of a group.
@@ -187,11 +190,9 @@ twin! {
 }
 twin! {
     /// A bucket of a Maglev table.
-    Bucket = "bucket", 4 {
-        /// Index into `reals`; 0 for nobody.
-        current: u16 = 0,
-        /// The same, before the last change.
-        previous: u16 = 2,
+    Bucket = "bucket", 8 {
+        /// Indices into `reals`: who serves it, then who did before each of the last changes, newest first, each once; 0 ends them.
+        nodes: [u16; OWNERS] = 0,
     }
 }
 twin! {

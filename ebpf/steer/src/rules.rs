@@ -1,15 +1,15 @@
 //! A snapshot's rules in the kernel's terms. Everything that can be refused is refused here, before the first write.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use plane_abi::steering::{Member, Protocol, Rules, RulesError};
+use plane_abi::steering::{Member, Protocol, Rules, RulesError, Vip};
 
-use crate::abi::{self, BUCKETS, Bucket, Cfg, POOLS_MAX, REALS_MAX, Real, VipKey};
+use crate::abi::{self, BUCKETS, Bucket, Cfg, OWNERS, POOLS_MAX, REALS_MAX, Real, VipKey};
 use crate::maglev;
 
-/// Two lists of nodes: now, and before the last change. VIPs with the same two share a table.
-pub(crate) type Pool = (Vec<[u8; 6]>, Vec<[u8; 6]>);
+/// Lists of nodes: now, and before each of the last changes, newest first. VIPs with the same lists share a table.
+pub(crate) type Pool = Vec<Vec<[u8; 6]>>;
 
 /// Rules that can be written: they fit the maps.
 #[derive(Debug)]
@@ -42,15 +42,14 @@ pub(crate) fn plan(rules: &Rules, mac: [u8; 6]) -> Result<Plan, RulesError> {
     }
     for vip in &rules.vips {
         let macs = |members: &[Member]| members.iter().map(|member| member.mac).collect::<Vec<_>>();
-        let pool = (macs(&vip.nodes), macs(&vip.previous));
+        let pool: Pool = vip.lists().map(|list| macs(list)).collect();
         let place = plan.pools.iter().position(|it| *it == pool).unwrap_or_else(|| {
             plan.pools.push(pool);
             plan.pools.len() - 1
         });
         plan.vips.insert(key_bytes(&vip_key(vip.address, vip.port, vip.protocol)), place);
     }
-    let reals: std::collections::BTreeSet<_> =
-        plan.pools.iter().flat_map(|(now, before)| now.iter().chain(before)).collect();
+    let reals: BTreeSet<_> = plan.pools.iter().flatten().flatten().collect();
     // Twice: while tables change, those of the rules before are in use, too.
     if plan.pools.len() * 2 > POOLS_MAX || reals.len() * 2 >= REALS_MAX {
         return Err(RulesError::TooMany("lists of nodes", POOLS_MAX / 2));
@@ -61,7 +60,7 @@ pub(crate) fn plan(rules: &Rules, mac: [u8; 6]) -> Result<Plan, RulesError> {
 /// This node's number in forwarded frames: its place among all nodes of all VIPs, from 1; from its address where it is in
 /// none. Two nodes of one number would only confuse a switch's table of addresses.
 fn node_number(rules: &Rules, mac: [u8; 6]) -> u16 {
-    let members = rules.vips.iter().flat_map(|vip| vip.nodes.iter().chain(&vip.previous));
+    let members = rules.vips.iter().flat_map(Vip::lists).flatten();
     let mut macs: Vec<[u8; 6]> = members.map(|member| member.mac).collect();
     macs.sort_unstable();
     macs.dedup();
@@ -92,13 +91,20 @@ impl Plan {
 
 /// A pool's table, with nodes by their number in `reals`.
 pub(crate) fn buckets(pool: &Pool, real: impl Fn(&[u8; 6]) -> u16) -> Vec<Bucket> {
-    let (now, before) = (maglev::table(&pool.0), maglev::table(&pool.1));
-    (0..BUCKETS)
-        .map(|at| Bucket {
-            current: now.get(at).map_or(0, |index| real(&pool.0[usize::from(*index)])),
-            previous: before.get(at).map_or(0, |index| real(&pool.1[usize::from(*index)])),
-        })
-        .collect()
+    let tables: Vec<Vec<u16>> = pool.iter().map(|macs| maglev::table(macs)).collect();
+    let bucket = |at: usize| {
+        let mut bucket = Bucket { nodes: [0; OWNERS] };
+        let mut filled = 0;
+        for (macs, table) in pool.iter().zip(&tables) {
+            let Some(node) = table.get(at).map(|index| real(&macs[usize::from(*index)])) else { continue };
+            if filled < OWNERS && !bucket.nodes[..filled].contains(&node) {
+                bucket.nodes[filled] = node;
+                filled += 1;
+            }
+        }
+        bucket
+    };
+    (0..BUCKETS).map(bucket).collect()
 }
 
 /// A node's entry.
@@ -134,26 +140,27 @@ pub(crate) fn key_bytes(key: &VipKey) -> [u8; 20] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plane_abi::steering::{Deny, Limits, Prefix, Vip};
+    use plane_abi::steering::{Deny, Limits, Prefix};
 
     fn member(last: u8) -> Member {
         Member { mac: [2, 0, 0, 0, 0, last], name: String::new() }
     }
 
-    fn vip(port: u16, nodes: &[u8], previous: &[u8]) -> Vip {
+    fn vip(port: u16, nodes: &[u8], before: &[&[u8]]) -> Vip {
+        let members = |nodes: &[u8]| nodes.iter().copied().map(member).collect::<Vec<_>>();
         Vip {
             address: "192.0.2.1".parse().expect("an address"),
             port,
             protocol: Protocol::Tcp,
-            nodes: nodes.iter().copied().map(member).collect(),
-            previous: previous.iter().copied().map(member).collect(),
+            nodes: members(nodes),
+            before: before.iter().map(|nodes| members(nodes)).collect(),
         }
     }
 
     #[test]
     fn vips_with_the_same_nodes_share_a_table() {
         let rules = Rules {
-            vips: vec![vip(80, &[1, 2], &[]), vip(443, &[1, 2], &[]), vip(444, &[1, 2], &[1])],
+            vips: vec![vip(80, &[1, 2], &[]), vip(443, &[1, 2], &[]), vip(444, &[1, 2], &[&[1]])],
             ..Rules::default()
         };
         let plan = plan(&rules, [2, 0, 0, 0, 0, 2]).expect("valid");
@@ -163,14 +170,17 @@ mod tests {
     }
 
     #[test]
-    fn buckets_name_the_node_before_and_now() {
-        let pool = (vec![[2, 0, 0, 0, 0, 1]], vec![[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]]);
-        let table = buckets(&pool, |mac| u16::from(mac[5]));
-        assert!(table.iter().all(|bucket| bucket.current == 1 && (1..=2).contains(&bucket.previous)));
-        let moved = table.iter().filter(|bucket| bucket.previous == 2).count();
-        assert!((30_000..35_000).contains(&moved), "{moved}");
-        let none = buckets(&(pool.0, vec![]), |_| 7);
-        assert!(none.iter().all(|bucket| *bucket == Bucket { current: 7, previous: 0 }));
+    fn buckets_name_each_node_that_had_them_once() {
+        let mac = |last: u8| [2, 0, 0, 0, 0, last];
+        let number = |mac: &[u8; 6]| u16::from(mac[5]);
+        let one = buckets(&vec![vec![mac(7)]], number);
+        assert!(one.iter().all(|bucket| *bucket == Bucket { nodes: [7, 0, 0, 0] }));
+        let table = buckets(&vec![vec![mac(1)], vec![mac(1), mac(2)], vec![mac(2), mac(3)], vec![mac(4)]], number);
+        let count = |wanted: &[u16]| table.iter().filter(|bucket| bucket.nodes.starts_with(wanted)).count();
+        assert_eq!(count(&[1]), BUCKETS);
+        let kinds = [&[1, 2, 3, 4][..], &[1, 2, 4, 0], &[1, 3, 4, 0]];
+        assert_eq!(kinds.map(count).iter().sum::<usize>(), BUCKETS, "each once, newest first");
+        assert!(kinds.iter().all(|kind| count(kind) > 10_000), "{:?}", kinds.map(count));
     }
 
     #[test]

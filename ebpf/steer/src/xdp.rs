@@ -8,7 +8,7 @@
 //! **Rules.** [`Steering::apply`] checks all of them, then writes: new prefixes before old ones go, Maglev tables into entries
 //! that no VIP uses before VIPs point there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -384,15 +384,14 @@ impl Steering {
         }
         self.applied.vips = wanted;
         self.applied.pools.retain(|pool, _| plan.pools.contains(pool));
-        let used: Vec<[u8; 6]> =
-            plan.pools.iter().flat_map(|(now, before)| now.iter().chain(before)).copied().collect();
+        let used: HashSet<[u8; 6]> = plan.pools.iter().flatten().flatten().copied().collect();
         self.applied.reals.retain(|mac, _| used.contains(mac));
         Ok(())
     }
 
     /// Writes a table that no VIP uses, and gives its number.
     fn write_pool(&mut self, pool: &Pool) -> Result<u32, ApplyError> {
-        for mac in pool.0.iter().chain(&pool.1) {
+        for mac in pool.iter().flatten() {
             if self.applied.reals.contains_key(mac) {
                 continue;
             }

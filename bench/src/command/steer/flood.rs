@@ -256,10 +256,10 @@ impl Ground {
     fn rule(&self, hook: &str) -> anyhow::Result<()> {
         let text = match hook {
             "ingress" => {
-                "table netdev f { set d { type ipv4_addr; flags interval; elements = { 198.51.100.0/24 }; }; chain c { type filter hook ingress device \"s0\" priority 0; policy accept; ip saddr @d drop } }"
+                "table netdev f { set d { type ipv4_addr; flags interval; elements = { 198.51.100.0/24 }; }; chain c { type filter hook ingress device \"s0\" priority 0; policy accept; ip saddr @d drop; }; }"
             }
             _ => {
-                "table ip f { set d { type ipv4_addr; flags interval; elements = { 198.51.100.0/24 }; }; chain c { type filter hook input priority 0; policy accept; ip saddr @d drop } }"
+                "table ip f { set d { type ipv4_addr; flags interval; elements = { 198.51.100.0/24 }; }; chain c { type filter hook input priority 0; policy accept; ip saddr @d drop; }; }"
             }
         };
         let path = self.steered.dir().join(format!("{hook}.nft"));

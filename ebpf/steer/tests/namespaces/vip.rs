@@ -17,7 +17,7 @@ fn mac(node: u8) -> [u8; 6] {
     [2, 0, 0, 0, 9, node]
 }
 
-fn rules(nodes: &[u8], previous: &[u8]) -> Rules {
+fn rules(nodes: &[u8], before: &[&[u8]]) -> Rules {
     let members =
         |nodes: &[u8]| nodes.iter().map(|node| Member { mac: mac(*node), name: format!("node-{node}") }).collect();
     let vip = Vip {
@@ -25,7 +25,7 @@ fn rules(nodes: &[u8], previous: &[u8]) -> Rules {
         port: 8080,
         protocol: Protocol::Tcp,
         nodes: members(nodes),
-        previous: members(previous),
+        before: before.iter().map(|nodes| members(nodes)).collect(),
     };
     Rules { vips: vec![vip], ..Rules::default() }
 }
@@ -146,7 +146,7 @@ fn leave_and_join(driver: bool) {
     ingress(2);
     check(&mut first, "another node gets the packets");
 
-    everywhere(&rules(&[1, 2], &[1, 2, 3]));
+    everywhere(&rules(&[1, 2], &[&[1, 2, 3]]));
     check(&mut first, "node 3 leaves");
     let mut second = client.within(connect).join().expect("connected");
     assert!(!shares(&second).contains_key(&3), "nothing new goes to who leaves");
@@ -160,7 +160,7 @@ fn leave_and_join(driver: bool) {
     check(&mut second, "node 3 is down");
     nodes[2].namespace.run("ip link set n0 up");
 
-    everywhere(&rules(&[1, 2, 3], &[1, 2]));
+    everywhere(&rules(&[1, 2, 3], &[&[1, 2]]));
     check(&mut first, "node 3 joins");
     check(&mut second, "node 3 joins");
     ingress(3);

@@ -13,14 +13,14 @@ fn mac(last: u8) -> [u8; 6] {
 }
 
 /// This node is 1 ([`OUR_MAC`]).
-fn vip(nodes: &[u8], previous: &[u8]) -> Rules {
+fn vip(nodes: &[u8], before: &[&[u8]]) -> Rules {
     let members = |nodes: &[u8]| nodes.iter().map(|last| Member { mac: mac(*last), name: String::new() }).collect();
     let vip = Vip {
         address: "192.0.2.1".parse().expect("an address"),
         port: PORT,
         protocol: Protocol::Tcp,
         nodes: members(nodes),
-        previous: members(previous),
+        before: before.iter().map(|nodes| members(nodes)).collect(),
     };
     Rules { vips: vec![vip], ..Rules::default() }
 }
@@ -66,7 +66,7 @@ fn buckets_spread_connections_and_agree_between_nodes() {
 fn after_a_change_a_packet_goes_to_who_may_know_its_connection() {
     let Some(mut bench) = Bench::new() else { return };
     // Node 2 has joined: what it took from node 1 goes there first.
-    bench.0.apply(&vip(&[1, 2], &[1]), 77, Clock::now()).expect("valid");
+    bench.0.apply(&vip(&[1, 2], &[&[1]]), 77, Clock::now()).expect("valid");
     let (mut ours, mut theirs) = (0, 0);
     for port in 1..=200 {
         match goes_to(&mut bench, &frame(port, ACK)) {
@@ -81,7 +81,7 @@ fn after_a_change_a_packet_goes_to_who_may_know_its_connection() {
     }
     assert!(ours > 60 && theirs > 60, "{ours} {theirs}");
     // The same from node 2's side: this node has joined, and knows no connection yet.
-    bench.0.apply(&vip(&[1, 2], &[2]), 77, Clock::now()).expect("valid");
+    bench.0.apply(&vip(&[1, 2], &[&[2]]), 77, Clock::now()).expect("valid");
     let mut chained = 0;
     for port in 1..=200 {
         let (first, second) =
@@ -90,12 +90,34 @@ fn after_a_change_a_packet_goes_to_who_may_know_its_connection() {
             chained += 1;
             assert_eq!(second, (Some(2), 2), "whoever forwarded it");
             assert_eq!(goes_to(&mut bench, &frame(port, SYN)), (None, 0), "what begins is this node's");
-            assert_eq!(goes_to(&mut bench, &hopped(frame(port, ACK), 2)), (None, 0), "two hops, no more");
+            let misled = goes_to(&mut bench, &hopped(frame(port, ACK), 2));
+            assert_eq!(misled, (Some(2), 3), "the sender's table is another: node 2 may know it");
+            assert_eq!(goes_to(&mut bench, &hopped(frame(port, ACK), 4)), (None, 0), "four hops, no more");
         } else {
             assert_eq!(first, (Some(2), 1), "what was node 2's and is");
         }
     }
     assert!(chained > 60, "{chained}");
+}
+
+#[test]
+fn a_connection_from_three_changes_ago_is_found() {
+    let Some(mut bench) = Bench::new() else { return };
+    // This node has had its buckets as the first, the second and the third since: each node asks the next older one.
+    let places: [(u8, [&[u8]; 3], u8); 3] =
+        [(1, [&[2], &[3], &[4]], 1), (2, [&[1], &[3], &[4]], 2), (2, [&[3], &[1], &[4]], 3)];
+    for (now, before, hop) in places {
+        bench.0.apply(&vip(&[now], &before), 77, Clock::now()).expect("valid");
+        let older = before.get(usize::from(hop) - 1).map(|nodes| nodes[0]);
+        assert_eq!(goes_to(&mut bench, &hopped(frame(5, ACK), hop)), (older, hop + 1), "to the next older one");
+        assert_eq!(goes_to(&mut bench, &hopped(frame(5, SYN), hop)), (None, 0), "what begins stays");
+    }
+    bench.0.apply(&vip(&[2], &[&[3], &[4], &[1]]), 77, Clock::now()).expect("valid");
+    assert_eq!(goes_to(&mut bench, &hopped(frame(5, ACK), 4)), (None, 0), "there is no older one");
+    assert_eq!(goes_to(&mut bench, &frame(5, ACK)), (Some(2), 1));
+    // Longer than what fits is refused.
+    let long = vip(&[1], &[&[2], &[3], &[4], &[5]]);
+    assert!(bench.0.apply(&long, 77, Clock::now()).is_err());
 }
 
 /// That a packet which the VIP sent to the client at `port` was too big, from a router on the way.
@@ -162,7 +184,7 @@ fn a_vip_without_rules_is_nobodys() {
     bench.check("its rule is gone", &frame(5, SYN), Verdict::Pass, "not_ours");
     // Tables change many times without running out.
     for round in 0..20u8 {
-        bench.0.apply(&vip(&[2, 3 + round], &[2]), 77, Clock::now()).expect("valid");
+        bench.0.apply(&vip(&[2, 3 + round], &[&[2]]), 77, Clock::now()).expect("valid");
     }
     let (to, hop) = goes_to(&mut bench, &frame(6, SYN));
     assert!((to == Some(2) || to == Some(22)) && hop == 1, "{to:?}");
