@@ -10,9 +10,6 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
-use aya::Ebpf;
-use aya::programs::Xdp;
-use aya::programs::xdp::XdpMode;
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
 
 /// What is missing for namespaces and eBPF, in words.
@@ -102,25 +99,6 @@ pub fn veth(one: &Namespace, a: &str, other: &Namespace, b: &str) {
     ));
     for (namespace, name) in [(one, a), (other, b)] {
         namespace.run(&format!("ip link set {name} up"));
-    }
-}
-
-/// An end of a veth pair that takes what an XDP program at the other end sends back, as a network card's wire does: with a program of its own, for as
-/// long as this lives.
-pub struct Wire {
-    _object: Ebpf,
-}
-
-impl Wire {
-    /// At an interface of `namespace`.
-    pub fn new(namespace: &Namespace, interface: &str) -> Wire {
-        let mut object = Ebpf::load(programs::PASS.expect("clang, as for the other programs")).expect("it loads");
-        let program: &mut Xdp = object.program_mut("pass").expect("its name").try_into().expect("its kind");
-        namespace.inside(|| {
-            program.load().expect("the verifier has nothing to say");
-            program.attach(interface, XdpMode::Driver).expect("veth has XDP");
-        });
-        Wire { _object: object }
     }
 }
 

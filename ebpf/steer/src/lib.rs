@@ -9,6 +9,7 @@
 //! | [`slots`] | which slots move when CPUs are unequally loaded |
 //! | [`abi`] | the maps' layouts, compared with the objects' own by a test |
 //! | [`report`] | what happened, by reason and CPU |
+//! | [`Wire`] | the far end of a veth pair, for tests |
 //!
 //! *Invariants:* rules are checked whole before the first write. Nothing here reads a packet. Names of maps and files are
 //! constants. *Bounds:* those of `abi`. *Failures:* typed; the caller goes on serving without steering.
@@ -24,8 +25,10 @@ pub mod maglev;
 pub mod report;
 pub mod rules;
 pub mod slots;
+mod wire;
 pub mod xdp;
 
 pub use accept::Acceptor;
 pub use report::{Mode, Report};
+pub use wire::Wire;
 pub use xdp::{Config, Steering, Unavailable};

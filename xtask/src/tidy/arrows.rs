@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("control", &["base", "plane-abi", "model", "plan", "store", "push", "api"]),
     ("cli", &["model"]),
     // tools: they run the processes and look at formats, and nothing depends on them
-    ("bench", &["base", "h1", "plane-abi", "route", "worker-api", "e2e"]),
+    ("bench", &["base", "h1", "plane-abi", "route", "worker-api", "steer", "e2e"]),
     ("e2e", &["base", "model", "plane-abi"]),
     ("xtask", &[]),
 ];

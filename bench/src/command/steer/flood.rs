@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use e2e::netns::{Namespace, Pins, Wire, pin, run as run_words, veth};
+use e2e::netns::{Namespace, Pins, pin, run as run_words, veth};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sendto, socket_with};
 use serde::Serialize;
 use serde_json::json;
+use steer::Wire;
 
 use super::bed::{PORT, ask_once, await_steering, node, steer, whole_frames};
 use super::{Context, words};
@@ -162,7 +163,7 @@ impl Ground {
             namespace.run(&format!("ip addr add {address}/24 dev {interface}"));
             whole_frames(namespace, interface);
             whole_frames(&switch, &port);
-            wires.push(Wire::new(&switch, &port));
+            wires.push(switch.inside(|| Wire::new(&port))?);
         }
         // What nobody has goes to the sink's port, and is not for the sink.
         switch.run("bridge fdb replace 02:00:00:00:0b:09 dev p4 master static");

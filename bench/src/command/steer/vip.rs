@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use e2e::netns::{Namespace, Pins, Wire, veth};
+use e2e::netns::{Namespace, Pins, veth};
 use serde::Serialize;
 use serde_json::{Value, json};
+use steer::Wire;
 
 use super::Context;
 use super::bed::{HOST, NAME, PORT, ask, ask_once, await_steering, steer, whole_frames};
@@ -78,7 +79,7 @@ pub(super) fn run(context: &Context) -> anyhow::Result<(Vec<Promise>, Vip)> {
     for (namespace, interface) in [(&client, "c0"), (&switch, "pc")] {
         whole_frames(namespace, interface);
     }
-    let _wire = Wire::new(&switch, "pc");
+    let _wire = switch.inside(|| Wire::new("pc"))?;
     let push = Some(SocketAddr::from(([10, 78, 0, 254], 0)));
     let stack = switch.inside(|| -> anyhow::Result<Stack> {
         let options =
@@ -237,7 +238,7 @@ impl Node {
         for (namespace, interface) in [(&namespace, "n0"), (switch, port.as_str())] {
             whole_frames(namespace, interface);
         }
-        let wire = Wire::new(switch, &port);
+        let wire = switch.inside(|| Wire::new(&port))?;
         let (push, identity) = stack.enroll(binaries, &format!("node-{number}"))?;
         let data = stack.dir().join(format!("node-{number}"));
         let mut command = Command::new(binaries.path("selvage-node")?);

@@ -1,6 +1,6 @@
 //! Sockets of the tests, and what they need.
 
-pub(crate) use e2e::netns::{Namespace, Pins, Wire, pin, run, veth};
+pub(crate) use e2e::netns::{Namespace, Pins, pin, run, veth};
 use rustix::net::sockopt::{set_socket_reuseaddr, set_socket_reuseport, socket_incoming_cpu};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
 use std::io::{Read, Write};

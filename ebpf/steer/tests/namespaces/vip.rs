@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use steer::xdp::Clock;
-use steer::{Config, Steering};
+use steer::{Config, Steering, Wire};
 
 const VIP: &str = "203.0.113.9";
 const CONNECTIONS: usize = 150;
@@ -30,6 +30,10 @@ fn rules(nodes: &[u8], before: &[&[u8]]) -> Rules {
     Rules { vips: vec![vip], ..Rules::default() }
 }
 
+fn wire(namespace: &Namespace, interface: &str) -> Wire {
+    namespace.inside(|| Wire::new(interface)).expect("veth has XDP")
+}
+
 /// A node: its namespace, and the thread that holds its program and takes rules.
 struct Node {
     namespace: Namespace,
@@ -45,7 +49,7 @@ impl Node {
         let port = format!("p{number}");
         veth(&namespace, "n0", switch, &port);
         switch.run(&format!("ip link set {port} master br0"));
-        let wire = driver.then(|| Wire::new(switch, &port));
+        let wire = driver.then(|| wire(switch, &port));
         namespace.run(&format!("ip link set n0 address 02:00:00:00:09:{number:02x}"));
         namespace.run(&format!("ip addr add 10.78.0.{number}/24 dev n0"));
         namespace.run(&format!("ip addr add {VIP}/32 dev lo"));
@@ -105,7 +109,7 @@ fn leave_and_join(driver: bool) {
     veth(&client, "c0", &switch, "pc");
     switch.run("ip link set pc master br0");
     client.run("ip addr add 10.78.0.100/24 dev c0");
-    let _wire = driver.then(|| Wire::new(&switch, "pc"));
+    let _wire = driver.then(|| wire(&switch, "pc"));
     if driver {
         // As a network card does; see [`crate::share`].
         client.run("ethtool -K c0 tx off");
