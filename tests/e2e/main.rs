@@ -2,6 +2,7 @@
 //! attacker would. One binary, so that it links once. See the crate `e2e` for the harness.
 
 mod activation;
+mod assets;
 mod browser;
 mod bundling;
 mod code_cache;

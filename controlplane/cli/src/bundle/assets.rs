@@ -2,6 +2,7 @@
 //!
 //! The files go up with the Worker, as one part beside its code, and a few lines of JavaScript before the Worker's own (`assets.js`) answer
 //! for them; which path leads to which file is decided here, by wrangler's rules of `html_handling`, so that at run time it is one lookup.
+//! `_headers` and `_redirects` of the folder are [`asset_rules`].
 //! *Bounds:* [`FILES_MAX`], folders [`DEPTH_MAX`] deep, and the bytes of a whole Worker. Decision: docs/decisions/2026-11-22-static-assets.md.
 
 use std::collections::BTreeMap;
@@ -11,14 +12,19 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::Part;
 use super::rules::glob_matches;
+use super::{Part, asset_rules};
 use crate::failure::{Failure, Kind, Outcome, io};
 
 /// Files of one Worker.
 const FILES_MAX: usize = 2000;
 /// Folders in folders.
 const DEPTH_MAX: usize = 32;
+/// Rules of `run_worker_first`, and characters of one (Cloudflare's limits).
+const FIRST_RULES_MAX: usize = 100;
+const FIRST_RULE_MAX: usize = 100;
+/// `_headers` or `_redirects`, bytes: more than all lines that count.
+const RULES_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// What answers for the files.
 const SOURCE: &str = include_str!("assets.js");
 /// Names that mean something other than a file to serve.
@@ -107,10 +113,19 @@ pub(crate) fn read(spec: &Spec, folder: &Path, navigation: bool) -> Outcome<Asse
     };
     let mut files = BTreeMap::new();
     walk(&root, "", &ignore, &mut files)?;
+    let mut inputs: Vec<PathBuf> = files.values().cloned().collect();
     let mut warnings = Vec::new();
-    for name in ["_headers", "_redirects"].into_iter().filter(|name| root.join(name).is_file()) {
-        warnings.push(format!("{} is not used by this version of Selvage", root.join(name).display()));
-    }
+    let mut rules = |name: &str, read: &dyn Fn(&str) -> asset_rules::Rules| -> Outcome<Value> {
+        let path = root.join(name);
+        let text = rules_text(&path)?;
+        let rules = read(text.as_deref().unwrap_or_default());
+        warnings.extend(rules.warnings(&path.display().to_string()));
+        inputs.extend(text.map(|_| path));
+        Ok(rules.value)
+    };
+    let html = spec.html_handling != HtmlHandling::None;
+    let redirects = rules("_redirects", &|text| asset_rules::redirects(text, html))?;
+    let headers = rules("_headers", &asset_rules::headers)?;
     let (mut bytes, mut rows) = (Vec::new(), Vec::new());
     for (name, path) in &files {
         let contents = std::fs::read(path).map_err(io("read", path))?;
@@ -142,11 +157,13 @@ pub(crate) fn read(spec: &Spec, folder: &Path, navigation: bool) -> Outcome<Asse
         ("pages", Value::Object(pages)),
         ("index", row("/index.html").map_or(Value::Null, |at| json!(at))),
         ("missing", json!(missing)),
-        ("first", first(spec.run_worker_first.as_ref())),
+        ("first", first(spec.run_worker_first.as_ref())?),
+        ("redirects", redirects),
+        ("headers", headers),
         ("navigation", json!(navigation)),
     ];
     let declarations = declarations.iter().map(|(name, value)| match value {
-        Value::Object(map) if *name != "first" => {
+        Value::Object(map) if matches!(*name, "paths" | "pages") => {
             format!("const {name} = Object.assign(Object.create(null), {});\n", Value::Object(map.clone()))
         }
         Value::Null if *name == "index" => format!("const {name} = undefined;\n"),
@@ -155,7 +172,19 @@ pub(crate) fn read(spec: &Spec, folder: &Path, navigation: bool) -> Outcome<Asse
     // All files, one after the other, under a name as imports of uploaded files have it.
     let name = format!("{}-assets.bin", digest(&bytes, 20));
     let part = Part { name, content_type: "application/octet-stream", bytes };
-    Ok(Assets { declarations: declarations.collect(), part, inputs: files.into_values().collect(), warnings })
+    Ok(Assets { declarations: declarations.collect(), part, inputs, warnings })
+}
+
+/// The text of `_headers` or `_redirects`, if there is one.
+fn rules_text(path: &Path) -> Outcome<Option<String>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    if std::fs::metadata(path).map_err(io("read", path))?.len() > RULES_BYTES_MAX {
+        return Err(Failure::new(Kind::Invalid, format!("{} is larger than 4 MiB", path.display())));
+    }
+    let text = String::from_utf8(std::fs::read(path).map_err(io("read", path))?);
+    text.map(Some).map_err(|_| Failure::new(Kind::Invalid, format!("{} is not UTF-8", path.display())))
 }
 
 fn digest(bytes: &[u8], length: usize) -> String {
@@ -241,16 +270,35 @@ fn place(name: &str, handling: HtmlHandling) -> (String, Vec<String>) {
     (place, from)
 }
 
-fn first(first: Option<&First>) -> Value {
-    match first {
-        None => Value::Bool(false),
-        Some(First::All(all)) => Value::Bool(*all),
-        Some(First::Some(rules)) => {
-            let (not, rules): (Vec<&String>, Vec<&String>) = rules.iter().partition(|rule| rule.starts_with('!'));
-            let not: Vec<&str> = not.iter().map(|rule| rule.trim_start_matches('!')).collect();
-            json!({"worker": rules, "assets": not})
-        }
+fn first(first: Option<&First>) -> Outcome<Value> {
+    let rules = match first {
+        None => return Ok(Value::Bool(false)),
+        Some(First::All(all)) => return Ok(Value::Bool(*all)),
+        Some(First::Some(rules)) => rules,
+    };
+    let wrong = |text: String| Err(Failure::usage(format!("`assets.run_worker_first`: {text}")));
+    if rules.is_empty() || rules.len() > FIRST_RULES_MAX {
+        return wrong(format!("it has {} rules, and must have 1 to {FIRST_RULES_MAX}", rules.len()));
     }
+    let (mut worker, mut assets) = (Vec::new(), Vec::new());
+    for rule in rules {
+        let path = rule.strip_prefix('!').unwrap_or(rule);
+        if !path.starts_with('/') {
+            return wrong(format!("{rule:?} does not begin with / or !/"));
+        }
+        if rule.chars().count() > FIRST_RULE_MAX {
+            return wrong(format!("{rule:?} has more than {FIRST_RULE_MAX} characters"));
+        }
+        let list = if path.len() == rule.len() { &mut worker } else { &mut assets };
+        if list.contains(&path) {
+            return wrong(format!("{rule:?} is there twice"));
+        }
+        list.push(path);
+    }
+    if worker.is_empty() {
+        return wrong("all of its rules begin with !, and at least one must not".to_owned());
+    }
+    Ok(json!({"worker": worker, "assets": assets}))
 }
 
 /// The content type by the name's extension, as wrangler's table has it.
@@ -377,7 +425,8 @@ mod tests {
         write("index.html", "<h1>");
         write("deep/er/a.js", "1");
         write("secret/key.txt", "no");
-        write("_headers", "/*\n  X: y");
+        write("_headers", "/*\n  X: y\n  bad");
+        write("_redirects", "/old /new 301\n/worse");
         write(".assetsignore", "# not these\nsecret\n");
         let spec: Spec = serde_json::from_str(
             r#"{"directory":"./public","binding":"ASSETS","run_worker_first":["/api/*","!/api/docs"]}"#,
@@ -385,15 +434,42 @@ mod tests {
         .expect("a table");
         let assets = read(&spec, dir.path(), false).expect("read");
         assert_eq!(assets.part.bytes, b"1<h1>");
-        assert_eq!(assets.inputs.len(), 2);
-        assert!(assets.warnings.len() == 1 && assets.warnings[0].contains("_headers"), "{:?}", assets.warnings);
+        assert_eq!(assets.inputs.len(), 4);
+        assert!(assets.warnings[0].contains("/_redirects:2: a redirect is a path"), "{:?}", assets.warnings);
+        assert!(assets.warnings[1].contains("/_headers:3: no header"), "{:?}", assets.warnings);
+        assert_eq!(assets.warnings.len(), 2);
         let module = assets.module(Some("/x/main.ts"));
         assert!(module.contains("export * from \"/x/main.ts\";"), "{module}");
         assert!(module.contains(r#"const first = {"assets":["/api/docs"],"worker":["/api/*"]};"#), "{module}");
+        assert!(module.contains(r#"const redirects = {"paths":{"/old":["/new",301]},"rules":[]};"#), "{module}");
+        assert!(module.contains(r#"const headers = [[false,"^\\/(?<splat>.*)$",[["x","y"]],[]]];"#), "{module}");
         assert!(!module.contains("secret"), "{module}");
+        std::fs::write(dir.path().join("public/_headers"), [0xff]).expect("a file");
+        assert_eq!(read(&spec, dir.path(), false).expect_err("no text").kind, Kind::Invalid);
+        write("_headers", "");
         write("large.bin", &"x".repeat(model::rules::MODULE_BYTES_MAX));
         assert_eq!(read(&spec, dir.path(), false).expect_err("large").kind, Kind::Invalid);
         let none = Spec { directory: Some("none".into()), ..Spec::default() };
         assert_eq!(read(&none, dir.path(), false).expect_err("no folder").kind, Kind::Usage);
+    }
+
+    #[test]
+    fn rules_for_the_worker_are_paths_and_few() {
+        let of = |rules: &[&str]| first(Some(&First::Some(rules.iter().map(|rule| (*rule).to_owned()).collect())));
+        assert_eq!(of(&["/a", "!/a/b"]).expect("good"), json!({"worker": ["/a"], "assets": ["/a/b"]}));
+        let (many, long) = (vec!["/a"; 101], format!("/{}", "x".repeat(100)));
+        for (rules, expect) in [
+            (&[][..], "0 rules"),
+            (&many, "101 rules"),
+            (&["a"], "does not begin"),
+            (&["!a"], "does not begin"),
+            (&["!/a"], "at least one"),
+            (&["/a", "/a"], "twice"),
+            (&[&long], "more than 100"),
+        ] {
+            let failure = of(rules).expect_err(expect);
+            assert!(failure.message.contains(expect), "{failure:?}");
+        }
+        assert_eq!(first(None).expect("good"), Value::Bool(false));
     }
 }

@@ -6,6 +6,7 @@
 //! line and caret. Blocks. Decision: docs/decisions/2026-11-21-bundling.md.
 
 pub(crate) mod additional;
+mod asset_rules;
 pub(crate) mod assets;
 mod builtin;
 mod messages;
