@@ -315,14 +315,15 @@
   };
 
   // ReadableByteStreamControllerEnqueue
-  rs.byteEnqueue = (controller, chunk) => {
+  // `owned`: nobody else has the chunk's buffer, so it need not be moved to a new one.
+  rs.byteEnqueue = (controller, chunk, owned = false) => {
     const { stream } = controller;
     if (controller.closeRequested || stream.state !== "readable") return;
     const buffer = viewBuffer(chunk);
     const byteOffset = viewByteOffset(chunk);
     const byteLength = viewByteLength(chunk);
     if (isDetached(buffer)) throw new TypeError("The chunk's buffer is detached");
-    const transferred = transfer(buffer);
+    const transferred = owned ? buffer : transfer(buffer);
     if (controller.pendingPullIntos.length > 0) {
       const first = controller.pendingPullIntos.peek();
       if (isDetached(first.buffer)) throw new TypeError("The BYOB request's buffer is detached");
@@ -336,7 +337,7 @@
         enqueueChunkToQueue(controller, transferred, byteOffset, byteLength);
       } else {
         if (controller.pendingPullIntos.length > 0) controller.pendingPullIntos.shift();
-        rs.fulfillReadRequest(stream, new Uint8Array(transferred, byteOffset, byteLength), false);
+        rs.fulfillReadRequest(stream, owned ? chunk : new Uint8Array(transferred, byteOffset, byteLength), false);
       }
     } else if (stream.reader !== undefined) {
       enqueueChunkToQueue(controller, transferred, byteOffset, byteLength);

@@ -555,9 +555,10 @@
       if (waiting !== undefined) waiting.resolve(undefined);
     }
 
+    // A Uint8Array whose buffer is its alone.
     push(bytes) {
       if (this.#over) return;
-      if (TypedArrayPrototypeGetByteLength(bytes) > 0) rs.byteEnqueue(this.#state.controller, bytes);
+      if (TypedArrayPrototypeGetByteLength(bytes) > 0) rs.byteEnqueue(this.#state.controller, bytes, true);
       this.#answered();
     }
 
