@@ -18,16 +18,22 @@ export default class extends WorkerEntrypoint {
   counter() { return new Counter(); }
   fail() { throw new RangeError("as asked"); }
 }
-export class Admin extends WorkerEntrypoint { who() { return `admin of ${this.env.NAME}`; } }
+export class Admin extends WorkerEntrypoint {
+  who() { return `admin of ${this.env.NAME} for ${this.ctx.props.clientId}`; }
+  async ask(service, number) { return await service.answer(await number); }
+}
 "#;
 
 const CALLER: &str = r#"
+import { WorkerEntrypoint } from "cloudflare:workers";
+export class Back extends WorkerEntrypoint { answer(number) { return `${this.ctx.props.name} ${number}`; } }
 export default {
-  async fetch(request, env) {
+  async fetch(request, env, ctx) {
     const body = await (await env.CALLED.fetch("https://called/x", { method: "POST" })).text();
     const sums = [await env.CALLED.add(1, 2), await env.CALLED.counter().increment(5), await env.ADMIN.who()];
     const failed = await env.CALLED.fail().then(() => "no", (error) => `${error.name}: ${error.message}`);
-    return Response.json([body, ...sums, failed]);
+    const back = await env.ADMIN.ask(ctx.exports.Back({ props: { name: "back" } }), env.CALLED.add(3, 4));
+    return Response.json([body, ...sums, failed, back, ctx.props]);
   },
   async scheduled(controller, env) { console.log("ran", controller.cron, await env.CALLED.add(20, 22)); },
 };"#;
@@ -48,7 +54,7 @@ fn a_project_file_makes_workers_call_each_other_and_run_by_the_clock() {
     let (called, caller) = (platform.folder().join("called"), platform.folder().join("caller"));
     let base = "main = \"worker.js\"\nno_bundle = true\ncompatibility_date = \"2025-01-01\"\n";
     let services = "[[services]]\nbinding = \"CALLED\"\nservice = \"called\"\n\
-                    [[services]]\nbinding = \"ADMIN\"\nservice = \"called\"\nentrypoint = \"Admin\"\n";
+                    [[services]]\nbinding = \"ADMIN\"\nservice = \"called\"\nentrypoint = \"Admin\"\nprops = { clientId = \"caller\" }\n";
     project(&called, &format!("name = \"called\"\n{base}[vars]\nNAME = \"b\"\n"), CALLED);
     let whole = format!("name = \"caller\"\n{base}{services}[triggers]\ncrons = [\"* * * * *\"]\n");
     project(&caller, &whole, CALLER);
@@ -63,7 +69,8 @@ fn a_project_file_makes_workers_call_each_other_and_run_by_the_clock() {
     assert!(second.stdout.contains("schedule: * * * * *"), "{}", second.stdout);
 
     let answer = platform.await_status("caller.workers.localhost", "/", 200);
-    assert_eq!(answer.text(), r#"["POST /x",3,5,"admin of b","RangeError: as asked"]"#);
+    let expect = r#"["POST /x",3,5,"admin of b for caller","RangeError: as asked","back 7",{}]"#;
+    assert_eq!(answer.text(), expect);
 
     project(&caller, &whole.replace("\"* * * * *\"", "\"61 * * * *\""), CALLER);
     let refused = deploy(&platform, &caller);

@@ -1,6 +1,7 @@
 //! From the store's desired state to the compiler's: the same facts in the data plane's terms.
 
 use base::id::{AccountId, ArtifactHash, DeploymentId};
+use model::ServiceBinding;
 use plan::{Compiled, Compiler, DesiredBinding, PlanError};
 use plane_abi::seal::Key;
 use plane_abi::{BindingKind, Lineage, ServiceTarget, Status};
@@ -53,9 +54,12 @@ fn deployment(from: DesiredDeployment) -> Result<plan::DesiredDeployment, Compil
         name: binding.name,
         target: binding.class_name,
     });
+    let declared = &from.metadata.services;
     let services = from.services.into_iter().map(|service| {
         let deployment = DeploymentId(service.target.as_u128());
-        let target = ServiceTarget { deployment, entrypoint: service.entrypoint };
+        let own = declared.iter().find(|declared| declared.binding == service.binding);
+        let props = own.map(ServiceBinding::props_text).unwrap_or_default();
+        let target = ServiceTarget { deployment, entrypoint: service.entrypoint, props };
         DesiredBinding { kind: BindingKind::Service, name: service.binding, target: target.to_string() }
     });
     Ok(plan::DesiredDeployment {

@@ -45,6 +45,7 @@ async fn what_is_no_schedule_or_no_worker_is_refused_with_its_field() {
         (json!({"crons": ["0 0 30 2 *"]}), "metadata.crons[0]", "never"),
         (json!({"services": [{"binding": "", "service": "a"}]}), "metadata.services[0].binding", ""),
         (json!({"services": [{"binding": "B", "service": "b", "other": 1}]}), "metadata", ""),
+        (json!({"services": [{"binding": "B", "service": "b", "props": 1}]}), "metadata", ""),
         (
             json!({"services": [{"binding": "B", "service": "nobody"}]}),
             "metadata.services[0].service",
@@ -67,13 +68,12 @@ async fn bindings_and_schedules_of_the_active_version_reach_nodes() {
     let control = Control::new().await;
     let (a, b) = (control.deployment("a").await, control.deployment("b").await);
     activate(&control, &b, json!({})).await.unwrap();
-    let services =
-        json!([{"binding": "B", "service": "b"}, {"binding": "ADMIN", "service": "b", "entrypoint": "Admin"}]);
+    let services = json!([{"binding": "B", "service": "b"}, {"binding": "ADMIN", "service": "b", "entrypoint": "Admin", "props": {"a": [1]}}]);
     activate(&control, &a, json!({"crons": ["*/5 * * * *"], "services": services})).await.unwrap();
     let found = config(&control, &a).await;
     assert_eq!(found["k"], json!(["*/5 * * * *"]));
     let target = config(&control, &b).await["d"].as_str().map(|hex| format!("{hex:0>32}")).expect("an id");
-    let expect = json!([{"n": "ADMIN", "d": format!("{target}#Admin")}, {"n": "B", "d": target}]);
+    let expect = json!([{"n": "ADMIN", "d": format!("{target}#Admin\n{{\"a\":[1]}}")}, {"n": "B", "d": target}]);
     assert_eq!(found["b"]["sv"], expect);
     // The next version has neither.
     activate(&control, &a, json!({})).await.unwrap();

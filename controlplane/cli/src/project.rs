@@ -156,7 +156,7 @@ impl Project {
         let vars = vars.into_iter().map(|(key, value)| var_of(key, value, &mut warnings)).collect();
         let crons = section.triggers.as_ref().and_then(|triggers| triggers.crons.clone()).unwrap_or_default();
         let services = section.services.clone().unwrap_or_default();
-        let services = services.into_iter().map(|service| service_of(service, &mut warnings)).collect();
+        let services = services.into_iter().map(service_of).collect();
         let build = section.build.as_ref().and_then(|build| {
             let watch = match &build.watch_dir {
                 None => vec![folder.join("src")],
@@ -189,14 +189,11 @@ impl Project {
     }
 }
 
-fn service_of(spec: ServiceSpec, warnings: &mut Vec<String>) -> ServiceBinding {
+fn service_of(spec: ServiceSpec) -> ServiceBinding {
     let ServiceSpec { binding, service, entrypoint, environment, props } = spec;
-    if props.is_some() {
-        warnings.push(format!("services.{binding}: `props` is not on this platform yet: ctx.props will be undefined"));
-    }
     // Wrangler's name for a Worker of an environment.
     let service = environment.map_or(service.clone(), |environment| format!("{service}-{environment}"));
-    ServiceBinding { binding, service, entrypoint }
+    ServiceBinding { binding, service, entrypoint, props }
 }
 
 /// The project file of a module: the nearest above it, but none from beyond its package.
@@ -436,12 +433,8 @@ cwd = "web"
             .map(|it| (it.binding.as_str(), it.service.as_str(), it.entrypoint.as_deref()))
             .collect();
         assert_eq!(services, [("B", "b", Some("Admin")), ("C", "c-live", None)]);
-        assert!(
-            project.warnings[0].contains("zone_name") && project.warnings[1].contains("props"),
-            "{:?}",
-            project.warnings
-        );
-        assert_eq!(project.warnings.len(), 2);
+        assert_eq!(project.services[1].props_text(), r#"{"a":1}"#);
+        assert!(project.warnings.len() == 1 && project.warnings[0].contains("zone_name"), "{:?}", project.warnings);
     }
 
     #[test]

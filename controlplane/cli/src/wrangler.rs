@@ -64,7 +64,7 @@ pub(crate) struct ServiceSpec {
     pub(crate) service: String,
     pub(crate) entrypoint: Option<String>,
     pub(crate) environment: Option<String>,
-    pub(crate) props: Option<Value>,
+    pub(crate) props: Option<serde_json::Map<String, Value>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -43,6 +43,8 @@ pub const ROUTES_MAX: usize = 1_000;
 pub const BINDINGS_MAX: usize = 100;
 /// Name of an entrypoint, bytes: it stands in a binding's target beside an id.
 pub const ENTRYPOINT_BYTES_MAX: usize = 200;
+/// What a Worker that is called sees as `ctx.props`, bytes of JSON: it stands beside the entrypoint.
+pub const PROPS_BYTES_MAX: usize = 4096;
 /// A module, bytes; with the modules beside it and 12 bytes for each.
 pub const MODULE_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Modules beside the main one in an upload.

@@ -120,6 +120,17 @@ pub struct ServiceBinding {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub entrypoint: Option<String>,
+    /// What it sees as `ctx.props`: an object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Object, nullable = false)]
+    pub props: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl ServiceBinding {
+    /// What is `ctx.props`, as JSON; empty for none.
+    pub fn props_text(&self) -> String {
+        self.props.as_ref().map(|props| serde_json::Value::Object(props.clone()).to_string()).unwrap_or_default()
+    }
 }
 
 /// Names that a project file gave.
@@ -180,9 +191,16 @@ impl VersionMetadata {
             rules::env_key(&format!("metadata.services[{i}].binding"), &service.binding)?;
             rules::name(&format!("metadata.services[{i}].service"), &service.service)?;
             let entrypoint = service.entrypoint.as_deref();
-            if entrypoint.is_some_and(|name| name.is_empty() || name.len() > rules::ENTRYPOINT_BYTES_MAX) {
+            let bad = |name: &str| {
+                name.is_empty() || name.len() > rules::ENTRYPOINT_BYTES_MAX || name.contains(char::is_control)
+            };
+            if entrypoint.is_some_and(bad) {
                 let field = format!("metadata.services[{i}].entrypoint");
-                return Err(FieldError::new(field, "must be 1 to 200 bytes"));
+                return Err(FieldError::new(field, "must be 1 to 200 bytes without control characters"));
+            }
+            if service.props_text().len() > rules::PROPS_BYTES_MAX {
+                let field = format!("metadata.services[{i}].props");
+                return Err(FieldError::new(field, "must be at most 4096 bytes as JSON"));
             }
             if self.services[..i].iter().any(|other| other.binding == service.binding) {
                 return Err(FieldError::new(format!("metadata.services[{i}].binding"), "is there twice"));
@@ -241,14 +259,29 @@ mod tests {
         let routes = vec!["a.example/*".to_owned(); 1001];
         let bad = VersionMetadata { declared: Some(Declared { routes, vars: vec![] }), ..Default::default() };
         assert_eq!(bad.validate().unwrap_err().field, "metadata.declared");
-        let service = |binding: &str| ServiceBinding { binding: binding.into(), service: "b".into(), entrypoint: None };
+        let service = |binding: &str| ServiceBinding {
+            binding: binding.into(),
+            service: "b".into(),
+            entrypoint: None,
+            props: None,
+        };
         let services = |all: Vec<ServiceBinding>| VersionMetadata { services: all, ..Default::default() }.validate();
         services(vec![service("A"), service("B")]).unwrap();
         assert_eq!(services(vec![service("A"), service("A")]).unwrap_err().field, "metadata.services[1].binding");
         assert_eq!(services(vec![service("")]).unwrap_err().field, "metadata.services[0].binding");
         assert_eq!(services(vec![service("A"); 101]).unwrap_err().field, "metadata.services");
-        let long = ServiceBinding { entrypoint: Some("x".repeat(201)), ..service("A") };
-        assert_eq!(services(vec![long]).unwrap_err().field, "metadata.services[0].entrypoint");
+        for name in ["", "a\nb", &"x".repeat(201)] {
+            let wrong = ServiceBinding { entrypoint: Some(name.to_owned()), ..service("A") };
+            assert_eq!(services(vec![wrong]).unwrap_err().field, "metadata.services[0].entrypoint", "{name:?}");
+        }
+        let props = |bytes: usize| {
+            let props = serde_json::json!({ "a": "x".repeat(bytes - 8) }).as_object().cloned();
+            services(vec![ServiceBinding { props, ..service("A") }])
+        };
+        props(4096).unwrap();
+        assert_eq!(props(4097).unwrap_err().field, "metadata.services[0].props");
+        let list = r#"{"services": [{"binding": "A", "service": "b", "props": [1]}]}"#;
+        assert!(serde_json::from_str::<VersionMetadata>(list).is_err());
         assert!(serde_json::from_str::<VersionMetadata>(r#"{"compat_date": "2025-01-01"}"#).is_err());
     }
 }

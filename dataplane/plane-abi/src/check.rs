@@ -134,11 +134,14 @@ fn deployments(snapshot: &Snapshot, strings: &str) -> Result<usize, SnapshotErro
 
 fn bindings(snapshot: &Snapshot, strings: &str) -> Result<(), SnapshotError> {
     for (index, bytes) in snapshot.section(Section::Bindings).chunks_exact(BINDING_BYTES).enumerate() {
-        let texts = [8, 16].map(|at| text(strings, span_at(bytes, at), NAME_BYTES_MAX));
-        if BindingKind::from_code(u32_at(bytes, 0)).is_none() || u32_at(bytes, 4) != 0 || texts.contains(&None) {
+        let kind = BindingKind::from_code(u32_at(bytes, 0));
+        let target_bytes_max = kind.map_or(0, BindingKind::target_bytes_max);
+        let texts = [(8, NAME_BYTES_MAX), (16, target_bytes_max)];
+        let texts = texts.map(|(at, bytes_max)| text(strings, span_at(bytes, at), bytes_max));
+        if kind.is_none() || u32_at(bytes, 4) != 0 || texts.contains(&None) {
             return Err(malformed(Section::Bindings, index, "unknown kind, or text out of place"));
         }
-        let service = BindingKind::from_code(u32_at(bytes, 0)) == Some(BindingKind::Service);
+        let service = kind == Some(BindingKind::Service);
         if service && texts[1].is_none_or(|target| ServiceTarget::parse(target).is_none()) {
             return Err(malformed(Section::Bindings, index, "a service without a target"));
         }

@@ -9,6 +9,10 @@ pub const HOST_BYTES_MAX: usize = 253;
 pub const LABEL_BYTES_MAX: usize = 63;
 /// Name of a deployment, a binding or its target, bytes (seed 000, `VARCHAR(255)`).
 pub const NAME_BYTES_MAX: usize = 255;
+/// What a service binding gives to the Worker that it leads to, bytes of JSON.
+pub const PROPS_BYTES_MAX: usize = 4 * KIB;
+/// Where a service binding leads, bytes: a name's length, a line feed, and what it gives.
+pub const SERVICE_TARGET_BYTES_MAX: usize = NAME_BYTES_MAX + 1 + PROPS_BYTES_MAX;
 /// All environment variables of one deployment before sealing, bytes: 128 variables of 5 KiB, the limits Workers have,
 /// and their names.
 pub const ENV_BYTES_MAX: usize = 128 * (5 * KIB + NAME_BYTES_MAX);

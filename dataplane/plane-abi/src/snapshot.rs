@@ -17,6 +17,7 @@ use crate::layout::{
     self, BINDING_BYTES, DEPLOYMENT_BYTES, NAME_BYTES, NameRecord, SCHEDULE_BYTES, SECTIONS, Section, array_at, record,
     span_at, u16_at, u32_at, u64_at, u128_at,
 };
+use crate::limits::{NAME_BYTES_MAX, SERVICE_TARGET_BYTES_MAX};
 use crate::routes::base::{BaseId, FindBase, RouteBase};
 use crate::routes::{Table, trie};
 use crate::steering::{Rules, RulesError};
@@ -78,6 +79,16 @@ pub enum BindingKind {
     DurableObject,
     /// Another Worker; the target is a [`ServiceTarget`].
     Service,
+}
+
+impl BindingKind {
+    /// A target's text, bytes.
+    pub(crate) fn target_bytes_max(self) -> usize {
+        match self {
+            BindingKind::Kv | BindingKind::DurableObject => NAME_BYTES_MAX,
+            BindingKind::Service => SERVICE_TARGET_BYTES_MAX,
+        }
+    }
 }
 
 impl HostKind {
@@ -653,30 +664,38 @@ pub struct Binding<'a> {
     pub target: &'a str,
 }
 
-/// Where a service binding leads: a deployment, and which of its entrypoints. As text `<32 hex digits>` or
-/// `<32 hex digits>#<name>`.
+/// Where a service binding leads: a deployment, which of its entrypoints, and what that is given. As text `<32 hex digits>` or
+/// `<32 hex digits>#<name>`, and after a line feed the JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceTarget {
     /// Which deployment; it need not be there.
     pub deployment: DeploymentId,
     /// Name of an export; empty for the default one.
     pub entrypoint: String,
+    /// `ctx.props` there, as JSON; empty for none.
+    pub props: String,
 }
 
 impl fmt::Display for ServiceTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.deployment.0)?;
-        if self.entrypoint.is_empty() { Ok(()) } else { write!(f, "#{}", self.entrypoint) }
+        if !self.entrypoint.is_empty() {
+            write!(f, "#{}", self.entrypoint)?;
+        }
+        if self.props.is_empty() { Ok(()) } else { write!(f, "\n{}", self.props) }
     }
 }
 
 impl ServiceTarget {
     /// Reads the text of a target.
     pub fn parse(text: &str) -> Option<ServiceTarget> {
-        let (id, entrypoint) = text.split_once('#').unwrap_or((text, ""));
+        let (place, props) = text.split_once('\n').unwrap_or((text, ""));
+        let (id, entrypoint) = place.split_once('#').unwrap_or((place, ""));
         let hex = id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        let id = u128::from_str_radix(id, 16).ok().filter(|_| hex && !text.ends_with('#'))?;
-        Some(ServiceTarget { deployment: DeploymentId(id), entrypoint: entrypoint.to_owned() })
+        let whole = !place.ends_with('#') && !text.ends_with('\n');
+        let id = u128::from_str_radix(id, 16).ok().filter(|_| hex && whole)?;
+        let (entrypoint, props) = (entrypoint.to_owned(), props.to_owned());
+        Some(ServiceTarget { deployment: DeploymentId(id), entrypoint, props })
     }
 }
 

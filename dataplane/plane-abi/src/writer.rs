@@ -401,7 +401,9 @@ fn check_deployment(deployment: &NewDeployment) -> Result<(), &'static str> {
     bound((1..=base::limits::WEIGHT_MAX).contains(&deployment.weight), "weight")?;
     bound(deployment.sealed_env.len() <= ENV_BYTES_MAX + SEAL_OVERHEAD_BYTES, "environment")?;
     bound(deployment.bindings.len() <= BINDINGS_MAX, "bindings")?;
-    let texts_ok = |(_, name, target): &(BindingKind, String, String)| name.len().max(target.len()) <= NAME_BYTES_MAX;
+    let texts_ok = |(kind, name, target): &(BindingKind, String, String)| {
+        name.len() <= NAME_BYTES_MAX && target.len() <= kind.target_bytes_max()
+    };
     bound(deployment.bindings.iter().all(texts_ok), "bindings")?;
     let services = deployment.bindings.iter().filter(|(kind, ..)| *kind == BindingKind::Service);
     let targets_ok = |(_, _, target): &(BindingKind, String, String)| ServiceTarget::parse(target).is_some();

@@ -42,7 +42,7 @@ fn deployment(id: u128, subdomain: &str) -> NewDeployment {
 }
 
 fn target() -> ServiceTarget {
-    ServiceTarget { deployment: DeploymentId(2), entrypoint: "Admin".to_owned() }
+    ServiceTarget { deployment: DeploymentId(2), entrypoint: "Admin".to_owned(), props: r##"{"a":"#"}"##.to_owned() }
 }
 
 fn route(host_kind: HostKind, host: &str, path_kind: PathKind, path: &str, to: u128) -> NewRoute {
@@ -112,7 +112,11 @@ fn reads_back_what_was_written() {
         [
             Binding { kind: BindingKind::Kv, name: "CACHE", target: "ns_xyz" },
             Binding { kind: BindingKind::DurableObject, name: "COUNTER", target: "Counter" },
-            Binding { kind: BindingKind::Service, name: "OTHER", target: "00000000000000000000000000000002#Admin" },
+            Binding {
+                kind: BindingKind::Service,
+                name: "OTHER",
+                target: "00000000000000000000000000000002#Admin\n{\"a\":\"#\"}"
+            },
         ]
     );
     assert_eq!(ServiceTarget::parse(bindings[2].target), Some(target()));
@@ -120,6 +124,8 @@ fn reads_back_what_was_written() {
         "",
         "2",
         "00000000000000000000000000000002#",
+        "00000000000000000000000000000002\n",
+        "00000000000000000000000000000002#\n{}",
         "0000000000000000000000000000000G",
         "+0000000000000000000000000000002",
     ] {

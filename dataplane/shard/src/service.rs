@@ -22,7 +22,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use worker_api::event::{
-    BodyEvent, Event, Failure, FetchId, IncomingBody, Invocation, OutgoingBody, RequestHead, RequestId, SocketEnd,
+    BodyEvent, Callee, Event, Failure, FetchId, IncomingBody, Invocation, OutgoingBody, RequestHead, RequestId,
+    SocketEnd,
 };
 
 /// Steps of one call before other tasks have their turn.
@@ -35,7 +36,7 @@ pub(crate) type Chain = Rc<Cell<u32>>;
 pub(crate) struct Call {
     pub(crate) fetch: FetchId,
     pub(crate) request: RequestId,
-    pub(crate) service: u32,
+    pub(crate) service: Callee,
     pub(crate) rpc: bool,
     pub(crate) head: RequestHead,
     pub(crate) body: OutgoingBody,
@@ -70,7 +71,16 @@ fn error(message: impl Into<String>) -> Thrown {
 }
 
 async fn run(shard: &Rc<Shard>, caller: &Rc<WorkerCell>, call: Call) -> Result<(), Thrown> {
-    let target = caller.services.get(call.service as usize).ok_or_else(|| error("no such service binding"))?;
+    let own;
+    let target = match call.service {
+        Callee::Service(place) => {
+            caller.services.get(place as usize).ok_or_else(|| error("no such service binding"))?
+        }
+        Callee::Own { entrypoint, props } => {
+            own = ServiceTarget { deployment: caller.identity.deployment, entrypoint, props };
+            &own
+        }
+    };
     // Its request is over, and this call with it.
     let Some(chain) = caller.chain(call.request) else { return Ok(()) };
     if chain.get() >= limits::INVOCATIONS_MAX {
@@ -168,10 +178,10 @@ impl<'a> Exchange<'a> {
         let id = callee.admit(shard, now.monotonic_ns, &head.body);
         callee.set_chain(id, chain.clone());
         let uploading = matches!(head.body, IncomingBody::Stream);
-        let entrypoint = target.entrypoint.clone();
+        let (entrypoint, props) = (target.entrypoint.clone(), target.props.clone());
         let invocation = match rpc {
-            true => Invocation::Rpc { entrypoint, head },
-            false => Invocation::Fetch { entrypoint, head },
+            true => Invocation::Rpc { entrypoint, props, head },
+            false => Invocation::Fetch { entrypoint, props, head },
         };
         let exchange = Exchange { caller, fetch, callee, id, uploading, answered: false, thrown: None };
         callee.send_at(shard, now, Event::Invoke { id, invocation });

@@ -6,10 +6,12 @@
 (function (ops, lib) {
   "use strict";
   const {
-    ArrayBufferIsView, ArrayPrototypePush, Map, MapPrototypeDelete, MapPrototypeGet, MapPrototypeGetSize, MapPrototypeSet, ObjectDefineProperty, ObjectKeys,
-    Promise, PromisePrototypeThen, PromiseResolve, TypeError, TypedArrayPrototypeGetByteLength, WeakMap, WeakMapPrototypeDelete, WeakMapPrototypeGet, WeakMapPrototypeSet,
+    ArrayBufferIsView, ArrayPrototypePush, JSONParse, Map, MapPrototypeDelete, MapPrototypeGet, MapPrototypeGetSize, MapPrototypeSet, ObjectDefineProperty, ObjectKeys,
+    Promise, PromisePrototypeThen, PromiseResolve, StringPrototypeIndexOf, StringPrototypeSlice, TypeError, TypedArrayPrototypeGetByteLength, WeakMap, WeakMapPrototypeDelete, WeakMapPrototypeGet, WeakMapPrototypeSet,
   } = lib.p;
 
+  const { captureStackTrace } = globalThis.Error;
+  const FRAME = "\n    at ";
   const BODY_NONE = 0;
   const BODY_FULL = 1;
   const BODY_STREAM = 2;
@@ -43,9 +45,23 @@
 
   class ExecutionContext {
     #rid;
-    constructor(token, rid) {
+    // JSON until somebody looks.
+    #props;
+    constructor(token, rid, props) {
       if (token !== lib.internal) throw lib.illegalConstructor();
       this.#rid = rid;
+      this.#props = props;
+    }
+    // What the caller's service binding gives.
+    get props() {
+      if (typeof this.#props === "string") this.#props = this.#props === "" ? {} : JSONParse(this.#props);
+      return this.#props;
+    }
+    // The program's own entrypoints, as service bindings.
+    get exports() {
+      this.#rid;
+      lib.load("services.js");
+      return lib.ownServices(exported);
     }
     waitUntil(promise) {
       const rid = this.#rid;
@@ -104,20 +120,20 @@
 
   lib.env = () => env;
   lib.moduleExport = (name) => exported[name];
-  lib.newContext = (rid) => new ExecutionContext(lib.internal, rid);
+  lib.newContext = (rid, props) => new ExecutionContext(lib.internal, rid, props);
   lib.openRequests = open;
   lib.reply = (rid, response) => reply(rid, response);
 
-  function invoke(kind, rid, a, b, c, d) {
+  function invoke(kind, rid, a, b, c, d, e) {
     lib.load("invoke.js");
-    lib.invoke(kind, rid, a, b, c, d);
+    lib.invoke(kind, rid, a, b, c, d, e);
   }
 
   function request(rid, method, url, bodyKind) {
     const request = lib.requestFromNative(rid, method, url, bodyKind);
     let result;
     try {
-      result = handler.fetch(request, env, new ExecutionContext(lib.internal, rid));
+      result = handler.fetch(request, env, new ExecutionContext(lib.internal, rid, ""));
     } catch (error) {
       ops.requestFailed(rid, lib.describeError(error));
       return;
@@ -408,6 +424,8 @@
   // The promise tells that the head is there and does not carry it: a program that replaces `Promise.prototype.constructor` sees
   // the promises that the runtime waits for.
   class Pending {
+    // Where the program was.
+    trace = { __proto__: null };
     promise;
     resolve;
     reject;
@@ -419,9 +437,10 @@
     }
   }
 
-  // `service`: the place of a service binding; none: the world outside.
+  // `service`: the place of a service binding, or name and props of an entrypoint of this Worker's; none: the world outside.
   lib.startFetch = (method, url, headerList, body, length, service, opened) => {
     const pending = new Pending(opened);
+    captureStackTrace(pending.trace, lib.startFetch);
     pending.promise = new Promise((resolve, reject) => {
       pending.resolve = resolve;
       pending.reject = reject;
@@ -465,8 +484,29 @@
 
   // `name`: of the error that the Worker threw which was called; none where the request did not get there.
   function fetchFailed(fid, message, name) {
-    endFetch(fid, name === undefined ? new TypeError(message) : lib.errorOf(name, message));
+    const error = name === undefined ? new TypeError(message) : lib.errorOf(name, message);
+    endFetch(fid, lib.showProgram(error, name ?? "TypeError", message, MapPrototypeGet(fetches, fid)?.trace));
   }
+
+  // A failure comes with the frames of the program that asked, and with none of ours.
+  lib.showProgram = (error, name, message, trace) => {
+    let stack = message === "" ? name : `${name}: ${message}`;
+    let lines;
+    try {
+      lines = trace?.stack;
+    } catch {
+      // A program's own `Error.prepareStackTrace` throws, or gives what it likes.
+    }
+    let at = typeof lines === "string" ? StringPrototypeIndexOf(lines, FRAME) : -1;
+    while (at !== -1) {
+      const next = StringPrototypeIndexOf(lines, FRAME, at + 1);
+      const line = StringPrototypeSlice(lines, at, next === -1 ? lines.length : next);
+      if (StringPrototypeIndexOf(line, "selvage:") === -1) stack += line;
+      at = next;
+    }
+    ObjectDefineProperty(error, "stack", { __proto__: null, value: stack, writable: true, configurable: true, enumerable: false });
+    return error;
+  };
 
   // Ends what is left of an outbound request; whether anything was.
   function endFetch(fid, reason) {
@@ -502,6 +542,7 @@
   // the tenant's: promises that only this request could settle stay pending.
   function forget(rid, timers, fids, sids) {
     if (sids.length > 0) lib.forgetSockets?.(sids);
+    lib.forgetSessions?.(rid, fids);
     closeReply(rid);
     MapPrototypeDelete(requestBodies, rid);
     for (let i = 0; i < timers.length; i++) lib.dropTimer(timers[i]);

@@ -36,9 +36,9 @@
   }
 
   // The object that answers for an entrypoint, and the arguments that follow an event's own: none where its constructor had them.
-  lib.entrypoint = (name, rid) => {
+  lib.entrypoint = (name, rid, props) => {
     const value = lib.moduleExport(name === "" ? "default" : name);
-    const context = lib.newContext(rid);
+    const context = lib.newContext(rid, props);
     if (lib.isEntrypointClass(value)) return { __proto__: null, object: new value(context, lib.env()), isClass: true, context };
     if (lib.isObject(value) && typeof value !== "function") return { __proto__: null, object: value, isClass: false, context };
     throw new TypeError(name === "" ? "The Worker has no default export that can be called" : `The Worker has no entrypoint named "${name}"`);
@@ -54,7 +54,7 @@
     const failed = (error) => ops.requestFailed(rid, lib.describeError(error));
     let result;
     try {
-      result = PromiseResolve(call(lib.entrypoint("", rid), "scheduled", new ScheduledController(lib.internal, rid, cron, time)));
+      result = PromiseResolve(call(lib.entrypoint("", rid, ""), "scheduled", new ScheduledController(lib.internal, rid, cron, time)));
     } catch (error) {
       failed(error);
       return;
@@ -80,7 +80,7 @@
     return parts;
   };
 
-  function fetch(rid, entrypoint, method, url, bodyKind) {
+  function fetch(rid, entrypoint, props, method, url, bodyKind) {
     const request = lib.requestFromNative(rid, method, url, bodyKind);
     const failed = (error) => {
       MapPrototypeDelete(lib.openRequests, rid);
@@ -90,7 +90,7 @@
     };
     let result;
     try {
-      result = PromiseResolve(call(lib.entrypoint(entrypoint, rid), "fetch", request));
+      result = PromiseResolve(call(lib.entrypoint(entrypoint, rid, props), "fetch", request));
     } catch (error) {
       failed(error);
       return;
@@ -99,14 +99,14 @@
     PromisePrototypeThen(result, (response) => lib.reply(rid, response), failed);
   }
 
-  lib.invoke = (kind, rid, a, b, c, d) => {
+  lib.invoke = (kind, rid, a, b, c, d, e) => {
     if (kind === SCHEDULED) {
       scheduled(rid, a, b);
     } else if (kind === FETCH) {
-      fetch(rid, a, b, c, d);
+      fetch(rid, a, b, c, d, e);
     } else {
       lib.load("rpc.js");
-      lib.serveCalls(rid, a);
+      lib.serveCalls(rid, a, b);
     }
   };
 })

@@ -12,317 +12,47 @@
 // | drop id | an import is let go |
 // | pull s, chunk s bytes, close s, fail s error, stop s | a stream's: the reader's `pull` and `stop`, the source's others |
 //
-// Bounds: MESSAGE_BYTES_MAX; what a session holds is the isolates' memory, and each side's CPU time is its own request's.
+// A value may hold promises; the program gets it when they have come. `["p", target, path]` is what the receiver has at a path, or will have;
+// `["P", export]` a promise of the sender's, asked for like a property.
+//
+// Bounds: MESSAGE_BYTES_MAX; promises in promises PROMISES_MAX deep; what a session holds is the isolates' memory, and each side's CPU time is its own request's.
 (function (ops, lib) {
   "use strict";
   const {
     ArrayIsArray, ArrayPrototypePush, Error, JSONParse, JSONStringify, Map, MapIteratorNext, MapPrototypeClear, MapPrototypeDelete, MapPrototypeEntries,
-    MapPrototypeGet, MapPrototypeGetSize, MapPrototypeSet, MathFloor, NumberIsInteger, ObjectDefineProperty, ObjectGetOwnPropertyDescriptor, ObjectGetPrototypeOf,
-    ObjectHasOwn, Object, PromisePrototypeThen, PromiseResolve, Proxy, ReflectApply, ReflectGet, Symbol, TypeError, TypedArrayPrototypeGetLength,
-    TypedArrayPrototypeSet, TypedArrayPrototypeSubarray, Uint8Array, WeakMap, WeakMapPrototypeGet, WeakMapPrototypeSet, newDeferred, noop, setHandled,
+    MapPrototypeGet, MapPrototypeGetSize, MapPrototypeSet, MathFloor, NumberIsInteger, PromisePrototypeThen, PromiseReject, PromiseResolve, Symbol, TypeError,
+    TypedArrayPrototypeGetLength, TypedArrayPrototypeSet, TypedArrayPrototypeSlice, TypedArrayPrototypeSubarray, Uint8Array, noop, setHandled,
   } = lib.p;
   const SymbolDispose = Symbol.dispose;
   lib.load("rpc_values.js");
   lib.load("invoke.js");
   lib.load("services.js");
-  const { Decoder, Encoder, broken, refuse, writing } = lib.rpcValues;
+  lib.load("rpc_stubs.js");
+  const { Decoder, Encoder, broken, copy, refuse, writing } = lib.rpcValues;
+  const { Handle, Main, PATH_MAX, Question, RemoteService, STUB, disposeAll, failed, isTarget, makeProxy, perform, request, stateOf } = lib.rpcStubs;
   const { tables } = lib;
 
   // What Cloudflare's runtime allows.
   const MESSAGE_BYTES_MAX = 32 * 1024 * 1024;
   // Messages are put into one frame up to this.
   const FRAME_BYTES_MAX = 256 * 1024;
-  const PATH_MAX = 64;
   const BODY_STREAM = 2;
+  const PROMISES_MAX = 32;
 
-  // ---- Stubs.
-
-  const STUB = 0;
-  const PROMISE = 1;
-  const PROPERTY = 2;
-
-  // What a proxy of ours stands for: something that can be called, and a path from there.
-  class StubState {
-    kind;
-    target;
-    path;
-    fetched = undefined;
-    constructor(kind, target, path) {
-      this.kind = kind;
-      this.target = target;
-      this.path = path;
+  // An export that is a promise.
+  class Promised {
+    promise;
+    constructor(promise) {
+      this.promise = promise;
     }
-    get() {
-      if (this.kind === PROMISE) return this.target.deferred.promise;
-      if (this.fetched === undefined) this.fetched = this.target.ask(this.path, undefined).deferred.promise;
-      return this.fetched;
-    }
-  }
-
-  const states = new WeakMap();
-  const stateOf = (value) => typeof value === "function" ? WeakMapPrototypeGet(states, value) : undefined;
-
-  class RpcStub {
-    constructor(value) {
-      if (stateOf(value) === undefined && !isTarget(value) && typeof value !== "function") throw new TypeError("RpcStub: the value is neither an RpcTarget nor a function");
-      return makeProxy(STUB, new Local(value), []);
-    }
-  }
-  class RpcPromise {
-    constructor() {
-      throw lib.illegalConstructor();
-    }
-  }
-  class RpcProperty {
-    constructor() {
-      throw lib.illegalConstructor();
-    }
-  }
-  const classes = [RpcStub, RpcPromise, RpcProperty];
-
-  const traps = {
-    __proto__: null,
-    get(proxy, key) {
-      const state = WeakMapPrototypeGet(states, proxy);
-      if (typeof key === "symbol") {
-        return key === SymbolDispose && state.kind !== PROPERTY ? () => state.target.dispose() : undefined;
-      }
-      if (key === "then" || key === "catch" || key === "finally") return state.kind === STUB ? undefined : chain(state, key);
-      if (state.kind === STUB && key === "dup") return () => makeProxy(STUB, state.target.dup(), state.path);
-      if (key === "constructor") return classes[state.kind];
-      if (state.path.length >= PATH_MAX) throw new TypeError(`A path of more than ${PATH_MAX} properties cannot be asked of another Worker`);
-      return makeProxy(PROPERTY, state.target, add(state.path, key));
-    },
-    apply(proxy, self, args) {
-      const state = WeakMapPrototypeGet(states, proxy);
-      return makeProxy(PROMISE, state.target.ask(state.path, args), []);
-    },
-    getPrototypeOf: (proxy) => classes[WeakMapPrototypeGet(states, proxy).kind].prototype,
-    has: () => false,
-    set: () => false,
-    defineProperty: () => false,
-    deleteProperty: () => false,
-    setPrototypeOf: () => false,
-    preventExtensions: () => false,
-    ownKeys: () => [],
-    getOwnPropertyDescriptor: () => undefined,
-  };
-
-  // The inner function is what the traps are told of; the proxy is what programs have.
-  function makeProxy(kind, target, path) {
-    const inner = () => {};
-    delete inner.name;
-    delete inner.length;
-    const state = new StubState(kind, target, path);
-    WeakMapPrototypeSet(states, inner, state);
-    const proxy = new Proxy(inner, traps);
-    WeakMapPrototypeSet(states, proxy, state);
-    return proxy;
-  }
-
-  function add(path, key) {
-    const longer = [];
-    for (let i = 0; i < path.length; i++) ArrayPrototypePush(longer, path[i]);
-    ArrayPrototypePush(longer, key);
-    return longer;
-  }
-
-  function chain(state, key) {
-    return (first, second) => {
-      const promise = state.get();
-      return key === "then" ? PromisePrototypeThen(promise, first, second)
-        : key === "catch" ? PromisePrototypeThen(promise, undefined, first)
-        : lib.p.PromisePrototypeFinally(promise, first);
-    };
-  }
-
-  // A call whose answer is awaited, or has come.
-  class Question {
-    session;
-    id;
-    deferred = newDeferred();
-    settled = false;
-    failed = false;
-    value = undefined;
-    handles = undefined;
-    disposed = false;
-    constructor(session, id) {
-      this.session = session;
-      this.id = id;
-      setHandled(this.deferred.promise);
-    }
-    ask(path, args) {
-      if (!this.settled && this.session !== undefined) return this.session.call(["q", this.id], path, args);
-      return answerOf(PromisePrototypeThen(this.deferred.promise, (value) => perform(value, path, args)));
-    }
-    resolve(value, handles) {
-      this.settled = true;
-      this.value = value;
-      this.handles = handles;
-      if (this.disposed) disposeAll(handles);
-      else attachDispose(value, handles);
-      this.deferred.resolve(value);
-    }
-    reject(error) {
-      this.settled = true;
-      this.failed = true;
-      this.deferred.reject(error);
-    }
-    dispose() {
-      if (this.disposed) return;
-      this.disposed = true;
-      if (this.handles !== undefined) disposeAll(this.handles);
-    }
-  }
-
-  // The answer of something here, as if it were another Worker's.
-  function answerOf(promise) {
-    const question = new Question(undefined, 0);
-    PromisePrototypeThen(promise, (value) => question.resolve(value, []), (error) => question.reject(error));
-    return question;
-  }
-
-  function disposeAll(handles) {
-    for (let i = 0; i < handles.length; i++) handles[i].dispose();
-  }
-
-  // `using` takes every object that a call gave.
-  function attachDispose(value, handles) {
-    if (!lib.isObject(value) || stateOf(value) !== undefined || ObjectHasOwn(value, SymbolDispose)) return;
-    ObjectDefineProperty(value, SymbolDispose, {
-      __proto__: null, value: () => disposeAll(handles), writable: true, configurable: true, enumerable: false,
-    });
-  }
-
-  // One reference to what the peer exports; an export is let go when all of them are disposed.
-  class Handle {
-    session;
-    id;
-    disposed = false;
-    constructor(session, id) {
-      this.session = session;
-      this.id = id;
-      MapPrototypeSet(session.imports, id, (MapPrototypeGet(session.imports, id) ?? 0) + 1);
-    }
-    ask(path, args) {
-      if (this.disposed) return failed(new Error("The RPC stub was used after it was disposed."));
-      return this.session.call(["i", this.id], path, args);
-    }
-    dup() {
-      if (this.disposed) throw new Error("The RPC stub was used after it was disposed.");
-      return new Handle(this.session, this.id);
-    }
-    dispose() {
-      if (this.disposed) return;
-      this.disposed = true;
-      this.session.release(this.id);
-    }
-  }
-
-  function failed(error) {
-    const question = new Question(undefined, 0);
-    question.reject(error);
-    return question;
-  }
-
-  // A stub of something here.
-  class Local {
-    value;
-    disposed = false;
-    constructor(value) {
-      this.value = value;
-    }
-    ask(path, args) {
-      if (this.disposed) return failed(new Error("The RPC stub was used after it was disposed."));
-      return answerOf(PromisePrototypeThen(PromiseResolve(undefined), () => perform(this.value, path, args)));
-    }
-    dup() {
-      return new Local(this.value);
-    }
-    dispose() {
-      this.disposed = true;
-    }
-  }
-
-  // ---- What may be reached.
-
-  const isTarget = (value) => lib.isRpcTarget !== undefined && lib.isRpcTarget(value);
-
-  const missing = (name) => new TypeError(`The RPC receiver does not implement the method "${name}".`);
-
-  // The entrypoint of a session.
-  class Main {
-    #entry;
-    constructor(entry) {
-      this.#entry = entry;
-    }
-    static is(value) {
-      return lib.isObject(value) && #entry in value;
-    }
-    static entryOf(main) {
-      return main.#entry;
-    }
-  }
-
-  // A property that another Worker may see: of a target what its classes define, of a plain object its own.
-  function member(object, key) {
-    if (Main.is(object)) return entryMember(Main.entryOf(object), key);
-    if (stateOf(object) !== undefined) return object[key];
-    if (isTarget(object)) return targetMember(object, key);
-    if (lib.isObject(object) && typeof object !== "function") {
-      const prototype = ObjectGetPrototypeOf(object);
-      const plain = prototype === null || prototype === Object.prototype || ArrayIsArray(object);
-      if (plain && ObjectHasOwn(object, key)) return object[key];
-    }
-    throw missing(key);
-  }
-
-  const RESERVED = { __proto__: null, constructor: true, fetch: true, connect: true, dup: true, alarm: true, webSocketMessage: true, webSocketClose: true, webSocketError: true };
-
-  function targetMember(object, key) {
-    if (RESERVED[key] === true || ObjectGetOwnPropertyDescriptor(object, key) !== undefined) throw missing(key);
-    for (let at = ObjectGetPrototypeOf(object); at !== null && !lib.isRpcBase(at) && at !== Object.prototype; at = ObjectGetPrototypeOf(at)) {
-      if (ObjectGetOwnPropertyDescriptor(at, key) !== undefined) return ReflectGet(at, key, object);
-    }
-    throw missing(key);
-  }
-
-  function entryMember(entry, key) {
-    const { object } = entry;
-    if (entry.isClass) return targetMember(object, key);
-    if (RESERVED[key] === true || !(key in object) || key in Object.prototype) throw missing(key);
-    const found = object[key];
-    if (typeof found !== "function") return found;
-    // As Cloudflare has it: such a function has one argument of the caller's.
-    return (...args) => {
-      if (args.length > 1) {
-        throw new TypeError(`Cannot call handler function "${key}" over RPC with ${args.length} arguments: it gets (arg, env, ctx), of which only the first comes from the caller. A class that extends WorkerEntrypoint has methods of any number of arguments.`);
-      }
-      return ReflectApply(found, object, [args[0], lib.env(), entry.context]);
-    };
-  }
-
-  // Walks a path and calls what is there, or gives it.
-  function perform(root, path, args) {
-    let receiver = undefined;
-    let at = root;
-    for (let i = 0; i < path.length; i++) {
-      receiver = at;
-      at = member(at, path[i]);
-    }
-    if (args === undefined) {
-      if (typeof at !== "function" || stateOf(at) !== undefined || receiver === undefined) return at;
-      const owner = Main.is(receiver) ? Main.entryOf(receiver).object : receiver;
-      return (...rest) => ReflectApply(at, owner, rest);
-    }
-    if (typeof at !== "function") throw path.length === 0 ? new TypeError("The RPC receiver is not a function.") : new TypeError(`"${path[path.length - 1]}" is not a function.`);
-    return ReflectApply(at, Main.is(receiver) ? Main.entryOf(receiver).object : receiver, args);
   }
 
   // ---- Sessions.
 
   class Session {
     link = undefined;
+    // Whose it is; nobody else may use its stubs.
+    request;
     outbox = [];
     pulled = false;
     flushing = false;
@@ -343,6 +73,9 @@
     error = undefined;
     // Numbers given to what the message that is put together refers to.
     made = [];
+    constructor(request) {
+      this.request = request;
+    }
 
     // Calls what is at a path from a target of the peer's.
     call(target, path, args) {
@@ -381,8 +114,11 @@
 
     unmake(made) {
       for (let i = 0; i < made.length; i++) {
-        writing.unlock(MapPrototypeGet(this.exports, made[i]));
+        const value = MapPrototypeGet(this.exports, made[i]);
+        writing.unlock(value);
         MapPrototypeDelete(this.exports, made[i]);
+        // A copy that was made for the message.
+        if (stateOf(value) !== undefined || lib.serviceOf(value) !== undefined) letGo(value);
         const source = MapPrototypeGet(this.sources, made[i]);
         if (source === undefined) continue;
         MapPrototypeDelete(this.sources, made[i]);
@@ -392,15 +128,60 @@
 
     // How a value goes that goes by reference; none for any other.
     reference(value) {
+      const service = lib.serviceOf(value);
+      if (service !== undefined) {
+        if (service.disposed) throw new Error("The RPC stub was used after it was disposed.");
+        if (service instanceof RemoteService && service.handle.session === this) return ["h", service.handle.id];
+        return ["sv", this.give(lib.serviceStub(service.dup()))];
+      }
       const state = stateOf(value);
       if (state !== undefined) {
-        if (state.kind !== STUB) throw refuse("A promise of another Worker's, which is to be awaited first,");
         const { target } = state;
         if (target.disposed) throw new Error("The RPC stub was used after it was disposed.");
+        if (state.kind !== STUB) return this.promised(state);
         if (target instanceof Handle && target.session === this && state.path.length === 0) return ["h", target.id];
         return ["f", this.give(makeProxy(STUB, target.dup(), state.path))];
       }
       return typeof value === "function" || isTarget(value) ? ["f", this.give(value)] : undefined;
+    }
+
+    // An answer of another Worker's that has not come, or a property there. The peer has its own by itself.
+    promised(state) {
+      const { target } = state;
+      if (target.session === this && target instanceof Handle) return ["p", ["i", target.id], state.path];
+      if (target.session === this && target instanceof Question) return ["p", ["q", target.id], state.path];
+      return this.givePromise(state.get());
+    }
+
+    givePromise(promise) {
+      setHandled(promise);
+      return ["P", this.give(new Promised(promise))];
+    }
+
+    // What a promise of the peer's comes to.
+    takePromise(node, decoder) {
+      if (node[0] === "p") {
+        const { root, path } = this.place(node[1], node[2]);
+        return settle(PromisePrototypeThen(reach(root, path, undefined), copy));
+      }
+      if (!NumberIsInteger(node[1])) throw broken();
+      if (decoder.depth >= PROMISES_MAX) return PromiseReject(refuse(`A promise that is in more than ${PROMISES_MAX} others`));
+      const handle = new Handle(this, node[1]);
+      const question = this.call(["i", node[1]], [], undefined);
+      question.depth = decoder.depth + 1;
+      handle.dispose();
+      ArrayPrototypePush(decoder.handles, question);
+      return question.deferred.promise;
+    }
+
+    // Where a message of the peer's points to.
+    place(target, path) {
+      if (!ArrayIsArray(target) || !ArrayIsArray(path) || path.length > PATH_MAX) throw broken();
+      for (let i = 0; i < path.length; i++) if (typeof path[i] !== "string") throw broken();
+      const root = target[0] === "i" ? MapPrototypeGet(this.exports, target[1]) : MapPrototypeGet(this.answers, target[1]);
+      if (root === undefined) throw broken();
+      if (target[0] !== "i") return { __proto__: null, root: new Promised(root), path };
+      return { __proto__: null, root, path };
     }
 
     give(value) {
@@ -415,12 +196,22 @@
       if (!NumberIsInteger(id)) throw broken();
       if (node[0] === "h") {
         const value = MapPrototypeGet(this.exports, id);
-        if (value === undefined || Main.is(value)) throw broken();
-        return value;
+        if (value === undefined || Main.is(value) || value instanceof Promised) throw broken();
+        return this.home(value, handles);
       }
       const handle = new Handle(this, id);
       ArrayPrototypePush(handles, handle);
-      return makeProxy(STUB, handle, []);
+      return node[0] === "sv" ? lib.serviceStub(new RemoteService(handle)) : makeProxy(STUB, handle, []);
+    }
+
+    // What comes back here. A stub is one of its own, as what was sent is let go by the peer.
+    home(value, handles) {
+      const service = lib.serviceOf(value);
+      const state = stateOf(value);
+      if (service === undefined && state === undefined) return value;
+      const target = (service ?? state.target).dup();
+      ArrayPrototypePush(handles, target);
+      return service === undefined ? makeProxy(STUB, target, state.path) : lib.serviceStub(target);
     }
 
     release(id) {
@@ -602,12 +393,13 @@
         }
         case "chunk":
           if (parts[base] === undefined) throw broken();
-          MapPrototypeGet(this.sinks, id)?.push(parts[base]);
+          // Its own, out of a frame that others are in.
+          MapPrototypeGet(this.sinks, id)?.push(TypedArrayPrototypeSlice(parts[base]));
           return;
         case "close":
           return this.endSink(id, (sink) => sink.end());
         case "fail":
-          return this.endSink(id, (sink) => sink.fail(new Decoder(this, parts, base).value(body[2])));
+          return this.endSink(id, (sink) => sink.fail(new Decoder(this, parts, base, 0).whole(body[2])));
         default:
           throw broken();
       }
@@ -632,7 +424,7 @@
         } else if (TypedArrayPrototypeGetLength(result.value) === 0) {
           this.pullSource(id);
         } else {
-          this.send(["chunk", id], [lib.p.TypedArrayPrototypeSlice(result.value)]);
+          this.send(["chunk", id], [result.value]);
         }
       };
       PromisePrototypeThen(source.read(), read, error);
@@ -640,24 +432,14 @@
 
     // A call of the peer's.
     called(id, body, parts, base) {
-      const target = body[2];
-      const path = body[3];
-      if (!ArrayIsArray(target) || !ArrayIsArray(path) || path.length > PATH_MAX || MapPrototypeGet(this.answers, id) !== undefined) throw broken();
-      for (let i = 0; i < path.length; i++) if (typeof path[i] !== "string") throw broken();
-      const root = target[0] === "i" ? MapPrototypeGet(this.exports, target[1]) : MapPrototypeGet(this.answers, target[1]);
-      if (root === undefined) throw broken();
-      const decoder = new Decoder(this, parts, base);
+      if (MapPrototypeGet(this.answers, id) !== undefined) throw broken();
+      const { root, path } = this.place(body[2], body[3]);
+      const decoder = new Decoder(this, parts, base, 0);
       const args = body.length > 4 ? decoder.value(body[4]) : undefined;
       if (args !== undefined && !ArrayIsArray(args)) throw broken();
       this.running++;
-      let result;
-      try {
-        if (target[0] === "i") result = PromiseResolve(perform(root, path, args));
-        else result = PromisePrototypeThen(root, (value) => perform(value, path, args));
-      } catch (error) {
-        result = lib.p.PromiseReject(error);
-      }
-      result = settle(result);
+      const waits = decoder.waits();
+      const result = settle(waits === undefined ? reach(root, path, args) : PromisePrototypeThen(waits, () => reach(root, path, args)));
       setHandled(result);
       MapPrototypeSet(this.answers, id, result);
       PromisePrototypeThen(result, (value) => this.reply(id, value, decoder.handles), (error) => this.replyError(id, error, decoder.handles));
@@ -694,13 +476,29 @@
     answered(id, body, parts, base) {
       const question = MapPrototypeGet(this.questions, id);
       if (question === undefined) throw broken();
-      const decoder = new Decoder(this, parts, base);
-      const value = decoder.value(body[2]);
+      const decoder = new Decoder(this, parts, base, question.depth);
+      const value = body[0] === "ret" ? decoder.value(body[2]) : decoder.whole(body[2]);
       MapPrototypeDelete(this.questions, id);
       // All that was asked of its result is on the way before this.
       this.send(["fin", id], []);
-      if (body[0] === "ret") question.resolve(value, decoder.handles);
-      else question.reject(value);
+      question.session = undefined;
+      const waits = decoder.waits();
+      if (body[0] !== "ret") question.reject(value);
+      else if (waits === undefined) question.resolve(value, decoder.handles);
+      else PromisePrototypeThen(waits, () => question.resolve(value, decoder.handles), (error) => {
+        disposeAll(decoder.handles);
+        question.reject(error);
+      });
+    }
+  }
+
+  // Calls what is at a path, or gets it, as a promise.
+  function reach(root, path, args) {
+    if (root instanceof Promised) return PromisePrototypeThen(root.promise, (value) => perform(value, path, args));
+    try {
+      return PromiseResolve(perform(root, path, args));
+    } catch (error) {
+      return PromiseReject(error);
     }
   }
 
@@ -711,11 +509,13 @@
 
   // The peer has let go of something of ours.
   function letGo(value) {
-    if (value === undefined || Main.is(value)) return;
+    if (value === undefined || Main.is(value) || value instanceof Promised) return;
     const state = stateOf(value);
     if (writing.letGo(value)) return;
     try {
-      if (state !== undefined) state.target.dispose();
+      const service = lib.serviceOf(value);
+      if (service !== undefined) service.dispose();
+      else if (state !== undefined) state.target.dispose();
       else if (typeof value[SymbolDispose] === "function") value[SymbolDispose]();
     } catch (error) {
       lib.reportException(error);
@@ -793,7 +593,7 @@
 
   // A session with another Worker, whose entrypoint is its import 0.
   function open(service) {
-    const session = new Session();
+    const session = new Session(request());
     const link = new CallerLink(session);
     session.link = link;
     const incoming = {
@@ -815,27 +615,13 @@
     return session;
   }
 
-  class Service {
-    index;
-    constructor(index) {
-      this.index = index;
+  lib.callService = (service, path, args) => {
+    try {
+      return open(service).call(["i", 0], path, args);
+    } catch (error) {
+      return failed(error);
     }
-    ask(path, args) {
-      let session;
-      try {
-        session = open(this.index);
-      } catch (error) {
-        return failed(error);
-      }
-      return session.call(["i", 0], path, args);
-    }
-    dup() {
-      return this;
-    }
-    dispose() {}
-  }
-
-  lib.serviceProperty = (index, key) => makeProxy(PROPERTY, new Service(index), [key]);
+  };
 
   // ---- The callee's end.
 
@@ -866,11 +652,11 @@
     }
   }
 
-  lib.serveCalls = (rid, entrypoint) => {
-    const session = new Session();
+  lib.serveCalls = (rid, entrypoint, props) => {
+    const session = new Session(rid);
     session.link = new CalleeLink(rid, session);
     try {
-      MapPrototypeSet(session.exports, 0, new Main(lib.entrypoint(entrypoint, rid)));
+      MapPrototypeSet(session.exports, 0, new Main(lib.entrypoint(entrypoint, rid, props)));
     } catch (error) {
       const parts = lib.errorParts(error);
       ops.threw(rid, parts.name, parts.message);
@@ -894,6 +680,14 @@
     ops.requestBodyPull(rid);
   };
 
-  lib.rpcClasses = { __proto__: null, RpcStub, RpcPromise, RpcProperty };
-  lib.isRpcStub = (value) => stateOf(value) !== undefined;
+  // A request is over: its sessions are, and whoever has kept a stub of theirs is told so.
+  lib.forgetSessions = (rid, fids) => {
+    forget(MapPrototypeGet(tables.replies, rid));
+    for (let i = 0; i < fids.length; i++) forget(MapPrototypeGet(tables.uploads, fids[i]));
+  };
+  function forget(link) {
+    if (!(link instanceof CalleeLink) && !(link instanceof CallerLink)) return;
+    link.session.over = true;
+    link.session.error = new Error("The RPC stub belongs to a request that has ended.");
+  }
 })

@@ -13,8 +13,8 @@
     Number, NumberIsFinite, NumberIsInteger, NumberPrototypeValueOf, Object, ObjectDefineProperty, ObjectGetPrototypeOf, ObjectHasOwn, ObjectIs, ObjectKeys, RegExp,
     RegExpPrototypeGetFlags, RegExpPrototypeGetSource, Set, SetIteratorNext, SetPrototypeAdd, SetPrototypeValues, String, StringPrototypeValueOf,
     TypeError, TypedArrayPrototypeGetBuffer, TypedArrayPrototypeGetByteLength, TypedArrayPrototypeGetByteOffset, TypedArrayPrototypeGetLength,
-    TypedArrayPrototypeGetSymbolToStringTag, TypedArrayPrototypeSlice, Uint8Array, PromisePrototypeThen,
-    WeakMap, WeakMapPrototypeGet, WeakMapPrototypeSet, setHandled,
+    TypedArrayPrototypeGetSymbolToStringTag, TypedArrayPrototypeSlice, Uint8Array, PromisePrototypeThen, PromiseResolve,
+    WeakMap, WeakMapPrototypeGet, WeakMapPrototypeSet, newDeferred, setHandled,
   } = lib.p;
   const { KIND } = lib;
 
@@ -109,7 +109,7 @@
         case KIND.ARGUMENTS:
           return this.other(value);
         case KIND.PROMISE:
-          throw refuse("A Promise");
+          return this.session.givePromise(value);
         case KIND.PROXY:
           throw refuse("A Proxy");
         default:
@@ -154,6 +154,7 @@
     response(value) {
       const list = lib.copyList(lib.responseList(value));
       const taken = lib.takeResponse(value);
+      if (taken.webSocket !== null) throw refuse("A Response with a WebSocket");
       return ["rp", taken.status, list, this.body(taken.body)];
     }
 
@@ -214,17 +215,64 @@
     return init;
   }
 
+  // In place of a promise's value until that has come; `puts` get it to where it belongs.
+  class Later {
+    promise;
+    puts = [];
+    constructor(promise) {
+      this.promise = promise;
+    }
+  }
+
   // Takes one message apart. `handles` are the references to the peer's that came with it.
   class Decoder {
     session;
     parts;
     base;
+    depth;
     seen = [];
     handles = [];
-    constructor(session, parts, base) {
+    laters = [];
+    // What can be done only when the promises have come.
+    finish = [];
+    constructor(session, parts, base, depth) {
       this.session = session;
       this.parts = parts;
       this.base = base;
+      this.depth = depth;
+    }
+
+    // Comes when all promises in the value have; undefined where there are none.
+    waits() {
+      const { laters, finish } = this;
+      if (laters.length === 0) return undefined;
+      const all = newDeferred();
+      let left = laters.length;
+      for (let i = 0; i < laters.length; i++) {
+        const { promise, puts } = laters[i];
+        if (puts.length === 0) throw broken();
+        PromisePrototypeThen(promise, (value) => {
+          for (let k = 0; k < puts.length; k++) puts[k](value);
+          if (--left > 0) return;
+          for (let k = 0; k < finish.length; k++) finish[k]();
+          all.resolve(undefined);
+        }, all.reject);
+      }
+      return all.promise;
+    }
+
+    // A value without promises.
+    whole(node) {
+      const value = this.value(node);
+      if (this.laters.length !== 0) throw broken();
+      return value;
+    }
+
+    // What is in a place, now or later.
+    into(node, put) {
+      const value = this.value(node);
+      if (value instanceof Later) ArrayPrototypePush(value.puts, put);
+      put(value instanceof Later ? undefined : value);
     }
 
     part(index) {
@@ -260,11 +308,11 @@
         case "o":
           return this.fill(this.keep({}), list(node[1]));
         case "d":
-          return this.keep(new Date(this.value(node[1])));
+          return this.keep(new Date(this.plain(node[1])));
         case "x":
           return this.keep(new RegExp(text(node[1]), text(node[2])));
         case "B":
-          return this.keep(Object(this.value(node[1])));
+          return this.keep(Object(this.plain(node[1])));
         case "ab":
           return this.keep(buffer(this.part(node[1])));
         case "t":
@@ -282,9 +330,24 @@
       }
     }
 
+    // A primitive.
+    plain(node) {
+      const value = this.value(node);
+      if (lib.isObject(value)) throw broken();
+      return value;
+    }
+
     platform(node) {
       switch (node[0]) {
+        case "p":
+        case "P": {
+          const later = new Later(this.session.takePromise(node, this));
+          setHandled(later.promise);
+          ArrayPrototypePush(this.laters, later);
+          return this.keep(later);
+        }
         case "f":
+        case "sv":
         case "h":
           return this.keep(this.session.dereference(node, this.handles));
         case "rs":
@@ -321,24 +384,38 @@
     }
 
     items(array, nodes) {
-      for (let i = 0; i < nodes.length; i++) define(array, i, this.value(nodes[i]));
+      for (let i = 0; i < nodes.length; i++) this.into(nodes[i], (value) => define(array, i, value));
       return array;
     }
 
     fill(object, nodes) {
       if (nodes.length % 2 !== 0) throw broken();
-      for (let i = 0; i < nodes.length; i += 2) define(object, text(nodes[i]), this.value(nodes[i + 1]));
+      for (let i = 0; i < nodes.length; i += 2) {
+        const key = text(nodes[i]);
+        this.into(nodes[i + 1], (value) => define(object, key, value));
+      }
       return object;
     }
 
     map(map, nodes) {
-      for (let i = 0; i + 1 < nodes.length; i += 2) MapPrototypeSet(map, this.value(nodes[i]), this.value(nodes[i + 1]));
-      return map;
+      return this.collect(map, nodes, (items) => {
+        for (let i = 0; i + 1 < items.length; i += 2) MapPrototypeSet(map, items[i], items[i + 1]);
+      });
     }
 
     set(set, nodes) {
-      for (let i = 0; i < nodes.length; i++) SetPrototypeAdd(set, this.value(nodes[i]));
-      return set;
+      return this.collect(set, nodes, (items) => {
+        for (let i = 0; i < items.length; i++) SetPrototypeAdd(set, items[i]);
+      });
+    }
+
+    // What has no places to be filled later is filled at the end.
+    collect(object, nodes, fill) {
+      const before = this.laters.length;
+      const items = this.items([], nodes);
+      if (this.laters.length === before) fill(items);
+      else ArrayPrototypePush(this.finish, () => fill(items));
+      return object;
     }
 
     view(name, bytes) {
@@ -352,7 +429,9 @@
     error(node) {
       const error = this.keep(lib.errorOf(text(node[1]), text(node[2])));
       if (node.length > 3) {
-        ObjectDefineProperty(error, "cause", { __proto__: null, value: this.value(node[3]), writable: true, configurable: true, enumerable: false });
+        this.into(node[3], (value) => {
+          ObjectDefineProperty(error, "cause", { __proto__: null, value, writable: true, configurable: true, enumerable: false });
+        });
       }
       return error;
     }
@@ -410,5 +489,53 @@
     },
   };
 
-  lib.rpcValues = { __proto__: null, Encoder, Decoder, refuse, broken, writing };
+  // A value as it would come to another Worker, for one that gets it from itself: what goes by reference stays what it is.
+  class Copy {
+    kept = [];
+    keep(value) {
+      ArrayPrototypePush(this.kept, value);
+      return this.kept.length - 1;
+    }
+    reference(value) {
+      if (!lib.goesByReference(value)) return undefined;
+      const promise = lib.promiseOf(value);
+      return promise === undefined ? ["h", this.keep(value)] : this.givePromise(promise);
+    }
+    givePromise(promise) {
+      return ["P", this.keep(promise)];
+    }
+    sendStream(stream) {
+      if (lib.rs.isLocked(lib.rs.stateOf(stream))) throw refuse("A locked ReadableStream");
+      return this.keep(stream);
+    }
+    giveSink(stream) {
+      return this.keep(stream);
+    }
+    dereference(node) {
+      return this.kept[node[1]];
+    }
+    takePromise(node) {
+      return PromisePrototypeThen(PromiseResolve(this.kept[node[1]]), copy);
+    }
+    receiveStream(id) {
+      return this.kept[id];
+    }
+    receiveSink(id) {
+      return this.kept[id];
+    }
+  }
+
+  // Gives a promise where there are promises in it.
+  function copy(value) {
+    if (!lib.isObject(value)) return value;
+    const session = new Copy();
+    const encoder = new Encoder(session);
+    const node = encoder.value(value);
+    const decoder = new Decoder(session, encoder.parts, 0, 0);
+    const copied = decoder.value(node);
+    const waits = decoder.waits();
+    return waits === undefined ? copied : PromisePrototypeThen(waits, () => copied);
+  }
+
+  lib.rpcValues = { __proto__: null, Encoder, Decoder, copy, refuse, broken, writing };
 })

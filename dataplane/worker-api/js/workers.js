@@ -26,12 +26,6 @@
   lib.isRpcTarget = (value) => lib.isObject(value) && typeof value !== "function" && (inherits(value, RpcTarget.prototype) || inherits(value, WorkerEntrypoint.prototype));
   lib.isRpcBase = (prototype) => prototype === RpcTarget.prototype || prototype === WorkerEntrypoint.prototype;
 
-  // The request that the running flow of control belongs to.
-  function request() {
-    const flow = ops.flow();
-    return typeof flow === "number" ? flow : flow?.[0];
-  }
-
   // `ctx.waitUntil` of the request that is being handled.
   function waitUntil(promise) {
     const rid = request();
@@ -45,6 +39,7 @@
   }
 
   lib.load("rpc.js");
+  const { request } = lib.rpcStubs;
   const { RpcStub, RpcPromise, RpcProperty } = lib.rpcClasses;
   lib.load("services.js");
 

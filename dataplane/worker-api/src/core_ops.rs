@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use crate::{
     event::{
-        BodyEvent, BodySource, Effect, Failure, FetchId, Held, IncomingBody, LogLevel, OutgoingBody, RequestHead,
-        RequestId,
+        BodyEvent, BodySource, Callee, Effect, Failure, FetchId, Held, IncomingBody, LogLevel, OutgoingBody,
+        RequestHead, RequestId,
     },
     sockets::respond_socket,
     state::{BodyIn, Caller, Reply, State},
@@ -419,7 +419,7 @@ fn may_pass<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     Ok(cx.boolean(may))
 }
 
-/// `fetchStart(method, url, headerList, bodyKind, body, length, service | undefined, rpc)` → `fid`.
+/// `fetchStart(method, url, headerList, bodyKind, body, length, service | [entrypoint, props] | undefined, rpc)` → `fid`.
 fn fetch_start<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     let request_id = flow_request(cx).ok_or_else(outside_request)?;
     if cx.string_len(args.get(0)) > TARGET_BYTES_MAX || cx.string_len(args.get(1)) > TARGET_BYTES_MAX {
@@ -439,6 +439,7 @@ fn fetch_start<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
         }
         _ => OutgoingBody::Stream { length: (length >= 0.0).then_some(length as u64) },
     };
+    let service = callee(cx, args.get(6))?;
     let state = cx.state::<State>();
     let request = state.requests.get_mut(&request_id).ok_or_else(request_over)?;
     if request.subrequests >= state.limits.subrequests {
@@ -447,15 +448,25 @@ fn fetch_start<'s>(cx: &mut Scope<'s, '_>, args: &Args<'s>) -> OpResult<'s> {
     }
     request.subrequests += 1;
     let fetch = state.next_fetch();
-    let effect = match args.get(6).as_f64() {
+    let effect = match service {
         Some(service) => {
             let head = RequestHead { method, url, headers, body: IncomingBody::Empty };
-            Effect::Call { fetch, request: request_id, service: service as u32, rpc: args.flag(7), head, body }
+            Effect::Call { fetch, request: request_id, service, rpc: args.flag(7), head, body }
         }
         None => Effect::Fetch { fetch, request: Some(request_id), method, url, headers, body },
     };
     state.send_fetch(request_id, fetch, effect);
     Ok(cx.id(fetch.0))
+}
+
+/// Whom a request is for, if not the world outside.
+fn callee<'s>(cx: &mut Scope<'s, '_>, value: Value<'s>) -> Result<Option<Callee>, OpError> {
+    if let Some(place) = value.as_f64() {
+        return Ok(Some(Callee::Service(place as u32)));
+    }
+    let (Some(entrypoint), Some(props)) = (cx.element(value, 0), cx.element(value, 1)) else { return Ok(None) };
+    let mut text = |value| cx.text(value).ok_or_else(|| OpError::type_error("not an entrypoint"));
+    Ok(Some(Callee::Own { entrypoint: text(entrypoint)?, props: text(props)? }))
 }
 
 fn outside_request() -> OpError {

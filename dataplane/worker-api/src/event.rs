@@ -131,6 +131,20 @@ pub enum Passed {
     TooLarge,
 }
 
+/// Whom a call is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Callee {
+    /// What a service binding names, by its place in `WorkerSpec::services`.
+    Service(u32),
+    /// The Worker that calls, as a request of its own: `ctx.exports`.
+    Own {
+        /// Name of an export; empty for the default one.
+        entrypoint: String,
+        /// `ctx.props`, as JSON; empty for none.
+        props: String,
+    },
+}
+
 /// How a Worker is called besides by a client's request.
 #[derive(Clone, Debug)]
 pub enum Invocation {
@@ -145,6 +159,8 @@ pub enum Invocation {
     Fetch {
         /// Name of an export; empty for the default one.
         entrypoint: String,
+        /// `ctx.props`, as JSON; empty for none.
+        props: String,
         /// The request.
         head: Arc<RequestHead>,
     },
@@ -153,6 +169,8 @@ pub enum Invocation {
     Rpc {
         /// Name of an export; empty for the default one.
         entrypoint: String,
+        /// `ctx.props`, as JSON; empty for none.
+        props: String,
         /// A request with a body that is a stream.
         head: Arc<RequestHead>,
     },
@@ -456,8 +474,8 @@ pub enum Effect {
         fetch: FetchId,
         /// For which request.
         request: RequestId,
-        /// Which service binding, by its place in `WorkerSpec::services`.
-        service: u32,
+        /// Which.
+        service: Callee,
         /// Whether it is a session of calls of methods, [`Invocation::Rpc`], and not a request.
         rpc: bool,
         /// The request.

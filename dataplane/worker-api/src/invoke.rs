@@ -49,19 +49,20 @@ impl Worker {
                     scope.call(function, &args)
                 });
             }
-            Invocation::Fetch { entrypoint, head } => self.called(id, FETCH, &entrypoint, &head),
-            Invocation::Rpc { entrypoint, head } => self.called(id, RPC, &entrypoint, &head),
+            Invocation::Fetch { entrypoint, props, head } => self.called(id, FETCH, [&entrypoint, &props], &head),
+            Invocation::Rpc { entrypoint, props, head } => self.called(id, RPC, [&entrypoint, &props], &head),
         }
         self.watch_wall(id);
     }
 
-    fn called(&mut self, id: RequestId, kind: i32, entrypoint: &str, head: &Arc<RequestHead>) {
+    fn called(&mut self, id: RequestId, kind: i32, [entrypoint, props]: [&str; 2], head: &Arc<RequestHead>) {
         let Some(body) = self.admit(id, head, Caller::Worker) else { return };
         self.turn(Some(id), |scope, entry| {
             let args = [
                 scope.integer(kind),
                 scope.id(id.0),
                 scope.string(entrypoint),
+                scope.string(props),
                 entry.method(scope, &head.method),
                 scope.latin1(head.url.as_bytes()),
                 scope.integer(body),

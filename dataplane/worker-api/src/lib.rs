@@ -27,8 +27,8 @@ mod validate;
 mod worker;
 
 pub use event::{
-    BodyEvent, BodySource, Effect, Event, Failure, FetchId, Held, IncomingBody, Invocation, LogLevel, LogRecord,
-    MonotonicNs, Now, OutgoingBody, Passed, RequestHead, RequestId, SocketEnd, SocketId, SocketMessage,
+    BodyEvent, BodySource, Callee, Effect, Event, Failure, FetchId, Held, IncomingBody, Invocation, LogLevel,
+    LogRecord, MonotonicNs, Now, OutgoingBody, Passed, RequestHead, RequestId, SocketEnd, SocketId, SocketMessage,
 };
 pub use isolate::{
     EngineError, MemoryGauge, Progress, Suspendable, Ticks, set_nice, shorten_slice, ticks, ticks_to_ns,

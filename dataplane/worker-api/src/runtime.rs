@@ -72,10 +72,11 @@ struct RareFile {
     ops: fn(&mut OpTable),
 }
 
-static RARE_FILES: [RareFile; 30] = [
+static RARE_FILES: [RareFile; 31] = [
     RareFile { file: file!("invoke.js", Lazy), ops: crate::invoke::register },
     RareFile { file: file!("services.js", Lazy), ops: no_ops },
     RareFile { file: file!("rpc.js", Lazy), ops: crate::invoke::register },
+    RareFile { file: file!("rpc_stubs.js", Lazy), ops: crate::core_ops::register_flow },
     RareFile { file: file!("rpc_values.js", Lazy), ops: no_ops },
     RareFile { file: file!("workers.js", Lazy), ops: crate::core_ops::register_flow },
     RareFile { file: file!("subtle.js", Lazy), ops: crate::ops::register_subtle },

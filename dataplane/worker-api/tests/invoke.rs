@@ -6,8 +6,8 @@ use base::header::HeaderBlock;
 use std::sync::Arc;
 use support::{at_ms, effects, get, seen, spec, start, step, try_start};
 use worker_api::{
-    BodyEvent, Effect, Event, Failure, FetchId, IncomingBody, Invocation, OutgoingBody, RequestHead, RequestId, Worker,
-    WorkerSpec,
+    BodyEvent, Callee, Effect, Event, Failure, FetchId, IncomingBody, Invocation, OutgoingBody, RequestHead, RequestId,
+    Worker, WorkerSpec,
 };
 
 fn scheduled(id: u64, cron: &str) -> Event {
@@ -18,7 +18,7 @@ fn scheduled(id: u64, cron: &str) -> Event {
 fn called(id: u64, entrypoint: &str, method: &str, body: IncomingBody) -> Event {
     let headers = [(&b"x-from"[..], &b"another"[..])].into_iter().collect();
     let head = Arc::new(RequestHead { method: method.into(), url: "https://any.where/path?q".into(), headers, body });
-    let invocation = Invocation::Fetch { entrypoint: entrypoint.to_owned(), head };
+    let invocation = Invocation::Fetch { entrypoint: entrypoint.to_owned(), props: String::new(), head };
     Event::Invoke { id: RequestId(id), invocation }
 }
 
@@ -145,7 +145,7 @@ fn with_service(source: &str) -> Worker {
 /// The one call among effects.
 fn call(all: Vec<Effect>) -> (FetchId, RequestHead, OutgoingBody, bool) {
     let mut calls = all.into_iter().map(|effect| match effect {
-        Effect::Call { fetch, service: 0, rpc, head, body, .. } => (fetch, head, body, rpc),
+        Effect::Call { fetch, service: Callee::Service(0), rpc, head, body, .. } => (fetch, head, body, rpc),
         other => panic!("{other:?}"),
     });
     let call = calls.next().expect("a call");

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use support::{at_ms, engine, head, page_row, spec};
 use worker_api::{
-    BodyEvent, Effect, Event, FetchId, IncomingBody, Invocation, LogRecord, OutgoingBody, RequestHead, RequestId,
-    Worker, WorkerSpec,
+    BodyEvent, Callee, Effect, Event, FetchId, IncomingBody, Invocation, LogRecord, OutgoingBody, RequestHead,
+    RequestId, Worker, WorkerSpec,
 };
 
 /// Steps of a test.
@@ -22,16 +22,20 @@ struct Link {
     id: RequestId,
 }
 
-/// Workers that may call each other: the first's services are the others, in order, and each of those has the first.
+/// Workers that may call each other.
 struct Pair {
     workers: Vec<Worker>,
+    /// Which of them each one's services are.
+    services: Vec<Vec<usize>>,
     links: Vec<Link>,
     next: u64,
     status: u16,
     body: Vec<u8>,
     finished: HashMap<RequestId, bool>,
     logs: Vec<LogRecord>,
+    /// Those of the first one's first service.
     entrypoint: String,
+    props: String,
     ms: u64,
 }
 
@@ -41,9 +45,10 @@ impl Pair {
             let services = services.iter().map(|name| (*name).to_owned()).collect();
             Worker::start(&engine(), WorkerSpec { services, cpu_ns: 2_000_000_000, ..spec(source) }).expect("starts")
         };
-        let workers = vec![start(caller, &["B"]), start(callee, &["A"])];
+        let workers = vec![start(caller, &["B", "C"]), start(callee, &["A"]), start(THIRD, &[])];
         Pair {
             workers,
+            services: vec![vec![1, 2], vec![0], vec![]],
             links: Vec::new(),
             next: 1,
             status: 0,
@@ -51,6 +56,7 @@ impl Pair {
             finished: HashMap::new(),
             logs: Vec::new(),
             entrypoint: String::new(),
+            props: String::new(),
             ms: 0,
         }
     }
@@ -109,7 +115,7 @@ impl Pair {
 
     fn effect(&mut self, at: usize, effect: Effect) {
         match effect {
-            Effect::Call { fetch, service: 0, rpc, head, body, .. } => self.call(at, fetch, rpc, head, body),
+            Effect::Call { fetch, service, rpc, head, body, .. } => self.call(at, fetch, service, rpc, head, body),
             Effect::Respond { id, status, headers, body } => match self.of_request(at, id) {
                 None => {
                     self.status = status;
@@ -176,10 +182,22 @@ impl Pair {
         }
     }
 
-    fn call(&mut self, caller: usize, fetch: FetchId, rpc: bool, head: RequestHead, body: OutgoingBody) {
+    fn call(
+        &mut self,
+        caller: usize,
+        fetch: FetchId,
+        service: Callee,
+        rpc: bool,
+        head: RequestHead,
+        body: OutgoingBody,
+    ) {
         let id = RequestId(self.next);
         self.next += 1;
-        let callee = 1 - caller;
+        let (callee, entrypoint, props) = match service {
+            Callee::Service(0) if caller == 0 => (1, self.entrypoint.clone(), self.props.clone()),
+            Callee::Service(place) => (self.services[caller][place as usize], String::new(), String::new()),
+            Callee::Own { entrypoint, props } => (caller, entrypoint, props),
+        };
         self.links.push(Link { caller, fetch, callee, id });
         let body = match body {
             OutgoingBody::Empty => IncomingBody::Empty,
@@ -187,10 +205,10 @@ impl Pair {
             OutgoingBody::Stream { .. } | OutgoingBody::Passed { .. } => IncomingBody::Stream,
             OutgoingBody::Socket(_) => unreachable!("no test here opens one"),
         };
-        let (head, entrypoint) = (Arc::new(RequestHead { body, ..head }), self.entrypoint.clone());
+        let head = Arc::new(RequestHead { body, ..head });
         let invocation = match rpc {
-            true => Invocation::Rpc { entrypoint, head },
-            false => Invocation::Fetch { entrypoint, head },
+            true => Invocation::Rpc { entrypoint, props, head },
+            false => Invocation::Fetch { entrypoint, props, head },
         };
         self.send(callee, Event::Invoke { id, invocation });
     }
@@ -200,7 +218,15 @@ impl Pair {
 fn caller(body: &str) -> String {
     format!(
         "import {{ RpcTarget, RpcStub, WorkerEntrypoint }} from 'cloudflare:workers';
-         export class Back extends WorkerEntrypoint {{ async ping(n) {{ return n <= 0 ? 'end' : await this.env.B.pong(n - 1); }} }}
+         export class Back extends WorkerEntrypoint {{
+           async ping(n) {{ return n <= 0 ? 'end' : await this.env.B.pong(n - 1); }}
+           props() {{ return this.ctx.props; }}
+           third(n) {{ return `own ${{n}} ${{this.ctx.props.name}}`; }}
+           fetch(request) {{ return new Response(`back ${{this.ctx.props.name}}`); }}
+         }}
+         export const plain = {{ fetch: (request, env, ctx) => Response.json(ctx.props) }};
+         export const data = {{ a: 1 }};
+         let kept;
          export default {{ async fetch(request, env, ctx) {{
            const run = async () => {{ {body} }};
            try {{ const value = await run(); return new Response(typeof value === 'string' ? value : JSON.stringify(value) ?? String(value)); }}
@@ -210,6 +236,8 @@ fn caller(body: &str) -> String {
 }
 
 const CALLEE: &str = include_str!("js/rpc_callee.js");
+/// A Worker that only the caller has.
+const THIRD: &str = include_str!("js/rpc_third.js");
 
 #[track_caller]
 fn check(body: &str, expect: &str) {
@@ -222,7 +250,9 @@ fn check(body: &str, expect: &str) {
             break;
         }
     }
-    assert_eq!(pair.workers[1].in_flight(), 0, "the callee's requests end with the caller's: {body}");
+    for (at, worker) in pair.workers.iter().enumerate() {
+        assert_eq!(worker.in_flight(), 0, "{at}: the callee's requests end with the caller's: {body}");
+    }
 }
 
 #[test]
@@ -269,13 +299,12 @@ fn values_are_copied_as_structured_clone_does() {
 fn what_cannot_be_sent_is_refused_where_it_is_sent() {
     for (value, name) in [
         ("Symbol()", "DataCloneError"),
-        ("Promise.resolve(1)", "DataCloneError"),
         ("new Proxy({}, {})", "DataCloneError"),
         ("new WeakMap()", "DataCloneError"),
         ("new (class X {})()", "DataCloneError"),
         ("new URL('https://a/')", "DataCloneError"),
         ("{ a: { b: Symbol() } }", "DataCloneError"),
-        ("env.B.getCounter(1)", "DataCloneError"),
+        ("new Response(null, { status: 101, webSocket: new WebSocketPair()[0] })", "DataCloneError"),
         ("{ get a() { throw new RangeError('mine') } }", "RangeError"),
         ("'x'.repeat(40 * 1024 * 1024)", "TypeError"),
         ("new Uint8Array(33 * 1024 * 1024)", "TypeError"),
@@ -337,10 +366,7 @@ fn functions_and_targets_go_by_reference_and_calls_are_pipelined() {
         "class T extends RpcTarget { hidden = 1; twice(n) { return n * 2 } } return await env.B.useTarget(new T())",
         r#"[14,"The RPC receiver does not implement the method \"hidden\"."]"#,
     );
-    check(
-        "const counter = await env.B.getCounter(1); return await env.B.callBack(counter.increment, 3)",
-        "DataCloneError: A promise of another Worker's, which is to be awaited first, cannot be sent to another Worker.",
-    );
+    check("const counter = await env.B.getCounter(1); return await env.B.callBack(counter.increment, 3)", "4");
     check(
         "const counter = await env.B.getCounter(1); return [counter instanceof RpcStub, typeof counter, Object.keys(counter).length]",
         r#"[true,"function",0]"#,
@@ -415,6 +441,15 @@ fn streams_requests_and_responses_go_along() {
         "broken off",
     );
     check(
+        "const two = await Promise.all([1, 2].map(async () => { const [a, b] = await env.B.giveStreams(); \
+           return (await Promise.all([a, b].map(async (s) => (await new Response(s).arrayBuffer()).byteLength))).join() })); return two",
+        r#"["50000,50000","50000,50000"]"#,
+    );
+    check(
+        "const reader = (await env.B.giveStream(1)).getReader(); const { value } = await reader.read(); return [value.length, value.buffer.byteLength]",
+        "[1000,1000]",
+    );
+    check(
         "const b = await env.B.echo(new Blob(['xy'], { type: 'text/plain' })); return [await b.text(), b.type]",
         r#"["xy","text/plain"]"#,
     );
@@ -466,6 +501,192 @@ fn entrypoints_by_name_plain_objects_and_those_that_are_none() {
     with("Missing", "return await env.B.who()", "TypeError: The Worker has no entrypoint named \"Missing\"");
     with("Throws", "return await env.B.who()", "Error: in the constructor");
     with("text", "return await env.B.who()", "TypeError: The Worker has no entrypoint named \"text\"");
+}
+
+#[test]
+fn services_are_passed_on_and_called_by_way_of_who_has_them() {
+    check("return await env.B.useService(env.C)", r#"["third 1","object",true,203,"3","POST /x sent"]"#);
+    for (what, expect) in [
+        ("stream", "100000"),
+        ("redirect", "GET /after "),
+        ("manual", "302"),
+        ("throw", "RangeError: thrown by the third"),
+        ("wrong", "TypeError"),
+        ("abort", "TimeoutError"),
+        ("item", "pipelined"),
+        ("property", "private"),
+        ("disposed", "The RPC stub was used after it was disposed."),
+    ] {
+        check(&format!("return await env.B.withService(env.C, '{what}')"), expect);
+    }
+    for name in ["constructor", "env", "connect", "toString", "missing"] {
+        let expect = match name {
+            "constructor" => "TypeError: Class constructor",
+            _ => &format!("The RPC receiver does not implement the method \"{name}\"."),
+        };
+        let body = format!("return await env.B.withService(env.C, 'missing', '{name}')");
+        let mut pair = Pair::new(&caller(&body), CALLEE);
+        assert!(pair.ask().starts_with(expect), "{name}: {:?}", String::from_utf8_lossy(&pair.body));
+    }
+    check("const r = await env.B.passBack(env.C); return await r.value.third(5)", "third 5");
+    check("const kept = await env.B.keepService(env.C); return await kept.use(3)", "third 3");
+    check(
+        "const item = await env.C.item('mine'); const r = await env.B.passBack(item); return [await r.value.name(), await item.name()]",
+        r#"["mine","mine"]"#,
+    );
+    check(
+        "{ const item = await env.C.item('x'); { using r = await env.B.passBack(item); await r.value.name(); } item[Symbol.dispose](); } \
+         await new Promise((done) => setTimeout(done, 1)); return await env.C.told()",
+        "1",
+    );
+    check("return await (await env.B.own()).who()", "admin");
+    check("return await env.B.own().props()", "{}");
+    check(
+        "const remote = await env.B.own(); return [remote instanceof Fetcher, typeof remote, (await remote) === remote, typeof remote.then]",
+        r#"[true,"object",true,"undefined"]"#,
+    );
+    check(
+        "const remote = await env.B.own(); remote[Symbol.dispose](); try { await env.B.passBack(remote) } catch (e) { return e.message }",
+        "The RPC stub was used after it was disposed.",
+    );
+    check(
+        "const remote = await env.B.own(); remote[Symbol.dispose](); try { await remote.fetch('https://x/') } catch (e) { return e.message }",
+        "The RPC stub was used after it was disposed.",
+    );
+    check("try { structuredClone(env.C) } catch (e) { return e.name }", "DataCloneError");
+}
+
+#[test]
+fn own_entrypoints_are_services_too_and_have_props() {
+    check(
+        "return [Object.keys(ctx.exports), ctx.exports === ctx.exports, Object.isFrozen(ctx.exports)]",
+        r#"[["Back","default","plain"],true,true]"#,
+    );
+    check("return [ctx.props, ctx.props === ctx.props]", "[{},true]");
+    check("return await ctx.exports.Back.props()", "{}");
+    check("return await ctx.exports.Back({ props: { name: 'n', list: [1] } }).props()", r#"{"name":"n","list":[1]}"#);
+    check("return await (await ctx.exports.plain({ props: { a: 2 } }).fetch('https://x/')).json()", r#"{"a":2}"#);
+    check(
+        "return await env.B.withService(ctx.exports.Back({ props: { name: 'me' } }), 'item').catch((e) => e.message)",
+        "The RPC receiver does not implement the method \"item\".",
+    );
+    check(
+        "const r = await env.B.passBack(ctx.exports.Back({ props: { name: 'me' } })); return await r.value.third(4)",
+        "own 4 me",
+    );
+    check(
+        "return [ctx.exports.Back instanceof Fetcher, typeof ctx.exports.Back, ctx.exports.Back.name]",
+        r#"[true,"function",null]"#,
+    );
+    for props in ["5", "null", "[1]", "() => 1", "{ toJSON: () => 'text' }", "{ a: 'x'.repeat(5000) }", "{ a: 1n }"] {
+        check(
+            &format!("try {{ ctx.exports.Back({{ props: {props} }}); return 'taken' }} catch (e) {{ return e.name }}"),
+            "TypeError",
+        );
+    }
+    check("try { env.B({}) } catch (e) { return e.name }", "TypeError");
+    check(
+        "const depth = await ctx.exports.Back({ props: { name: 'x' } }).fetch('https://x/'); return await depth.text()",
+        "back x",
+    );
+}
+
+#[test]
+fn props_are_those_of_the_binding() {
+    let with = |entrypoint: &str, props: &str, body: &str, expect: &str| {
+        let mut pair = Pair::new(&caller(body), CALLEE);
+        (pair.entrypoint, pair.props) = (entrypoint.to_owned(), props.to_owned());
+        assert_eq!(pair.ask(), expect, "{entrypoint} {props}: {body}");
+    };
+    let props = r#"{"clientId":"a","__proto__":{"x":1},"permissions":["read"]}"#;
+    with("", props, "return await env.B.props()", &format!("[{props},true]"));
+    with("", "", "return await env.B.props()", "[{},true]");
+    with("Admin", props, "return await env.B.props()", props);
+    with("plain", props, "return await env.B.props(0)", props);
+    with("plain", props, "return await (await env.B.fetch('https://b/')).json()", props);
+    with("plain", "", "return await (await env.B.fetch('https://b/')).json()", "{}");
+}
+
+#[test]
+fn promises_are_awaited_where_they_go() {
+    check("return await env.B.sum(Promise.resolve(1), 2, (async () => 3)())", "6");
+    check("return await env.B.sum(env.B.add(1, 2), env.B.add(3, 4), env.B.getter)", "10got");
+    check("return await env.B.callBack((x) => x.value, env.B.getCounter(4))", "4");
+    check("using c = env.B.order(); const a = c.wait(5); return await c.wait(a)", "5");
+    check(
+        "using o = env.B.order(); o.add(1); o.add(o.wait(5)); o.add(3); await o.wait(10); return await o.seen",
+        "[1,3,5]",
+    );
+    check(
+        "const map = new Map([['a', Promise.resolve(1)], [Promise.resolve('b'), 2]]);
+         return await env.B.describe([map, new Set([1, Promise.resolve(2)]), { x: Promise.resolve(3), y: 4 }, [, Promise.resolve(5)]])",
+        r#"[{"map":[["a",1],["b",2]]},{"set":[1,2]},{"x":3,"y":4},[null,5]]"#,
+    );
+    check(
+        "const p = Promise.resolve({ n: 1 }); const [a, b] = await env.B.echoAll(p, p).then(([list]) => [list, list]).catch((e) => [e.message]); return 'ok'",
+        "ok",
+    );
+    check(
+        "const p = Promise.resolve({ n: 1 }); const got = await env.B.echo([p, p]); return [got[0].n, got[0] === got[1]]",
+        "[1,true]",
+    );
+    check(
+        "const got = await env.B.promised(); return [got.now, got.later, await got.counter.increment()]",
+        r#"[1,{"deep":"value"},8]"#,
+    );
+    check(
+        "return await env.B.promised().later.deep.catch((e) => e.message)",
+        "The RPC receiver does not implement the method \"deep\".",
+    );
+    // What both have is copied all the same.
+    check(
+        "using o = env.B.order(); const c = await o.change(o.shared); return [c, await o.shared]",
+        r#"[{"count":1,"changed":true},{"count":1}]"#,
+    );
+    check("return await env.B.echo(new Error('e', { cause: Promise.resolve('c') })).then((e) => e.cause)", "c");
+}
+
+#[test]
+fn promises_that_fail_never_end_or_never_come() {
+    check("return await env.B.sum(1, Promise.reject(new RangeError('no')))", "RangeError: no");
+    check("return await env.B.sum(1, env.B.fails())", "RangeError: b's own");
+    check(
+        "return await env.B.echo(Promise.resolve(Symbol()))",
+        "DataCloneError: A symbol cannot be sent to another Worker.",
+    );
+    check("const o = {}; o.p = Promise.resolve(o); return await env.B.echo(o).catch((e) => e.name)", "DataCloneError");
+    check(
+        "using p = env.B.getCounter(1); const q = env.B.getCounter(2); q[Symbol.dispose](); return await env.B.echo(q)",
+        "Error: The RPC stub was used after it was disposed.",
+    );
+    check("env.B.echo(Promise.reject(new Error('unseen'))).catch(() => {}); return await env.B.add(1, 1)", "2");
+    let mut pair = Pair::new(&caller("return await env.B.echo(new Promise(() => {}))"), CALLEE);
+    pair.ask();
+    assert!(pair.logs.iter().any(|log| log.text.contains("wall time limit")), "{:?}", pair.logs);
+    check("return await env.B.echo(Promise.resolve(env.B.getCounter(3))).then((c) => c.increment())", "4");
+    check(
+        "let p = 1; for (let i = 0; i < 20; i++) { const q = p; p = (async () => ({ q }))(); } let n = 0; let v = await env.B.echo(p.then((x) => x)); while (v.q) { v = v.q; n++ } return n",
+        "20",
+    );
+}
+
+#[test]
+fn stubs_of_a_request_that_has_ended_say_so() {
+    let body = "const c = globalThis.c; if (c === undefined) { globalThis.c = await env.B.getCounter(1); globalThis.p = env.B.getCounter(5); await globalThis.p;
+                  globalThis.s = await env.B.own(); return 'kept'; }
+                const said = []; for (const use of [() => c.increment(), () => globalThis.p.increment(), () => c.value, () => globalThis.s.who(),
+                  () => globalThis.s.fetch('https://x/'), () => env.B.callBack(c, 1)])
+                  said.push(await use().then(() => 'worked', (e) => e.message.slice(0, 50))); c[Symbol.dispose](); return said";
+    let mut pair = Pair::new(&caller(body), CALLEE);
+    assert_eq!(pair.ask(), "kept", "{:?}", pair.logs);
+    let foreign = "Cannot perform I/O on behalf of a different reques";
+    let said: Vec<String> = serde_json::from_str(&pair.ask()).expect("a list");
+    assert!(said.iter().all(|said| said == foreign), "{said:?}");
+    // The callee's side: what came with a call that is over.
+    let body = "if (globalThis.n === undefined) { globalThis.n = 1; await env.B.keepStub((x) => x); return 'kept' } return await env.B.useKept()";
+    let mut pair = Pair::new(&caller(body), CALLEE);
+    assert_eq!(pair.ask(), "kept", "{:?}", pair.logs);
+    assert!(pair.ask().contains("different request"), "{:?}", String::from_utf8_lossy(&pair.body));
 }
 
 #[test]
@@ -524,6 +745,13 @@ fn a_peer_that_speaks_nonsense_ends_the_session_alone() {
                     r#"[[[0,["call",1,["i",0],["echo"],["a",[["A",-1,[]]]]]]],[]]"#,
                     r#"[[[0,["call",1,["i",0],["echo"],["a",[{"x":1}]]]]],[]]"#,
                     r#"[[[0,["call",1,["i",0],[5],["a",[]]]]],[]]"#,
+                    r#"[[[0,["call",1,["i",0],["echo"],["a",[["p",["q",1],[]]]]]]],[]]"#,
+                    r#"[[[0,["call",1,["i",0],["echo"],["a",[["p",["i",0],[]]]]]]],[]]"#,
+                    r#"[[[0,["call",1,["i",0],["echo"],["a",[["p",5,[]]]]]]],[]]"#,
+                    r#"[[[0,["call",1,["i",0],["echo"],["p",["i",0],["getter"]]]]],[]]"#,
+                    r#"[[[0,["call",1,["i",0],["echo"],["a",[["P","x"]]]]]],[]]"#,
+                    r#"[[[0,["call",1,["i",0],["echo"],["a",[["P",1],["P",1],["d",["P",1]]]]]]],[]]"#,
+                    r#"[[[0,["call",1,["i",0],["echo"],["a",[["sv",0.5]]]]]],[]]"#,
                     r#"[[[0,["nonsense",1]]],[]]"#,
                     r#"[[],[5]]"#,
                 ]
@@ -537,7 +765,7 @@ fn a_peer_that_speaks_nonsense_ends_the_session_alone() {
         }
         let id = RequestId(at as u64 + 1);
         let head = head("POST", "https://rpc.invalid/", &[], IncomingBody::Stream);
-        let invocation = Invocation::Rpc { entrypoint: String::new(), head };
+        let invocation = Invocation::Rpc { entrypoint: String::new(), props: String::new(), head };
         let mut all = support::step(&mut worker, 0, Event::Invoke { id, invocation });
         all.extend(support::step(&mut worker, 0, Event::PullResponse { id }));
         all.extend(support::step(

@@ -35,12 +35,13 @@ pub(crate) fn active<'a>(subdomain: &'a str, source: &'a str) -> Deployed<'a> {
     Deployed { subdomain, version: 1, status, source, cpu_ms: 50, weight: 100, services, crons }
 }
 
-/// A service binding; one of a subdomain that is not there leads nowhere.
+/// A service binding, `<subdomain>[#<entrypoint>][\n<props>]`; one of a subdomain that is not there leads nowhere.
 fn service(deployments: &[Deployed<'_>], name: &str, to: &str) -> (BindingKind, String, String) {
+    let (to, props) = to.split_once('\n').unwrap_or((to, ""));
     let (subdomain, entrypoint) = to.split_once('#').unwrap_or((to, ""));
     let place = deployments.iter().position(|other| other.subdomain == subdomain);
     let deployment = DeploymentId(place.map_or(u128::MAX, |place| place as u128 + 1));
-    let target = ServiceTarget { deployment, entrypoint: entrypoint.to_owned() };
+    let target = ServiceTarget { deployment, entrypoint: entrypoint.to_owned(), props: props.to_owned() };
     (BindingKind::Service, name.to_owned(), target.to_string())
 }
 

@@ -75,6 +75,22 @@ fn a_request_goes_to_the_other_worker_and_its_response_comes_back() {
 }
 
 #[test]
+fn a_worker_calls_its_own_entrypoints_and_is_told_the_props_of_its_caller() {
+    let caller = "export const own = { fetch: (request, env, ctx) => Response.json(['own', ctx.props]) };
+        export default { async fetch(request, env, ctx) {
+          const of = async (service) => (await service.fetch('https://x/')).text();
+          return new Response([await of(env.B), await of(env.PLAIN), await of(ctx.exports.own), await of(ctx.exports.own({ props: { a: 1 } }))].join(' '));
+        } };";
+    let callee =
+        "export const named = { fetch: (request, env, ctx) => Response.json(ctx.props) }; export default named;";
+    let services = [("B", "b#named\n{\"who\":\"a\"}"), ("PLAIN", "b")];
+    let node = TestNode::start(&[Deployed { services: &services, ..active("a", caller) }, active("b", callee)], |_| {});
+    let answer = node.connect().get("a", "/");
+    assert_eq!(answer.text(), r#"{"who":"a"} {} ["own",{}] ["own",{"a":1}]"#);
+    assert_eq!(node.metrics.shards()[0].service_calls.get(), 4);
+}
+
+#[test]
 fn bodies_pass_as_streams_both_ways() {
     let services = [("B", "b")];
     let node = TestNode::start(&both(&services), |_| {});

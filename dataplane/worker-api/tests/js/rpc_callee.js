@@ -159,6 +159,9 @@ export default class extends Base {
       },
     });
   }
+  giveStreams() {
+    return [this.giveStream(50), this.giveStream(50)];
+  }
   breakingStream() {
     return new ReadableStream({
       pull(controller) {
@@ -175,6 +178,85 @@ export default class extends Base {
   readHeaders(headers) {
     return headers.get("a");
   }
+  // Of a service that the caller passed on.
+  async useService(service) {
+    const response = await service.fetch("https://third.invalid/x", { method: "POST", body: "sent" });
+    return [await service.third(1), typeof service, service instanceof Fetcher, response.status, response.headers.get("x-third"), await response.text()];
+  }
+  async withService(service, what, argument) {
+    if (what === "stream") return (await (await service.fetch("https://third.invalid/stream")).arrayBuffer()).byteLength;
+    if (what === "redirect") return await (await service.fetch("https://third.invalid/redirect")).text();
+    if (what === "manual") return (await service.fetch("https://third.invalid/redirect", { redirect: "manual" })).status;
+    if (what === "throw") return await service.fetch("https://third.invalid/throw").catch((error) => `${error.name}: ${error.message}`);
+    if (what === "wrong") return await service.fetch("not a url").catch((error) => error.name);
+    if (what === "abort") return await service.fetch("https://third.invalid/never", { signal: AbortSignal.timeout(5) }).catch((error) => error.name);
+    if (what === "item") return await service.item("pipelined").name();
+    if (what === "missing") return await service[argument]().catch((error) => error.message);
+    if (what === "property") return await service.own;
+    if (what === "disposed") {
+      service[Symbol.dispose]();
+      return await service.third(1).catch((error) => error.message);
+    }
+    if (what === "onward") return await this.env.A.third(await service.third(2));
+  }
+  keepService(service) {
+    kept = service.dup();
+    class Kept extends RpcTarget {
+      use(n) {
+        return kept.third(n);
+      }
+    }
+    return new Kept();
+  }
+  passBack(value) {
+    return { value };
+  }
+  keepStub(stub) {
+    kept = stub.dup();
+  }
+  async useKept() {
+    return await kept(1);
+  }
+  own() {
+    return this.ctx.exports.Admin;
+  }
+  props() {
+    return [this.ctx.props, this.ctx.props === this.ctx.props];
+  }
+  // Of promises.
+  describe(value) {
+    return JSON.stringify(value, (key, value) => (value instanceof Map ? { map: [...value] } : value instanceof Set ? { set: [...value] } : value));
+  }
+  state() {
+    return shared;
+  }
+  promised() {
+    return { now: 1, later: Promise.resolve({ deep: Promise.resolve("value") }), counter: Promise.resolve(new Counter(7)) };
+  }
+  async sum(...values) {
+    return values.reduce((a, b) => a + b);
+  }
+  order() {
+    const seen = [];
+    return Object.assign(new (class extends RpcTarget {
+      add(value) {
+        seen.push(value);
+      }
+      change(object) {
+        object.changed = true;
+        return object;
+      }
+      get seen() {
+        return seen;
+      }
+      get shared() {
+        return shared;
+      }
+      wait(ms) {
+        return new Promise((done) => setTimeout(() => done(ms), ms));
+      }
+    })());
+  }
   burn() {
     for (;;);
   }
@@ -186,10 +268,15 @@ export default class extends Base {
   }
 }
 let later;
+let kept;
+const shared = { count: 1 };
 
 export class Admin extends WorkerEntrypoint {
   who() {
     return "admin";
+  }
+  props() {
+    return this.ctx.props;
   }
 }
 
@@ -203,6 +290,8 @@ export class Throws extends WorkerEntrypoint {
 
 export const plain = {
   double: (value, env, ctx) => [value * 2, env.GREETING, typeof ctx.waitUntil],
+  props: (value, env, ctx) => ctx.props,
+  fetch: (request, env, ctx) => Response.json(ctx.props),
 };
 
 export const text = "no entrypoint";
