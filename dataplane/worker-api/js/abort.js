@@ -61,16 +61,6 @@
       if (this.#aborted) throw this.#reason;
     }
 
-    get onabort() {
-      this.#aborted;
-      return lib.getHandler(this, "abort");
-    }
-
-    set onabort(value) {
-      this.#aborted;
-      lib.setHandler(this, "abort", value);
-    }
-
     #run() {
       const algorithms = this.#algorithms;
       this.#algorithms = undefined;
@@ -81,6 +71,7 @@
     }
 
     static {
+      lib.handlerAttributes(AbortSignal, ["abort"], (object) => object.#aborted);
       lib.newSignal = () => new AbortSignal(lib.internal);
       lib.isAbortSignal = (value) => lib.isObject(value) && #aborted in value;
       lib.signalAborted = (signal) => signal.#aborted;

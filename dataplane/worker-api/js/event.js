@@ -4,7 +4,7 @@
 // three methods of EventTarget too. A listener's exception goes to `lib.reportException` and stops nothing.
 (function (ops, lib) {
   "use strict";
-  const { ArrayPrototypePush, ArrayPrototypeSlice, ArrayPrototypeSplice, ObjectFreeze, ReflectApply, TypeError } = lib.p;
+  const { ArrayPrototypePush, ArrayPrototypeSlice, ArrayPrototypeSplice, ObjectDefineProperty, ObjectFreeze, ObjectGetOwnPropertyDescriptor, ReflectApply, TypeError } = lib.p;
   const { dictionary, domString, requireArgs } = lib;
 
   const NONE = 0;
@@ -277,6 +277,25 @@
           if (listeners[i].handler === type) return listeners[i].original;
         }
         return null;
+      };
+      // Puts `on<type>` on an interface's prototype. `brand` throws for what is no instance; `set` is told that one was set.
+      lib.handlerAttributes = ({ prototype }, types, brand, set = undefined) => {
+        for (let i = 0; i < types.length; i++) {
+          const type = types[i];
+          const name = `on${type}`;
+          const { get, set: put } = ObjectGetOwnPropertyDescriptor({
+            get [name]() {
+              brand(this);
+              return lib.getHandler(this, type);
+            },
+            set [name](value) {
+              brand(this);
+              lib.setHandler(this, type, value);
+              set?.(this, type);
+            },
+          }, name);
+          ObjectDefineProperty(prototype, name, { __proto__: null, get, set: put, enumerable: true, configurable: true });
+        }
       };
       lib.setHandler = (target, type, value) => {
         const listeners = target.#listeners ??= [];

@@ -31,6 +31,8 @@
     hops = 0;
     service;
     fid = undefined;
+    // Where the program called it.
+    trace = undefined;
     abortAlgorithm = undefined;
     deferred = lib.p.newDeferred();
 
@@ -76,13 +78,15 @@
       }
       this.fid = started.fid;
       const { pending } = started;
+      if (this.trace === undefined) this.trace = pending.trace;
+      else pending.trace = this.trace;
       PromisePrototypeThen(
         pending.promise,
         () => {
           try {
             this.answered(pending.head);
           } catch (error) {
-            this.fail(error);
+            this.fail(lib.showProgram(error, "TypeError", error.message, this.trace));
           }
         },
         (error) => this.fail(error),

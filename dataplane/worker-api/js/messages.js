@@ -56,35 +56,13 @@
         });
       }
     }
-    get onmessage() {
-      this.#port;
-      return lib.getHandler(this, "message");
-    }
-    set onmessage(value) {
-      const port = this.#port;
-      lib.setHandler(this, "message", value);
-      if (port !== undefined) {
+    static {
+      lib.handlerAttributes(MessagePort, ["message", "messageerror", "close"], (object) => object.#port, (object, type) => {
+        const port = object.#port;
+        if (type !== "message" || port === undefined) return;
         port.enabled = true;
         schedule(port);
-      }
-    }
-    get onmessageerror() {
-      this.#port;
-      return lib.getHandler(this, "messageerror");
-    }
-    set onmessageerror(value) {
-      this.#port;
-      lib.setHandler(this, "messageerror", value);
-    }
-    get onclose() {
-      this.#port;
-      return lib.getHandler(this, "close");
-    }
-    set onclose(value) {
-      this.#port;
-      lib.setHandler(this, "close", value);
-    }
-    static {
+      });
       lib.isMessagePort = (value) => lib.isObject(value) && #port in value;
       // For `cloneWithTransfer`: the port's new object, and how the port gets there.
       lib.movePort = (object) => {

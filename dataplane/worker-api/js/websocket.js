@@ -154,39 +154,8 @@
       }
       close(socket, status, text);
     }
-    get onopen() {
-      this.#socket;
-      return lib.getHandler(this, "open");
-    }
-    set onopen(value) {
-      this.#socket;
-      lib.setHandler(this, "open", value);
-    }
-    get onmessage() {
-      this.#socket;
-      return lib.getHandler(this, "message");
-    }
-    set onmessage(value) {
-      this.#socket;
-      lib.setHandler(this, "message", value);
-    }
-    get onclose() {
-      this.#socket;
-      return lib.getHandler(this, "close");
-    }
-    set onclose(value) {
-      this.#socket;
-      lib.setHandler(this, "close", value);
-    }
-    get onerror() {
-      this.#socket;
-      return lib.getHandler(this, "error");
-    }
-    set onerror(value) {
-      this.#socket;
-      lib.setHandler(this, "error", value);
-    }
     static {
+      lib.handlerAttributes(WebSocket, ["open", "message", "close", "error"], (object) => object.#socket);
       lib.isWebSocket = (value) => lib.isObject(value) && #socket in value;
       lib.socketOf = (object) => object.#socket;
     }

@@ -257,3 +257,28 @@ fn an_answers_headers_cannot_be_changed_and_a_copys_can() {
         "TypeErrorbx",
     );
 }
+
+#[test]
+fn a_failure_shows_where_the_program_asked_and_nothing_of_the_runtime() {
+    let asked = "const ask = (url) => fetch(url, { redirect: new URL(url).searchParams.get('redirect') ?? 'follow' });
+        const failed = await ask('http://o.test/REST').then(() => { throw new Error('no failure') }, (error) => error);
+        const lines = failed.stack.split('\\n');
+        return Response.json([failed instanceof TypeError, lines[0] === `TypeError: ${failed.message}`, lines.some((line) => line.includes('at ask (')),
+          lines.length > 2, failed.stack.includes('selvage:'), Object.keys(failed).length]);";
+    for (rest, what) in [("", "the first hop"), ("moved", "a later hop"), ("moved?redirect=error", "what is made here")]
+    {
+        let origin = |outbound: &Outbound| match outbound.url.ends_with("moved") {
+            true => Origin::Reply(302, vec![("location", "/away".into())], vec![]),
+            false if outbound.url.contains("redirect=error") => {
+                Origin::Reply(302, vec![("location", "/".into())], vec![])
+            }
+            false => Origin::Fail("refused"),
+        };
+        let (answer, _) = ask(&asked.replace("REST", rest), origin);
+        assert_eq!(answer.text(), "[true,true,true,true,false,0]", "{what}: {answer:?}");
+    }
+    let own = "Error.prepareStackTrace = () => { throw new RangeError('the program') };
+        return new Response(await fetch('http://o.test/').catch((error) => error.name));";
+    let (answer, _) = ask(own, |_| Origin::Fail("refused"));
+    assert_eq!(answer.text(), "TypeError", "{answer:?}");
+}
