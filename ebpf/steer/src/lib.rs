@@ -25,6 +25,7 @@ pub mod maglev;
 pub mod report;
 pub mod rules;
 pub mod slots;
+mod takers;
 mod wire;
 pub mod xdp;
 

@@ -59,10 +59,12 @@ pub struct Report {
     pub moved: usize,
     /// By CPU that packets came in on.
     pub cpus: Vec<CpuReport>,
-    /// Prefixes of the deny list, VIPs.
+    /// Prefixes of the deny list.
     pub denied: usize,
     /// VIPs.
     pub vips: usize,
+    /// The kernel's threads that take packets over and let a shard finish first: one a shard; 0 in a PID namespace of its own, where they interrupt shards.
+    pub takers: usize,
 }
 
 /// What one CPU saw.

@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use aya::maps::lpm_trie::Key;
-use aya::maps::{Array, CpuMap, HashMap as BpfMap, LpmTrie, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, CpuMap, HashMap as BpfMap, IterableMap as _, LpmTrie, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::Xdp;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
@@ -27,6 +27,7 @@ use crate::interface::Interface;
 use crate::report::{CpuReport, Mode, Report, reason_name};
 use crate::rules::{self, Plan, Pool};
 use crate::slots::{self, Move};
+use crate::takers;
 
 /// Frames that wait for a CPU.
 const CPU_QUEUE: u32 = 2048;
@@ -98,6 +99,7 @@ pub struct Steering {
     maps: Maps,
     applied: Applied,
     packets_before: Vec<u64>,
+    takers: usize,
 }
 
 enum Attached {
@@ -204,7 +206,8 @@ impl Steering {
         };
         let applied = Applied::default();
         let packets_before = vec![0; abi::SLOTS];
-        let mut steering = Steering { program, interface, link: None, config, base, maps, applied, packets_before };
+        let mut steering =
+            Steering { program, interface, link: None, config, base, maps, applied, packets_before, takers: 0 };
         steering.fill().map_err(|error| match error {
             ApplyError::Map(name, text) => Unavailable::Map(name, text),
             ApplyError::Refused(error) => Unavailable::Map("rules", error.to_string()),
@@ -226,6 +229,8 @@ impl Steering {
         for cpu in &self.config.cpus {
             self.maps.cpus.set(*cpu, CPU_QUEUE, None, 0).map_err(|error| ApplyError::Map("cpus", chain(&error)))?;
         }
+        let map = self.maps.cpus.map().info().map_err(map_error("cpus"))?.id();
+        self.takers = takers::let_shards_finish(map, &self.config.cpus);
         // A table that was kept is gone on with, unless it names CPUs that have no shard now.
         let kept: Vec<Slot> = self.maps.indir.iter().collect::<Result<_, _>>().map_err(map_error("indir"))?;
         let fits = |slot: &Slot| self.config.cpus.contains(&slot.cpu) && self.config.cpus.contains(&slot.origin);
@@ -490,6 +495,7 @@ impl Steering {
             cpus,
             denied: self.applied.deny4.len() + self.applied.deny6.len(),
             vips: self.applied.vips.len(),
+            takers: self.takers,
         }
     }
 

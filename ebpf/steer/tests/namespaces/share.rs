@@ -97,7 +97,7 @@ fn check(driver: bool, expect: Mode) {
         "plain: {here_plain} of 300 on their CPU; steered ({:?}): {here} of {CONNECTIONS}, {accepted:?}",
         report.mode
     );
-    assert_eq!((report.mode, report.pinned), (Some(expect), false));
+    assert_eq!((report.mode, report.pinned, report.takers), (Some(expect), false, 2));
     assert_eq!(accepted.iter().sum::<u32>(), CONNECTIONS, "all of them");
     assert!(u64::from(here) * 1000 >= u64::from(CONNECTIONS) * 999, "{here}");
     assert!(accepted.iter().all(|count| count.abs_diff(CONNECTIONS / 2) * 10 <= CONNECTIONS / 2), "{accepted:?}");
