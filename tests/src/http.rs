@@ -27,6 +27,13 @@ impl Reply {
         self.headers.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 
+    /// All fields of a name as one, as RFC 9110 §5.3 has it.
+    pub fn joined(&self, name: &str) -> Option<String> {
+        let values: Vec<&str> =
+            self.headers.iter().filter(|(field, _)| field == name).map(|it| it.1.as_str()).collect();
+        (!values.is_empty()).then(|| values.join(", "))
+    }
+
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
