@@ -17,6 +17,8 @@ pub struct Interface {
     pub index: u32,
     /// Its hardware address; zero if it has none.
     pub mac: [u8; 6],
+    /// Whether it is the machine's own (`lo`).
+    pub loopback: bool,
 }
 
 impl Interface {
@@ -28,8 +30,9 @@ impl Interface {
         }
         let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
         let index = netdevice::name_to_index(&socket, name).map_err(|_| bad())?;
-        let mac = hardware_address(index)?.unwrap_or_default();
-        Ok(Interface { name: name.to_owned(), index, mac })
+        let link = link_message(index)?;
+        let mac = address_of_link(&link).unwrap_or_default();
+        Ok(Interface { name: name.to_owned(), index, mac, loopback: is_loopback(&link) })
     }
 }
 
@@ -46,7 +49,7 @@ fn default_route(table: &str) -> Option<String> {
 }
 
 /// Asks the kernel over rtnetlink(7), which answers for this thread's namespace; sysfs shows the one it was mounted in.
-fn hardware_address(index: u32) -> io::Result<Option<[u8; 6]>> {
+fn link_message(index: u32) -> io::Result<Vec<u8>> {
     const HEADER_BYTES: usize = 16;
     const REQUEST_BYTES: usize = 32;
     const RTM_GETLINK: u16 = 18;
@@ -62,7 +65,13 @@ fn hardware_address(index: u32) -> io::Result<Option<[u8; 6]>> {
     send(&socket, &request, SendFlags::empty())?;
     let mut reply = vec![0; 16 << 10];
     let (bytes, _) = recv(&socket, &mut reply[..], RecvFlags::empty())?;
-    Ok(address_of_link(&reply[..bytes]))
+    reply.truncate(bytes);
+    Ok(reply)
+}
+
+/// `ifi_type` of an `RTM_NEWLINK` message is ARPHRD_LOOPBACK.
+fn is_loopback(message: &[u8]) -> bool {
+    message.get(18..20) == Some(&772u16.to_ne_bytes())
 }
 
 /// `IFLA_ADDRESS` of an `RTM_NEWLINK` message, if it is an Ethernet address.
@@ -91,7 +100,7 @@ mod tests {
     #[test]
     fn names_and_addresses() {
         let loopback = Interface::find("lo").expect("every machine has one");
-        assert_eq!((loopback.index > 0, loopback.mac), (true, [0; 6]));
+        assert_eq!((loopback.index > 0, loopback.mac, loopback.loopback), (true, [0; 6], true));
         for name in ["", "no-such-one", "..", "a/../lo", "a-name-that-is-too-long"] {
             assert!(Interface::find(name).is_err(), "{name:?}");
         }

@@ -252,6 +252,10 @@ impl Steering {
 
     /// Attaches the program: in place of the one that is pinned, or anew.
     pub fn attach(&mut self) -> Result<Mode, Unavailable> {
+        if self.interface.loopback {
+            let why = "packets of the loopback interface come from this machine's own processes".to_owned();
+            return Err(Unavailable::Attach(self.interface.name.clone(), why));
+        }
         if let Some(mode) = self.take_over() {
             return Ok(mode);
         }

@@ -148,7 +148,13 @@ fn an_interface_that_goes_is_noticed_and_nothing_else_breaks() {
             assert!(gone.is_err_and(|error| error.to_string().contains("is no interface")));
             run(&format!("ip -n {namespace} link add s0 type veth peer name s1"));
             drop(steering);
-            Steering::start(config, &Rules::default(), 1, Clock::now()).expect("it is back");
+            Steering::start(config.clone(), &Rules::default(), 1, Clock::now()).expect("it is back");
+            let own = Config { interface: "lo".to_owned(), ..config };
+            let refused = Steering::start(own, &Rules::default(), 1, Clock::now());
+            assert!(
+                refused
+                    .is_err_and(|error| error.to_string().contains("lo takes no XDP program: packets of the loopback"))
+            );
         })
         .join()
         .expect("nothing panicked");
