@@ -1,7 +1,7 @@
 //! The harness of the end-to-end tests: real processes, real sockets, nothing of Selvage linked in.
 //!
 //! Owns: starting and ending a control plane and nodes on ports of the system's choice and in folders of their own
-//! ([`platform`]), the API ([`api`]) and HTTP as a client speaks it ([`http`]), an open-loop load ([`load`]), network namespaces ([`netns`]), deterministic randomness
+//! ([`platform`]), the API ([`api`]) and HTTP as a client speaks it ([`http`]), an open-loop load ([`load`]), network namespaces ([`netns`]), a database server ([`postgres`]), deterministic randomness
 //! ([`random`]), and the attackers' corpus ([`hostile`]). *Invariants:* every process that a test starts is gone when its value is
 //! dropped, also when the test panics; every wait has a deadline; nothing leaves loopback. A failed test shows the last lines of its processes' logs.
 //!
@@ -18,6 +18,7 @@ pub mod load;
 pub mod netns;
 pub mod npm;
 pub mod platform;
+pub mod postgres;
 pub mod process;
 pub mod random;
 

@@ -45,7 +45,10 @@ async fn activations_rollbacks_and_deletions_are_finished() {
     store.begin_delete(deleting).await.unwrap();
     store.set_paused(paused, true).await.unwrap();
     let before = store.generation().await.unwrap();
-    std::fs::write(control.dir.path().join("artifacts").join("0".repeat(64)), "orphan").unwrap();
+    let orphan = control.dir.path().join("artifacts").join("0".repeat(64));
+    std::fs::write(&orphan, "orphan").unwrap();
+    let yesterday = std::time::SystemTime::now() - std::time::Duration::from_secs(24 * 3600);
+    std::fs::File::options().append(true).open(&orphan).unwrap().set_modified(yesterday).unwrap();
 
     let control = control.restart("/nonexistent".into()).await;
     let store = &control.store;
@@ -63,7 +66,7 @@ async fn activations_rollbacks_and_deletions_are_finished() {
     assert!(store.unfinished().await.unwrap().is_empty());
     assert!(store.generation().await.unwrap() > before, "the generation went back");
     assert_eq!(control.push.published_generation(), store.generation().await.unwrap());
-    assert!(!control.dir.path().join("artifacts").join("0".repeat(64)).exists(), "an orphan was not swept");
+    assert!(!orphan.exists(), "an orphan was not swept");
     // The history survived: what was replaced by the activation is where a rollback goes.
     store.begin_rollback(again, None).await.unwrap();
     assert_eq!(store.deployment(again).await.unwrap().unwrap().active.unwrap().version_number, 1);

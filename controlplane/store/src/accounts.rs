@@ -2,12 +2,12 @@
 
 use model::{Account, AccountId, CreateAccount, FREE_TIER, Timestamp};
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::any::AnyRow;
 
 use crate::error::conflict;
 use crate::{Page, Result, Store, StoreError, desired, row};
 
-pub(crate) fn from_row(row: &SqliteRow) -> sqlx::Result<Account> {
+pub(crate) fn from_row(row: &AnyRow) -> sqlx::Result<Account> {
     Ok(Account {
         id: row::parsed(row, "id")?,
         email: row.try_get("email")?,
@@ -25,14 +25,16 @@ impl Store {
             plan_tier: request.plan_tier.clone().unwrap_or_else(|| FREE_TIER.to_owned()),
             created_at: Timestamp::now(),
         };
+        let mut tx = self.write().await?;
         sqlx::query("INSERT INTO accounts (id, email, plan_tier, created_at) VALUES ($1, $2, $3, $4)")
             .bind(account.id.to_string())
             .bind(&account.email)
             .bind(&account.plan_tier)
             .bind(account.created_at.unix_ms())
-            .execute(&self.writer)
+            .execute(&mut *tx)
             .await
             .map_err(|e| conflict(e, "email", "another account has it"))?;
+        tx.commit().await?;
         Ok(account)
     }
 
@@ -63,7 +65,7 @@ impl Store {
     /// Accounts in the order they were made.
     pub async fn accounts(&self, page: &Page) -> Result<Vec<Account>> {
         let sql = "SELECT id, email, plan_tier, created_at FROM accounts WHERE id > $1 ORDER BY id LIMIT $2";
-        let query = sqlx::query(sql).bind(page.after.as_deref().unwrap_or("")).bind(page.limit);
+        let query = sqlx::query(sql).bind(page.after.as_deref().unwrap_or("")).bind(i64::from(page.limit));
         Ok(query.try_map(|r| from_row(&r)).fetch_all(&self.reader).await?)
     }
 }

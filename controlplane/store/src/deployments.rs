@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use model::{
     AccountId, ActiveVersion, Bindings, Deployment, DeploymentId, EnvVarSpec, ProjectId, State, Timestamp, VersionId,
 };
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
 
 use crate::error::conflict;
 use crate::{Page, Result, Store, StoreError, env, routes, row};
@@ -98,7 +98,7 @@ macro_rules! deployment_sql {
 }
 pub(crate) use deployment_sql;
 
-pub(crate) fn from_row(row: &SqliteRow) -> sqlx::Result<DeploymentRow> {
+pub(crate) fn from_row(row: &AnyRow) -> sqlx::Result<DeploymentRow> {
     let active = match row::parsed_opt::<VersionId>(row, "active_version_id")? {
         Some(id) => Some(ActiveVersion { id, version_number: row::unsigned(row, "version_number")? }),
         None => None,
@@ -119,13 +119,13 @@ pub(crate) fn from_row(row: &SqliteRow) -> sqlx::Result<DeploymentRow> {
 }
 
 /// The deployment of that id, deleted ones too.
-pub(crate) async fn find(connection: &mut SqliteConnection, id: DeploymentId) -> sqlx::Result<Option<DeploymentRow>> {
+pub(crate) async fn find(connection: &mut AnyConnection, id: DeploymentId) -> sqlx::Result<Option<DeploymentRow>> {
     let query = sqlx::query(deployment_sql!("WHERE d.id = $1")).bind(id.to_string());
     query.try_map(|r| from_row(&r)).fetch_optional(connection).await
 }
 
 /// The deployment of that id, if it is neither deleted nor being deleted.
-pub(crate) async fn find_live(connection: &mut SqliteConnection, id: DeploymentId) -> Result<DeploymentRow> {
+pub(crate) async fn find_live(connection: &mut AnyConnection, id: DeploymentId) -> Result<DeploymentRow> {
     match find(connection, id).await? {
         Some(row) if row.status == State::Deleting => {
             Err(StoreError::Precondition("the deployment is being deleted".to_owned()))
@@ -194,12 +194,12 @@ impl Store {
         let sql =
             deployment_sql!("WHERE d.project_id = $1 AND d.id > $2 AND d.status <> 'deleted' ORDER BY d.id LIMIT $3");
         let after = page.after.as_deref().unwrap_or("");
-        let query = sqlx::query(sql).bind(project.to_string()).bind(after).bind(page.limit);
+        let query = sqlx::query(sql).bind(project.to_string()).bind(after).bind(i64::from(page.limit));
         Ok(query.try_map(|r| from_row(&r)).fetch_all(&self.reader).await?)
     }
 }
 
-async fn check_namespaces(connection: &mut SqliteConnection, account: AccountId, bindings: &Bindings) -> Result<()> {
+async fn check_namespaces(connection: &mut AnyConnection, account: AccountId, bindings: &Bindings) -> Result<()> {
     for (i, binding) in bindings.kv.iter().enumerate() {
         let sql = "SELECT 1 FROM kv_namespaces WHERE id = $1 AND account_id = $2";
         let query = sqlx::query(sql).bind(binding.namespace_id.to_string()).bind(account.to_string());

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 
 use model::{AccountId, Bindings, DeploymentId, FREE_TIER, State, Steering, Timestamp, VersionId, VersionMetadata};
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-use sqlx::{Row, SqliteConnection};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AnyPool, Row};
 
 use crate::{DesiredService, Result, Store, StoreError, env, row, services, steering};
 
@@ -76,7 +76,7 @@ impl Store {
     /// `going`; for other deployments it has the version before, if any.
     pub async fn desired_state(&self, going: &[DeploymentId]) -> Result<DesiredState> {
         // One read transaction: all of it is of the same moment.
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.read().await?;
         let generation = generation(&mut tx).await?;
         let sql = "SELECT d.id, d.account_id, d.name, d.subdomain, d.status, d.bindings, d.updated_at, \
                           v.id AS version_id, v.version_number, v.artifact_hash, v.size_bytes, v.metadata, \
@@ -144,12 +144,15 @@ impl Store {
         let floor = i64::try_from(floor).map_err(|_| StoreError::Precondition("no such generation".to_owned()))?;
         let sql = "UPDATE configuration SET generation = CASE WHEN generation < $1 THEN $1 ELSE generation END \
                    WHERE id = 1 RETURNING generation";
-        let row = sqlx::query(sql).bind(floor).try_map(|r| row::unsigned(&r, "generation"));
-        Ok(row.fetch_one(&self.writer).await?)
+        let mut tx = self.write().await?;
+        let query = sqlx::query(sql).bind(floor).try_map(|r| row::unsigned(&r, "generation"));
+        let generation = query.fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(generation)
     }
 }
 
-fn from_row(row: &SqliteRow, going: &[DeploymentId]) -> sqlx::Result<Option<(VersionId, DesiredDeployment)>> {
+fn from_row(row: &AnyRow, going: &[DeploymentId]) -> sqlx::Result<Option<(VersionId, DesiredDeployment)>> {
     let id = row::parsed(row, "id")?;
     let status = row::named(row, "status", State::from_name)?;
     let on_its_way = matches!(status, State::Deploying | State::RollingBack);
@@ -181,19 +184,19 @@ fn from_row(row: &SqliteRow, going: &[DeploymentId]) -> sqlx::Result<Option<(Ver
     Ok(Some((row::parsed(row, columns.4)?, deployment)))
 }
 
-async fn generation(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
+async fn generation(connection: &mut AnyConnection) -> sqlx::Result<u64> {
     let query = sqlx::query("SELECT generation FROM configuration WHERE id = 1");
     query.try_map(|r| row::unsigned(&r, "generation")).fetch_one(connection).await
 }
 
 /// One more, in the caller's transaction.
-pub(crate) async fn raise_generation(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
+pub(crate) async fn raise_generation(connection: &mut AnyConnection) -> sqlx::Result<u64> {
     let sql = "UPDATE configuration SET generation = generation + 1 WHERE id = 1 RETURNING generation";
     sqlx::query(sql).try_map(|r| row::unsigned(&r, "generation")).fetch_one(connection).await
 }
 
 /// The store's own mark, made with its first opening.
-pub(crate) async fn load_or_create_lineage(writer: &SqlitePool) -> Result<u128> {
+pub(crate) async fn load_or_create_lineage(writer: &AnyPool) -> Result<u128> {
     let made = uuid::Uuid::new_v4().simple().to_string();
     let sql = "INSERT INTO configuration (id, lineage, generation) VALUES (1, $1, 0) ON CONFLICT (id) DO NOTHING";
     sqlx::query(sql).bind(made).execute(writer).await?;

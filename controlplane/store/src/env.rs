@@ -1,7 +1,8 @@
 //! Variables of deployments, sealed. Values go in and come out only for the compiler, never for the API.
 
 use model::{DeploymentId, EnvType, EnvVar, EnvVarSpec, rules};
-use sqlx::{Row, SqliteConnection};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
 use uuid::Uuid;
 
 use crate::masterkey::MasterKey;
@@ -13,7 +14,7 @@ pub(crate) fn aad(deployment: DeploymentId, key: &str) -> Vec<u8> {
 }
 
 pub(crate) async fn upsert(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     master: &MasterKey,
     deployment: DeploymentId,
     key: &str,
@@ -39,8 +40,9 @@ impl Store {
     pub async fn env(&self, deployment: DeploymentId) -> Result<Vec<EnvVar>> {
         let sql = "SELECT key, type FROM env_variables WHERE deployment_id = $1 ORDER BY key";
         let query = sqlx::query(sql).bind(deployment.to_string());
-        let query =
-            query.try_map(|r| Ok(EnvVar { key: r.try_get("key")?, kind: row::named(&r, "type", EnvType::from_name)? }));
+        let query = query.try_map(|r: AnyRow| {
+            Ok(EnvVar { key: r.try_get("key")?, kind: row::named(&r, "type", EnvType::from_name)? })
+        });
         Ok(query.fetch_all(&self.reader).await?)
     }
 

@@ -2,6 +2,7 @@
 
 use model::{Timestamp, TokenId};
 use sqlx::Row;
+use sqlx::any::AnyRow;
 
 use crate::{Result, Store, row};
 
@@ -25,7 +26,7 @@ impl Store {
         let sql = "SELECT request_hash, status, body FROM idempotency_keys \
                    WHERE token_id = $1 AND key = $2 AND created_at > $3";
         let since = Timestamp::now().unix_ms() - KEEP_MS;
-        let query = sqlx::query(sql).bind(token.to_string()).bind(key).bind(since).try_map(|r| {
+        let query = sqlx::query(sql).bind(token.to_string()).bind(key).bind(since).try_map(|r: AnyRow| {
             let (request_hash, body) = (r.try_get("request_hash")?, r.try_get("body")?);
             Ok(Remembered { request_hash, status: row::unsigned(&r, "status")?, body })
         });

@@ -1,26 +1,33 @@
-//! The control plane's memory: accounts, projects, deployments, versions, routes, variables and tokens in SQLite.
+//! The control plane's memory: accounts, projects, deployments, versions, routes, variables and tokens, in SQLite or in
+//! PostgreSQL.
 //!
 //! Owns: the database of a data directory, its migrations, the master key that seals variables, and every query. What a
-//! caller sees is the model's types and whole operations ("begin this activation"), never SQL; the queries keep to what
-//! SQLite and PostgreSQL share (`$n` parameters, `RETURNING`, partial indexes), apart from how a transaction begins.
+//! caller sees is the model's types and whole operations ("begin this activation"), never SQL. Each query and each
+//! migration has one text, which both databases understand (`$n` parameters, `RETURNING`, partial indexes); what they do
+//! not share is in `db`.
 //! Does not: talk to nodes, run validators, keep artifacts, or decide what is legal (the model's state machine does).
 //!
 //! *Invariants:*
-//! - One writer: every change is one `BEGIN IMMEDIATE` transaction on a pool of one connection, and is on the disk
-//!   (`synchronous=FULL`) before it is acknowledged. Killed at any moment, the store is as after the last commit.
+//! - One writer: every change is one transaction of `Store::write`, which no other one overlaps, in this process or
+//!   another, and is on the disk before it is acknowledged. Killed at any moment, the store is as after the last commit.
 //! - A change that nodes must see raises the generation in its own transaction. The generation never goes back.
+//! - Of processes that share a store one leads: a store that has taken a term writes, and reads what is desired, in it alone.
 //! - No secret is stored in the clear: tokens as SHA-256, variables sealed. None is in an error or a log.
 //!
-//! *Bounds:* pages of lists (`model::rules::PAGE_MAX`), 4 readers, 10 s for a lock of another process.
+//! *Bounds:* pages of lists (`model::rules::PAGE_MAX`), 4 readers, 10 s for a transaction of another process.
+//! *Failures:* of a change whose commit was not answered it is not known whether it was made, but it was made whole or
+//! not at all; what it began is in the rows ([`Store::unfinished`]).
 
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod db;
 mod deployments;
 mod desired;
 mod env;
 mod error;
 mod idempotency;
+mod leadership;
 mod lifecycle;
 mod masterkey;
 mod plans;
@@ -34,23 +41,18 @@ mod versions;
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
+pub use db::{Database, migrations};
 pub use deployments::{DeploymentRow, NewDeployment, NewRoute};
 pub use desired::{DesiredDeployment, DesiredState};
 pub use error::{Result, StoreError};
 pub use idempotency::Remembered;
+pub use leadership::Leadership;
 pub use lifecycle::{Begun, Kind, Recovery, Validated, VersionRef};
 pub use services::DesiredService;
 pub use versions::{NewVersion, VersionRow};
-
-/// How long a transaction waits for another process's (`bootstrap` beside `serve`).
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections that read.
-const READERS: u32 = 4;
 
 /// Where a list is to go on, and how much of it is wanted.
 #[derive(Clone, Debug)]
@@ -70,35 +72,47 @@ impl Default for Page {
 /// The store of one data directory. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    writer: SqlitePool,
-    reader: SqlitePool,
+    dialect: db::Dialect,
+    writer: AnyPool,
+    reader: AnyPool,
+    pulse: AnyPool,
     master: masterkey::MasterKey,
     lineage: u128,
+    /// The term in which this store writes; none: in any.
+    term: Option<u64>,
 }
 
 impl Store {
-    /// Opens the store of `dir`, making the folder, the database and the master key where they are missing and
-    /// bringing the database to the newest migration. Two processes that open at once wait for each other.
-    ///
-    /// Files: `control.db` (with `-wal` and `-shm`), `master.key` (0600), `open.lock`.
+    /// Opens the store of `dir` in SQLite.
     pub async fn open(dir: &Path) -> Result<Store> {
+        Store::open_in(dir, &Database::Folder).await
+    }
+
+    /// Opens the store of `dir`, making the folder, the tables and the master key where they are missing and bringing the
+    /// database to the newest migration. Processes that open at once wait for each other.
+    ///
+    /// Files: `control.db` (with `-wal` and `-shm`) if it is in SQLite, `master.key` (0600), `open.lock`.
+    pub async fn open_in(dir: &Path, database: &Database) -> Result<Store> {
         make_private_dir(dir)?;
         let lock_path = dir.join("open.lock");
         let lock = tokio::task::spawn_blocking(move || lock_file(lock_path)).await.map_err(joined)??;
         let master = masterkey::MasterKey::load_or_create(&dir.join("master.key"))?;
-        let options = SqliteConnectOptions::new()
-            .filename(dir.join("control.db"))
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await?;
-        sqlx::migrate!("./migrations/sqlite").run(&writer).await?;
-        let reader = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await?;
+        let db::Pools { dialect, writer, reader, pulse } = db::Pools::open(dir, database).await?;
         let lineage = desired::load_or_create_lineage(&writer).await?;
+        let store = Store { dialect, writer, reader, pulse, master, lineage, term: None };
+        store.check_key().await?;
         drop(lock);
-        Ok(Store { writer, reader, master, lineage })
+        Ok(store)
+    }
+
+    /// Whether other processes may write to it too.
+    pub fn is_shared(&self) -> bool {
+        self.dialect == db::Dialect::Postgres
+    }
+
+    /// The term in which it writes; none: in any.
+    pub fn term(&self) -> Option<u64> {
+        self.term
     }
 
     /// Identifies this store for ever: generations of two stores cannot be compared.
@@ -109,12 +123,49 @@ impl Store {
     /// Waits for running queries, then closes the database.
     pub async fn close(&self) {
         self.reader.close().await;
+        self.pulse.close().await;
         self.writer.close().await;
     }
 
-    /// A transaction that may write: it has the database's one write lock from its first statement on.
-    async fn write(&self) -> Result<Transaction<'static, Sqlite>> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    /// A transaction that may write: while it lasts no other one does, of this process or another.
+    async fn write(&self) -> Result<Transaction<'static, Any>> {
+        let mut tx = self.writer.begin_with(self.dialect.begin_write()).await?;
+        self.check_term(&mut tx, self.dialect.lock()).await?;
+        Ok(tx)
+    }
+
+    /// A transaction whose reads are all of one moment.
+    async fn read(&self) -> Result<Transaction<'static, Any>> {
+        let mut tx = self.reader.begin_with(self.dialect.begin_read()).await?;
+        self.check_term(&mut tx, "SELECT term FROM configuration WHERE id = 1").await?;
+        Ok(tx)
+    }
+
+    /// Whether this store may act: always, unless it leads, and another has taken a later term.
+    async fn check_term(&self, connection: &mut AnyConnection, sql: &'static str) -> Result<()> {
+        let query = sqlx::query(sql).try_map(|r| row::unsigned::<u64>(&r, "term"));
+        let term = query.fetch_one(connection).await?;
+        if self.term.is_none_or(|own| own == term) { Ok(()) } else { Err(StoreError::Deposed) }
+    }
+
+    /// Whether the master key is the one that this database's values are sealed with. The first that opens it says which that is.
+    async fn check_key(&self) -> Result<()> {
+        const KNOWN: (&[u8], &[u8]) = (b"configuration/key_check", b"selvage");
+        let mut tx = self.write().await?;
+        let sql = "SELECT key_check FROM configuration WHERE id = 1";
+        let check: Option<Vec<u8>> = sqlx::query_scalar(sql).fetch_one(&mut *tx).await?;
+        match check {
+            Some(sealed) if self.master.open(KNOWN.0, &sealed).as_deref() == Some(KNOWN.1) => Ok(()),
+            Some(_) => {
+                Err(StoreError::Corrupt("its values were sealed by another master.key than this directory's".into()))
+            }
+            None => {
+                let sealed = self.master.seal(KNOWN.0, KNOWN.1)?;
+                let sql = "UPDATE configuration SET key_check = $1 WHERE id = 1";
+                sqlx::query(sql).bind(sealed).execute(&mut *tx).await?;
+                Ok(tx.commit().await?)
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 //! | a deletion | `deleting` | publishes, then `deleted` |
 
 use model::{DeploymentId, Event, ModuleError, State, Timestamp, VersionId, VersionStatus, transition};
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use crate::deployments::{DeploymentRow, deployment_sql, find, find_live};
 use crate::versions::version_sql;
@@ -300,7 +300,7 @@ impl Store {
 
     /// What was going on when the process before this one ended.
     pub async fn unfinished(&self) -> Result<Recovery> {
-        let mut tx = self.reader.begin().await?;
+        let mut tx = self.read().await?;
         let sql = version_sql!("WHERE v.status = 'validating' ORDER BY v.id");
         let validating = sqlx::query(sql).try_map(|r| versions::from_row(&r)).fetch_all(&mut *tx).await?;
         let sql = deployment_sql!("WHERE d.status IN ('deploying', 'rolling_back') ORDER BY d.id");
@@ -311,7 +311,7 @@ impl Store {
     }
 }
 
-async fn set_status(connection: &mut SqliteConnection, deployment: DeploymentId, status: State) -> sqlx::Result<()> {
+async fn set_status(connection: &mut AnyConnection, deployment: DeploymentId, status: State) -> sqlx::Result<()> {
     let sql = "UPDATE deployments SET status = $1, updated_at = $2 WHERE id = $3";
     let now = Timestamp::now().unix_ms();
     sqlx::query(sql).bind(status.as_str()).bind(now).bind(deployment.to_string()).execute(connection).await?;
@@ -319,11 +319,7 @@ async fn set_status(connection: &mut SqliteConnection, deployment: DeploymentId,
 }
 
 /// Makes `version` what nodes are to serve and keeps in mind what it replaces; gives the generation.
-async fn put_on_its_way(
-    connection: &mut SqliteConnection,
-    row: &DeploymentRow,
-    version: VersionId,
-) -> sqlx::Result<u64> {
+async fn put_on_its_way(connection: &mut AnyConnection, row: &DeploymentRow, version: VersionId) -> sqlx::Result<u64> {
     let sql = "UPDATE deployments SET active_version_id = $1, restore_version_id = $2 WHERE id = $3";
     sqlx::query(sql)
         .bind(version.to_string())
@@ -335,7 +331,7 @@ async fn put_on_its_way(
 }
 
 async fn usable_version(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     deployment: DeploymentId,
     which: VersionRef,
 ) -> Result<VersionRow> {
@@ -354,7 +350,7 @@ async fn usable_version(
     }
 }
 
-async fn previous(connection: &mut SqliteConnection, row: &DeploymentRow) -> Result<VersionId> {
+async fn previous(connection: &mut AnyConnection, row: &DeploymentRow) -> Result<VersionId> {
     let none = || StoreError::Precondition("there is no earlier version to roll back to".to_owned());
     let active = row.active.ok_or_else(none)?;
     let active = versions::find(connection, row.id, VersionRef::Id(active.id)).await?;

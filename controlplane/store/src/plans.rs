@@ -2,14 +2,14 @@
 
 use model::{Plan, SetPlan, rules};
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::any::AnyRow;
 
 use crate::{Result, Store, StoreError, desired, row};
 
 impl Store {
     /// Every plan, by tier. At most `rules::PLANS_MAX`.
     pub async fn plans(&self) -> Result<Vec<Plan>> {
-        let query = sqlx::query("SELECT tier, cpu_ms, weight FROM plans ORDER BY tier").try_map(|r: SqliteRow| {
+        let query = sqlx::query("SELECT tier, cpu_ms, weight FROM plans ORDER BY tier").try_map(|r: AnyRow| {
             Ok(Plan {
                 tier: r.try_get("tier")?,
                 cpu_ms: row::unsigned(&r, "cpu_ms")?,

@@ -2,12 +2,12 @@
 
 use model::{AccountId, CreateProject, Project, ProjectId, Timestamp};
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::any::AnyRow;
 
 use crate::error::conflict;
 use crate::{Page, Result, Store, StoreError, row};
 
-fn from_row(row: &SqliteRow) -> sqlx::Result<Project> {
+fn from_row(row: &AnyRow) -> sqlx::Result<Project> {
     Ok(Project {
         id: row::parsed(row, "id")?,
         account_id: row::parsed(row, "account_id")?,
@@ -56,15 +56,17 @@ impl Store {
         let sql = "SELECT id, account_id, name, slug, created_at FROM projects \
                    WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT $3";
         let after = page.after.as_deref().unwrap_or("");
-        let query = sqlx::query(sql).bind(account.to_string()).bind(after).bind(page.limit);
+        let query = sqlx::query(sql).bind(account.to_string()).bind(after).bind(i64::from(page.limit));
         Ok(query.try_map(|r| from_row(&r)).fetch_all(&self.reader).await?)
     }
 
     /// Gives a project another name.
     pub async fn rename_project(&self, id: ProjectId, name: &str) -> Result<Project> {
         let sql = "UPDATE projects SET name = $1 WHERE id = $2 RETURNING id, account_id, name, slug, created_at";
+        let mut tx = self.write().await?;
         let query = sqlx::query(sql).bind(name).bind(id.to_string());
-        let project = query.try_map(|r| from_row(&r)).fetch_optional(&self.writer).await?;
+        let project = query.try_map(|r| from_row(&r)).fetch_optional(&mut *tx).await?;
+        tx.commit().await?;
         project.ok_or(StoreError::NotFound("project"))
     }
 

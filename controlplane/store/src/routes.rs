@@ -1,24 +1,24 @@
 //! Routes of deployments. Patterns come in their normal form and are unique on the platform.
 
 use model::{DeploymentId, Route, RouteId, rules};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
 
 use crate::error::conflict;
 use crate::{NewRoute, Page, Result, Store, StoreError, deployments, desired, row};
 
-fn from_row(row: &SqliteRow) -> sqlx::Result<Route> {
+fn from_row(row: &AnyRow) -> sqlx::Result<Route> {
     Ok(Route {
         id: row::parsed(row, "id")?,
         deployment_id: row::parsed(row, "deployment_id")?,
         pattern: row.try_get("pattern")?,
         zone_id: row.try_get("zone_id")?,
-        enabled: row.try_get("enabled")?,
+        enabled: row::flag(row, "enabled")?,
     })
 }
 
 pub(crate) async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     deployment: DeploymentId,
     new: &NewRoute,
     field: &str,
@@ -46,10 +46,10 @@ pub(crate) async fn insert(
 impl Store {
     /// A deployment's routes in the order they were made.
     pub async fn routes(&self, deployment: DeploymentId, page: &Page) -> Result<Vec<Route>> {
-        let sql = "SELECT id, deployment_id, pattern, zone_id, enabled FROM routes \
+        let sql = "SELECT id, deployment_id, pattern, zone_id, COALESCE(enabled, FALSE) AS enabled FROM routes \
                    WHERE deployment_id = $1 AND id > $2 ORDER BY id LIMIT $3";
         let after = page.after.as_deref().unwrap_or("");
-        let query = sqlx::query(sql).bind(deployment.to_string()).bind(after).bind(page.limit);
+        let query = sqlx::query(sql).bind(deployment.to_string()).bind(after).bind(i64::from(page.limit));
         Ok(query.try_map(|r| from_row(&r)).fetch_all(&self.reader).await?)
     }
 
@@ -78,7 +78,7 @@ impl Store {
         let mut tx = self.write().await?;
         deployments::find_live(&mut tx, deployment).await?;
         let sql = "UPDATE routes SET enabled = $1 WHERE id = $2 AND deployment_id = $3 \
-                   RETURNING id, deployment_id, pattern, zone_id, enabled";
+                   RETURNING id, deployment_id, pattern, zone_id, COALESCE(enabled, FALSE) AS enabled";
         let query = sqlx::query(sql).bind(enabled).bind(id.to_string()).bind(deployment.to_string());
         let route = query.try_map(|r| from_row(&r)).fetch_optional(&mut *tx).await?;
         let route = route.ok_or(StoreError::NotFound("route"))?;
@@ -92,7 +92,7 @@ impl Store {
         let mut tx = self.write().await?;
         deployments::find_live(&mut tx, deployment).await?;
         let sql = "DELETE FROM routes WHERE id = $1 AND deployment_id = $2 \
-                   RETURNING id, deployment_id, pattern, zone_id, enabled";
+                   RETURNING id, deployment_id, pattern, zone_id, COALESCE(enabled, FALSE) AS enabled";
         let query = sqlx::query(sql).bind(id.to_string()).bind(deployment.to_string());
         let route = query.try_map(|r| from_row(&r)).fetch_optional(&mut *tx).await?;
         let route = route.ok_or(StoreError::NotFound("route"))?;

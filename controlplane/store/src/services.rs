@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use model::{DeploymentId, VersionId, VersionMetadata};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
 
 use crate::deployments::DeploymentRow;
 use crate::{Result, StoreError, row};
@@ -23,7 +23,7 @@ pub struct DesiredService {
 
 /// Finds what a new version's bindings name and keeps it. Of deployments of one name, that of the same project is meant.
 pub(crate) async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     deployment: &DeploymentRow,
     version: VersionId,
     metadata: &VersionMetadata,
@@ -36,7 +36,7 @@ pub(crate) async fn insert(
             .bind(deployment.account_id.to_string())
             .bind(&service.service)
             .bind(deployment.project_id.to_string())
-            .try_map(|r: SqliteRow| row::parsed::<DeploymentId>(&r, "id"));
+            .try_map(|r: AnyRow| row::parsed::<DeploymentId>(&r, "id"));
         let target = found.fetch_optional(&mut *connection).await?.ok_or_else(|| StoreError::Conflict {
             field: format!("metadata.services[{i}].service"),
             message: format!(
@@ -57,11 +57,11 @@ pub(crate) async fn insert(
 }
 
 /// Whether every Worker that a version's bindings name is still there.
-pub(crate) async fn check(connection: &mut SqliteConnection, version: VersionId) -> Result<()> {
+pub(crate) async fn check(connection: &mut AnyConnection, version: VersionId) -> Result<()> {
     let sql = "SELECT s.binding, d.name FROM version_services s JOIN deployments d ON d.id = s.target_id \
                WHERE s.version_id = $1 AND d.status IN ('deleting', 'deleted') ORDER BY s.binding LIMIT 1";
     let gone = sqlx::query(sql).bind(version.to_string());
-    let gone = gone.try_map(|r: SqliteRow| Ok((r.try_get::<String, _>("binding")?, r.try_get::<String, _>("name")?)));
+    let gone = gone.try_map(|r: AnyRow| Ok((r.try_get::<String, _>("binding")?, r.try_get::<String, _>("name")?)));
     match gone.fetch_optional(connection).await? {
         None => Ok(()),
         Some((binding, name)) => Err(StoreError::Precondition(format!(
@@ -71,12 +71,12 @@ pub(crate) async fn check(connection: &mut SqliteConnection, version: VersionId)
 }
 
 /// Whether another deployment's active version has a binding to this one.
-pub(crate) async fn check_unbound(connection: &mut SqliteConnection, deployment: DeploymentId) -> Result<()> {
+pub(crate) async fn check_unbound(connection: &mut AnyConnection, deployment: DeploymentId) -> Result<()> {
     let sql = "SELECT d.name, s.binding FROM version_services s \
                JOIN deployments d ON d.active_version_id = s.version_id \
                WHERE s.target_id = $1 AND d.id <> $1 AND d.status NOT IN ('deleting', 'deleted') ORDER BY d.name LIMIT 1";
     let bound = sqlx::query(sql).bind(deployment.to_string());
-    let bound = bound.try_map(|r: SqliteRow| Ok((r.try_get::<String, _>("name")?, r.try_get::<String, _>("binding")?)));
+    let bound = bound.try_map(|r: AnyRow| Ok((r.try_get::<String, _>("name")?, r.try_get::<String, _>("binding")?)));
     match bound.fetch_optional(connection).await? {
         None => Ok(()),
         Some((name, binding)) => Err(StoreError::Precondition(format!(
@@ -86,11 +86,11 @@ pub(crate) async fn check_unbound(connection: &mut SqliteConnection, deployment:
 }
 
 /// The bindings of all versions that are active or to be restored.
-pub(crate) async fn all(connection: &mut SqliteConnection) -> Result<HashMap<VersionId, Vec<DesiredService>>> {
+pub(crate) async fn all(connection: &mut AnyConnection) -> Result<HashMap<VersionId, Vec<DesiredService>>> {
     let sql = "SELECT DISTINCT s.version_id, s.binding, s.target_id, s.entrypoint FROM version_services s \
                JOIN deployments d ON s.version_id IN (d.active_version_id, d.restore_version_id) \
                ORDER BY s.version_id, s.binding";
-    let rows = sqlx::query(sql).try_map(|r: SqliteRow| {
+    let rows = sqlx::query(sql).try_map(|r: AnyRow| {
         let service = DesiredService {
             binding: r.try_get("binding")?,
             target: row::parsed(&r, "target_id")?,

@@ -1,7 +1,7 @@
 //! What packets meet at every node: one document.
 
 use model::Steering;
-use sqlx::SqliteConnection;
+use sqlx::AnyConnection;
 
 use crate::{Result, Store, StoreError, desired};
 
@@ -26,7 +26,7 @@ impl Store {
     }
 }
 
-pub(crate) async fn read(connection: &mut SqliteConnection) -> Result<Steering> {
+pub(crate) async fn read(connection: &mut AnyConnection) -> Result<Steering> {
     let sql = "SELECT rules FROM steering WHERE id = 1";
     let text: Option<String> = sqlx::query_scalar(sql).fetch_optional(connection).await?;
     let Some(text) = text else { return Ok(Steering::default()) };

@@ -6,15 +6,15 @@
 use model::{Account, AccountId, CreatedToken, Timestamp, Token, TokenId, TokenScope};
 use ring::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row, Transaction};
 
 use crate::{Page, Result, Store, StoreError, row};
 
 /// What a token begins with, so that people and secret scanners know it for one.
 const PREFIX: &str = "selvage_";
 
-fn from_row(row: &SqliteRow) -> sqlx::Result<Token> {
+fn from_row(row: &AnyRow) -> sqlx::Result<Token> {
     Ok(Token {
         id: row::parsed(row, "id")?,
         account_id: row::parsed(row, "account_id")?,
@@ -40,7 +40,7 @@ fn digest(secret: &str) -> String {
     hex::encode(Sha256::digest(secret.as_bytes()))
 }
 
-async fn insert(tx: &mut Transaction<'static, Sqlite>, token: Token) -> Result<CreatedToken> {
+async fn insert(tx: &mut Transaction<'static, Any>, token: Token) -> Result<CreatedToken> {
     let secret = new_secret()?;
     let sql = "INSERT INTO tokens (id, account_id, name, scope, hash, created_at, expires_at) \
                VALUES ($1, $2, $3, $4, $5, $6, $7)";
@@ -128,7 +128,7 @@ impl Store {
         let sql = "SELECT id, account_id, name, scope, created_at, expires_at, revoked_at FROM tokens \
                    WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT $3";
         let after = page.after.as_deref().unwrap_or("");
-        let query = sqlx::query(sql).bind(account.to_string()).bind(after).bind(page.limit);
+        let query = sqlx::query(sql).bind(account.to_string()).bind(after).bind(i64::from(page.limit));
         Ok(query.try_map(|r| from_row(&r)).fetch_all(&self.reader).await?)
     }
 
@@ -138,7 +138,9 @@ impl Store {
                    RETURNING id, account_id, name, scope, created_at, expires_at, revoked_at";
         let now = Timestamp::now().unix_ms();
         let query = sqlx::query(sql).bind(now).bind(id.to_string()).bind(account.to_string());
-        let token = query.try_map(|r| from_row(&r)).fetch_optional(&self.writer).await?;
+        let mut tx = self.write().await?;
+        let token = query.try_map(|r| from_row(&r)).fetch_optional(&mut *tx).await?;
+        tx.commit().await?;
         token.ok_or(StoreError::NotFound("token"))
     }
 }

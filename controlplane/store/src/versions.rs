@@ -1,8 +1,8 @@
 //! Versions: reading them. They are written by the operations of `lifecycle`.
 
 use model::{DeploymentId, ModuleError, Timestamp, Version, VersionId, VersionMetadata, VersionStatus};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
 
 use crate::{Page, Result, Store, VersionRef, row};
 
@@ -85,7 +85,7 @@ macro_rules! version_sql {
 }
 pub(crate) use version_sql;
 
-pub(crate) fn from_row(row: &SqliteRow) -> sqlx::Result<VersionRow> {
+pub(crate) fn from_row(row: &AnyRow) -> sqlx::Result<VersionRow> {
     Ok(VersionRow {
         id: row::parsed(row, "id")?,
         deployment_id: row::parsed(row, "deployment_id")?,
@@ -99,7 +99,7 @@ pub(crate) fn from_row(row: &SqliteRow) -> sqlx::Result<VersionRow> {
         previous_version_id: row::parsed_opt(row, "previous_version_id")?,
         map_hash: row.try_get("map_hash")?,
         created_at: row::time(row, "created_at")?,
-        active: row.try_get("active")?,
+        active: row::flag(row, "active")?,
     })
 }
 
@@ -116,7 +116,7 @@ impl Store {
         let sql = version_sql!(
             "WHERE v.deployment_id = $1 AND v.version_number < $2 ORDER BY v.version_number DESC LIMIT $3"
         );
-        let query = sqlx::query(sql).bind(deployment.to_string()).bind(before).bind(page.limit);
+        let query = sqlx::query(sql).bind(deployment.to_string()).bind(before).bind(i64::from(page.limit));
         Ok(query.try_map(|r| from_row(&r)).fetch_all(&self.reader).await?)
     }
 
@@ -140,13 +140,14 @@ impl Store {
 
     /// Whether a validation of that artifact made a code cache of that hash.
     pub async fn has_code(&self, artifact_hash: &str, code_hash: &str) -> Result<bool> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM deployment_versions WHERE artifact_hash = $1 AND code_hash = $2)";
-        Ok(sqlx::query_scalar(sql).bind(artifact_hash).bind(code_hash).fetch_one(&self.reader).await?)
+        let sql = "SELECT 1 FROM deployment_versions WHERE artifact_hash = $1 AND code_hash = $2 LIMIT 1";
+        let query = sqlx::query(sql).bind(artifact_hash).bind(code_hash);
+        Ok(query.fetch_optional(&self.reader).await?.is_some())
     }
 }
 
 pub(crate) async fn find(
-    connection: &mut sqlx::SqliteConnection,
+    connection: &mut AnyConnection,
     deployment: DeploymentId,
     which: VersionRef,
 ) -> sqlx::Result<Option<VersionRow>> {

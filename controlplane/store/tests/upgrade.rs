@@ -1,14 +1,22 @@
 //! A database of an earlier migration level becomes one of the newest, with all that was in it.
 
+mod support;
+
 use model::{DeploymentId, State, VersionMetadata, VersionStatus};
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
-use store::{NewVersion, Page, Store, VersionRef};
+use sqlx::AnyPool;
+use sqlx::any::install_default_drivers;
+use store::{NewVersion, Page, VersionRef};
+use support::Home;
 
 /// A database as the migrations up to `level` leave it.
-async fn database(dir: &std::path::Path, level: i64) -> SqlitePool {
-    let options = SqliteConnectOptions::new().filename(dir.join("control.db")).create_if_missing(true);
-    let pool = SqlitePool::connect_with(options).await.unwrap();
-    let mut migrator = sqlx::migrate!("./migrations/sqlite");
+async fn database(home: &Home, level: i64) -> AnyPool {
+    install_default_drivers();
+    let url = match &home.server {
+        Some(server) => server.url(),
+        None => format!("sqlite://{}?mode=rwc", home.dir.path().join("control.db").display()),
+    };
+    let pool = AnyPool::connect(&url).await.unwrap();
+    let mut migrator = store::migrations(&home.database);
     assert!(migrator.iter().any(|migration| migration.version > level), "there is a later level");
     migrator.migrations.to_mut().retain(|migration| migration.version <= level);
     migrator.run(&pool).await.unwrap();
@@ -17,8 +25,13 @@ async fn database(dir: &std::path::Path, level: i64) -> SqlitePool {
 
 #[tokio::test]
 async fn a_database_without_services_keeps_what_it_has_and_takes_services() {
-    let dir = tempfile::tempdir().unwrap();
-    let pool = database(dir.path(), 5).await;
+    for home in Home::both("upgrades") {
+        check(&home).await;
+    }
+}
+
+async fn check(home: &Home) {
+    let pool = database(home, 5).await;
     let (account, project) = (model::AccountId::new(), model::ProjectId::new());
     let (deployment, version) = (DeploymentId::new(), model::VersionId::new());
     let metadata = r#"{"crons":["*/5 * * * *"],"declared":{"vars":["A"]},"message":"from before"}"#;
@@ -44,7 +57,7 @@ async fn a_database_without_services_keeps_what_it_has_and_takes_services() {
     }
     pool.close().await;
 
-    let store = Store::open(dir.path()).await.unwrap();
+    let store = home.store().await;
     assert_eq!((store.lineage(), store.generation().await.unwrap()), (0xab, 41));
     let row = store.deployment(deployment).await.unwrap().expect("there");
     assert_eq!((row.status, row.active.map(|active| active.version_number)), (State::Active, Some(1)));

@@ -1,5 +1,7 @@
 //! A control plane in this process: real store, real listener, real push server, the real validator where it is built.
 //! Every answer that the client gets is held against the OpenAPI document.
+//!
+//! The store is in SQLite; in the test binary `postgres`, which has all tests a second time, in a PostgreSQL that each test starts.
 
 #![allow(dead_code)]
 
@@ -8,12 +10,15 @@ pub(crate) mod schema;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use std::sync::Mutex;
+
 use api::{App, Artifacts, Parts, Shutdown, Source, Validator};
+use e2e::postgres::PostgresServer;
 use plane_abi::Lineage;
 use plane_abi::seal::Key;
 use push::{Ca, PushConfig, PushServer};
 use serde_json::{Value, json};
-use store::Store;
+use store::{Database, Store};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -38,6 +43,26 @@ pub(crate) fn validator(what: &str) -> Option<PathBuf> {
     found
 }
 
+/// Where a control plane's store is.
+pub(crate) struct Home {
+    database: Database,
+    server: Option<Mutex<PostgresServer>>,
+}
+
+impl Home {
+    fn new() -> Home {
+        // Without PostgreSQL, which says so: once more in SQLite.
+        let postgres = env!("CARGO_CRATE_NAME") == "postgres";
+        match postgres.then(|| PostgresServer::start("the API's tests on PostgreSQL")).flatten() {
+            Some(server) => {
+                let database = Database::postgres(&server.url()).unwrap();
+                Home { database, server: Some(Mutex::new(server)) }
+            }
+            None => Home { database: Database::Folder, server: None },
+        }
+    }
+}
+
 /// A running control plane.
 pub(crate) struct Control {
     pub(crate) address: String,
@@ -48,6 +73,7 @@ pub(crate) struct Control {
     pub(crate) admin: String,
     shutdown: Shutdown,
     pub(crate) dir: Arc<TempDir>,
+    pub(crate) home: Arc<Home>,
 }
 
 impl Control {
@@ -57,19 +83,27 @@ impl Control {
 
     pub(crate) async fn with_validator(program: PathBuf) -> Control {
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        let store = Store::open(dir.path()).await.unwrap();
+        let home = Arc::new(Home::new());
+        let store = Store::open_in(dir.path(), &home.database).await.unwrap();
         let (account, token) = store.bootstrap("admin@example.com").await.unwrap().unwrap();
-        Control::start(dir, store, program, account.id.to_string(), token.secret).await
+        Control::start(dir, home, store, program, account.id.to_string(), token.secret).await
     }
 
     /// Another process's life on the same data directory.
     pub(crate) async fn restart(self, program: PathBuf) -> Control {
         self.shutdown.stop();
-        let store = Store::open(self.dir.path()).await.unwrap();
-        Control::start(self.dir, store, program, self.account, self.admin).await
+        let store = Store::open_in(self.dir.path(), &self.home.database).await.unwrap();
+        Control::start(self.dir, self.home, store, program, self.account, self.admin).await
     }
 
-    async fn start(dir: Arc<TempDir>, store: Store, program: PathBuf, account: String, admin: String) -> Control {
+    async fn start(
+        dir: Arc<TempDir>,
+        home: Arc<Home>,
+        store: Store,
+        program: PathBuf,
+        account: String,
+        admin: String,
+    ) -> Control {
         let artifacts = Artifacts::local(&dir.path().join("artifacts")).unwrap();
         let env_key = Key::load_or_create(&dir.path().join("env.key")).unwrap();
         let ca = Ca::load_or_create(&dir.path().join("ca.pem")).unwrap();
@@ -90,7 +124,22 @@ impl Control {
         let address = listener.local_addr().unwrap().to_string();
         let shutdown = app.shutdown();
         tokio::spawn(api::serve(listener, api::router(app), shutdown.clone()));
-        Control { address, push, ca, store, account, admin, shutdown, dir }
+        Control { address, push, ca, store, account, admin, shutdown, dir, home }
+    }
+
+    /// Everything that the database has of variables and tokens.
+    pub(crate) fn stored(&self) -> Vec<u8> {
+        match &self.home.server {
+            Some(server) => {
+                let server = server.lock().unwrap();
+                let tables = ["tokens", "env_variables", "idempotency_keys"];
+                tables.map(|table| server.query(&format!("SELECT t::text FROM {table} t"))).join("\n").into_bytes()
+            }
+            None => {
+                let read = |name: &str| std::fs::read(self.dir.path().join(name)).unwrap();
+                [read("control.db"), read("control.db-wal")].concat()
+            }
+        }
     }
 
     /// A request with the admin's token.
