@@ -9,6 +9,7 @@
 
 mod artifacts;
 mod bench;
+mod chaos;
 mod checkout;
 mod dev;
 mod keys;
@@ -42,6 +43,8 @@ enum Task {
     Test(test::Arguments),
     /// Run the tests that need memory protection keys, in an emulated machine where this one has none
     Keys(keys::Arguments),
+    /// End control-plane processes and PostgreSQL at random under a stream of deployments, and see that none is lost
+    Chaos(chaos::Arguments),
     /// Run npm packages on a platform of its own, bundled and deployed by `selvage deploy`
     NpmPackages(npm::Arguments),
     /// Hold the code against what the documents promise about it; rustfmt; clippy
@@ -75,6 +78,7 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::Dev(arguments) => dev::run(&checkout, &arguments),
         Task::Test(arguments) => test::run(&checkout, &arguments),
         Task::Keys(arguments) => keys::run(&checkout, &arguments),
+        Task::Chaos(arguments) => chaos::run(&checkout, &arguments),
         Task::NpmPackages(arguments) => npm::run(&checkout, &arguments),
         Task::Tidy(arguments) => tidy::run(&checkout, &arguments).map(|()| ExitCode::SUCCESS),
         Task::V8(arguments) => v8::run(&checkout, &arguments).map(|_| ExitCode::SUCCESS),

@@ -10,6 +10,7 @@
 use std::collections::HashSet;
 use std::path::Path as FilePath;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use base::id::ArtifactHash;
 use futures_util::TryStreamExt;
@@ -102,12 +103,15 @@ impl Artifacts {
         }
     }
 
-    /// Deletes what is not in `named`; gives how many. Only while nothing is uploaded.
-    pub(crate) async fn sweep(&self, named: &HashSet<String>) -> Result<usize, ArtifactError> {
+    /// Deletes what is not in `named` and was stored at least `grace` ago; gives how many. What is stored meanwhile must be
+    /// named within that time.
+    pub(crate) async fn sweep(&self, named: &HashSet<String>, grace: Duration) -> Result<usize, ArtifactError> {
         let listed: Vec<_> = self.store.list(None).try_collect().await.map_err(ArtifactError::Store)?;
         let mut swept = 0;
         for object in listed {
-            if !named.contains(object.location.as_ref()) {
+            let stored = SystemTime::from(object.last_modified);
+            let old = grace.is_zero() || stored.elapsed().is_ok_and(|age| age >= grace);
+            if old && !named.contains(object.location.as_ref()) {
                 self.store.delete(&object.location).await.map_err(ArtifactError::Store)?;
                 swept += 1;
             }
@@ -168,7 +172,9 @@ mod tests {
         assert_eq!(artifacts.put("a".into()).await.unwrap(), kept);
         let orphan = artifacts.put("b".into()).await.unwrap();
         assert_eq!(artifacts.get(orphan).await.unwrap(), "b");
-        assert_eq!(artifacts.sweep(&HashSet::from([kept.to_string()])).await.unwrap(), 1);
+        let named = HashSet::from([kept.to_string()]);
+        assert_eq!(artifacts.sweep(&named, Duration::from_secs(60)).await.unwrap(), 0, "it may be on its way");
+        assert_eq!(artifacts.sweep(&named, Duration::ZERO).await.unwrap(), 1);
         assert!(matches!(artifacts.get(orphan).await, Err(ArtifactError::Missing(_))));
         std::fs::write(dir.path().join(kept.to_string()), "x").unwrap();
         assert!(matches!(artifacts.get(kept).await, Err(ArtifactError::Damaged(_))));

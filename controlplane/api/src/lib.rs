@@ -7,7 +7,7 @@
 //! *Invariants:*
 //! - What is acknowledged is in the store, and on every node that was connected and answered in time.
 //! - An operation that has begun is finished, whether its client waits or not; one that a kill cut short is finished by
-//!   the next start.
+//!   the next start, or by the process that leads next; one that an error cut short, by the next look at what is unfinished.
 //! - No secret in an answer (but the one of a new token, once), an error, or a log.
 //!
 //! *Bounds:* bodies (2 MiB; 16 MiB for uploads), a request's time, connections, log tails, validators at a time, changes
@@ -20,12 +20,15 @@ mod access;
 mod artifacts;
 mod auth;
 mod compile;
+mod election;
 mod error;
 mod extract;
 mod fleet;
+mod front;
 mod handlers;
 mod idempotency;
 mod locks;
+mod member;
 mod openapi;
 mod ops;
 mod publisher;
@@ -47,6 +50,8 @@ use tokio::sync::{Semaphore, watch};
 
 pub use artifacts::{ArtifactError, Artifacts, Source};
 pub use error::ApiError;
+pub use front::Front;
+pub use member::{Member, Membership};
 pub use openapi::openapi;
 pub use serve::{Shutdown, serve};
 pub use validator::Validator;
@@ -127,6 +132,7 @@ impl App {
         };
         ops::recover(&app).await?;
         tokio::spawn(ops::outnumber(app.clone()));
+        tokio::spawn(ops::keep_settled(app.clone()));
         Ok(app)
     }
 

@@ -45,6 +45,17 @@ impl<K: Eq + Hash + Clone> KeyedLocks<K> {
         guard
     }
 
+    /// The lock of `key` if nobody has it or waits for it.
+    pub(crate) fn try_lock(&self, key: K) -> Option<KeyGuard<K>> {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if table.contains_key(&key) {
+            return None;
+        }
+        let lock = Arc::clone(table.entry(key.clone()).or_default());
+        let guard = Arc::clone(&lock).try_lock_owned().ok();
+        Some(KeyGuard { table: Arc::clone(&self.0), key, lock: Some(lock), guard })
+    }
+
     #[cfg(test)]
     fn len(&self) -> usize {
         self.0.lock().unwrap().len()
@@ -75,6 +86,8 @@ mod tests {
         let other = locks.lock(2).await;
         let waiting = tokio::time::timeout(Duration::from_millis(20), locks.lock(1)).await;
         assert!(waiting.is_err(), "two hold the lock of one key");
+        assert!(locks.try_lock(1).is_none());
+        drop(locks.try_lock(3).expect("nobody has it"));
         drop(first);
         let second = locks.lock(1).await;
         assert_eq!(locks.len(), 2);

@@ -100,6 +100,9 @@ async fn settle(app: &App, deployment: DeploymentId) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// An artifact of a shared store that no version has is deleted only if it is as old as this.
+const SWEEP_GRACE: Duration = Duration::from_secs(3600);
+
 /// Finishes everything that the process before this one left behind, then sweeps artifacts that no version has. Publishes
 /// once in any case, so that nodes get what is desired now.
 pub(crate) async fn recover(app: &App) -> Result<(), ApiError> {
@@ -113,7 +116,9 @@ pub(crate) async fn recover(app: &App) -> Result<(), ApiError> {
     let with_code = app.store.artifacts_with_code().await?;
     let with_code = with_code.iter().filter_map(|hash| ArtifactHash::from_hex(hash));
     named.extend(with_code.map(|artifact| code_name(artifact).to_string()));
-    let swept = app.artifacts.sweep(&named).await.map_err(ApiError::internal)?;
+    // Another process that shares the store may have stored an artifact whose version it has not recorded yet.
+    let grace = if app.store.is_shared() { SWEEP_GRACE } else { Duration::ZERO };
+    let swept = app.artifacts.sweep(&named, grace).await.map_err(ApiError::internal)?;
     if swept > 0 {
         tracing::info!(swept, "deleted artifacts that no version has");
     }
@@ -135,6 +140,41 @@ pub(crate) async fn recover(app: &App) -> Result<(), ApiError> {
         });
     }
     Ok(())
+}
+
+/// How often unfinished operations are looked for.
+const SETTLE_PERIOD: Duration = Duration::from_secs(5);
+
+/// Finishes what operations left behind that an error cut short (the store was away), without waiting for the next
+/// operation on that deployment. What is unfinished in two looks, and locked by nobody, is not going on. Ends with the service.
+pub(crate) async fn keep_settled(app: App) {
+    let mut stop = pin!(serve::stopping(app.stopping()));
+    let mut before: HashSet<DeploymentId> = HashSet::new();
+    loop {
+        tokio::select! {
+            () = stop.as_mut() => return,
+            () = tokio::time::sleep(SETTLE_PERIOD) => {}
+        }
+        // An error: it is looked for again.
+        let Ok(left) = app.store.unfinished().await else { continue };
+        let rows = left.publishing.iter().chain(&left.deleting).map(|row| row.id);
+        let found: HashSet<DeploymentId> = rows.chain(left.validating.iter().map(|it| it.deployment_id)).collect();
+        for &deployment in found.intersection(&before) {
+            let Some(_guard) = app.locks.try_lock(deployment) else { continue };
+            let settled = async {
+                settle(&app, deployment).await?;
+                for version in left.validating.iter().filter(|version| version.deployment_id == deployment) {
+                    settle_validation(&app, version.clone()).await?;
+                }
+                Ok::<_, ApiError>(())
+            };
+            match settled.await {
+                Ok(()) => tracing::info!(%deployment, "finished what an error had cut short"),
+                Err(error) => tracing::warn!(%deployment, %error, "could not finish what an error had cut short"),
+            }
+        }
+        before = found;
+    }
 }
 
 /// Publishes again when a node comes that has served a later generation than the one that is published: it takes none

@@ -28,8 +28,15 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct Shutdown(Arc<watch::Sender<bool>>);
 
+impl Default for Shutdown {
+    fn default() -> Shutdown {
+        Shutdown::new()
+    }
+}
+
 impl Shutdown {
-    pub(crate) fn new() -> Shutdown {
+    /// An order that is not given yet.
+    pub fn new() -> Shutdown {
         Shutdown(Arc::new(watch::Sender::new(false)))
     }
 

@@ -23,6 +23,8 @@ pub(crate) enum Command {
         /// Data directory; made if missing.
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
+        #[command(flatten)]
+        database: Database,
         /// Email of the account.
         #[arg(long)]
         email: String,
@@ -41,11 +43,37 @@ pub(crate) enum Command {
     },
 }
 
+/// Where the store is.
+#[derive(ClapArgs)]
+pub(crate) struct Database {
+    /// A PostgreSQL database, `postgres://USER:PASSWORD@HOST/NAME`; SQLite in the data directory if absent. Other processes see
+    /// arguments: a password is better given in the variable, in PGPASSWORD or in ~/.pgpass.
+    #[arg(long, value_name = "URL", env = "SELVAGE_DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+}
+
+impl Database {
+    pub(crate) fn get(&self) -> store::Result<store::Database> {
+        match &self.database_url {
+            Some(url) => store::Database::postgres(url),
+            None => Ok(store::Database::Folder),
+        }
+    }
+}
+
 #[derive(ClapArgs)]
 pub(crate) struct Serve {
     /// Data directory; made if missing.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) database: Database,
+    /// Folder of the artifacts; `artifacts` in the data directory if absent. Processes that share a database share it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) artifacts: Option<PathBuf>,
+    /// Where other processes of the same database reach this one's API; where it listens if absent.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
     /// Stop when the process of this id, which started this one, ends.
     #[arg(long, value_name = "PID", hide = true)]
     pub(crate) end_with: Option<i32>,

@@ -2,7 +2,7 @@
 //! log, and the order in which things start and stop.
 //!
 //! A data directory (mode 0700) has:
-//! `control.db` (with `-wal`, `-shm`) the store; `artifacts/` modules by SHA-256; `master.key` seals variables in the store;
+//! `control.db` (with `-wal`, `-shm`) the store, unless that is in PostgreSQL; `artifacts/` modules by SHA-256; `master.key` seals variables in the store;
 //! `env.key` seals them in snapshots; `ca.key` the authority that nodes trust, certificate and private key;
 //! `serve.lock`, held while a process serves; `open.lock`, held while the store is opened. Keys are mode 0600. To back
 //! up: stop, and copy it whole.
@@ -42,7 +42,9 @@ fn run(args: Args) -> Result<()> {
             start_log(serve.log_format);
             runtime.block_on(serve::serve(serve))
         }
-        Command::Bootstrap { data, email } => runtime.block_on(bootstrap(&data, &email)),
+        Command::Bootstrap { data, database, email } => {
+            runtime.block_on(bootstrap(&data, &database.get().context("--database-url")?, &email))
+        }
         Command::Enroll { data, name, out } => enroll(&data, &name, &out),
     }
 }
@@ -57,9 +59,10 @@ fn end_with_parent(parent: i32) -> Result<()> {
 }
 
 /// Prints the new account and its token, once; fails if the email is known, as its token cannot be shown again.
-async fn bootstrap(data: &Path, email: &str) -> Result<()> {
+async fn bootstrap(data: &Path, database: &store::Database, email: &str) -> Result<()> {
     model::rules::email("--email", email)?;
-    let store = store::Store::open(data).await.with_context(|| format!("opening {}", data.display()))?;
+    let store = store::Store::open_in(data, database).await;
+    let store = store.with_context(|| format!("opening {} ({database:?})", data.display()))?;
     let made = store.bootstrap(email).await?;
     store.close().await;
     let Some((account, created)) = made else {

@@ -2,14 +2,13 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use api::{App, Artifacts, Parts, Source, Validator};
-use plane_abi::Lineage;
+use api::{Artifacts, Member, Membership, Shutdown, Validator};
 use plane_abi::seal::Key;
-use push::{Ca, PushConfig, PushServer};
+use push::Ca;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -29,49 +28,50 @@ pub(crate) async fn serve(args: Serve) -> Result<()> {
 }
 
 struct Running {
-    app: App,
+    membership: Membership,
     store: Store,
     listener: TcpListener,
-    push: Arc<PushServer>,
-    _lock: File,
+    push: SocketAddr,
+    shutdown: Shutdown,
+    _lock: Option<File>,
 }
 
 async fn start(args: &Serve) -> Result<Running> {
     let platform_domain = platform_domain(&args.platform_domain)?;
     let data = &args.data;
-    let store = Store::open(data).await.with_context(|| format!("opening {}", data.display()))?;
-    let lock = lock(data)?;
-    let artifacts = Artifacts::local(&data.join("artifacts"))?;
+    let database = args.database.get().context("--database-url")?;
+    let store = Store::open_in(data, &database).await;
+    let store = store.with_context(|| format!("opening {} ({database:?})", data.display()))?;
+    let lock = if database.is_shared() { None } else { Some(lock(data)?) };
+    let artifacts = args.artifacts.clone().unwrap_or_else(|| data.join("artifacts"));
+    let artifacts = Artifacts::local(&artifacts)?;
     let env_key = Key::load_or_create(&data.join("env.key")).context("the key of snapshots")?;
     let ca = Ca::load_or_create(&data.join("ca.key"))?;
     // Listening comes before the recovery of what was going on, so that nodes are back by its first publication.
     let listener = TcpListener::bind(args.listen).await.with_context(|| format!("listening on {}", args.listen))?;
-    let push_listener = TcpListener::bind(args.push_listen);
-    let push_listener = push_listener.await.with_context(|| format!("listening on {}", args.push_listen))?;
-    let lineage = Lineage(store.lineage());
-    let source = Arc::new(Source::new(artifacts.clone(), store.clone()));
-    let config = PushConfig::new(lineage, vec![env_key.clone()], source);
-    let push = Arc::new(PushServer::start(push_listener, &ca, config)?);
-    let validator = validator(args.validator.clone())?;
-    let parts = Parts {
-        store: store.clone(),
-        artifacts,
-        validator: Validator::new(validator),
-        push: Arc::clone(&push),
-        env_key,
-        platform_domain,
-    };
-    let app = App::start(parts).await.map_err(|error| anyhow!("cannot start from what is stored: {error}"))?;
-    Ok(Running { app, store, listener, push, _lock: lock })
+    let push_listener = std::net::TcpListener::bind(args.push_listen);
+    let push_listener = push_listener.with_context(|| format!("listening on {}", args.push_listen))?;
+    let (api, push) = (listener.local_addr()?, push_listener.local_addr()?);
+    if database.is_shared() && args.advertise.is_none() && api.ip().is_unspecified() {
+        bail!("--advertise is needed: other processes cannot reach this one at {api}");
+    }
+    let validator = Validator::new(validator(args.validator.clone())?);
+    let address = args.advertise.clone().unwrap_or_else(|| api.to_string());
+    let member =
+        Member { store: store.clone(), artifacts, validator, env_key, platform_domain, ca, push_listener, address };
+    let shutdown = Shutdown::new();
+    let membership = member.start(shutdown.clone()).await;
+    let membership = membership.map_err(|error| anyhow!("cannot start from what is stored: {error}"))?;
+    Ok(Running { membership, store, listener, push, shutdown, _lock: lock })
 }
 
 async fn run(running: Running, signals: &mut (Signal, Signal)) -> Result<()> {
-    let (api, push) = (running.listener.local_addr()?, running.push.local_addr());
+    let Running { membership, store, listener, push, shutdown, _lock } = running;
+    let api = listener.local_addr()?;
     let mut stdout = std::io::stdout();
     writeln!(stdout, "ready api=http://{api} push={push}").and_then(|()| stdout.flush()).context("standard output")?;
     tracing::info!(%api, %push, "serving");
-    let shutdown = running.app.shutdown();
-    let served = tokio::spawn(api::serve(running.listener, api::router(running.app), shutdown.clone()));
+    let served = tokio::spawn(api::serve(listener, membership.front.router(), shutdown.clone()));
     let signal = told_to_stop(signals).await;
     tracing::info!(signal, "stopping");
     shutdown.stop();
@@ -79,7 +79,8 @@ async fn run(running: Running, signals: &mut (Signal, Signal)) -> Result<()> {
         served = served => served.context("the service")?,
         signal = told_to_stop(signals) => tracing::warn!(signal, "told twice: not waiting for open connections"),
     }
-    running.store.close().await;
+    membership.leave().await;
+    store.close().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -94,7 +95,7 @@ fn platform_domain(text: &str) -> Result<String> {
     Ok(pattern.host)
 }
 
-/// One process serves a data directory. The lock goes with the process, however it ends.
+/// One process serves a data directory with SQLite. The lock goes with the process, however it ends.
 fn lock(data: &Path) -> Result<File> {
     let path = data.join("serve.lock");
     let file = OpenOptions::new().create(true).append(true).open(&path);

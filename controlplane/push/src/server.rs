@@ -210,6 +210,11 @@ impl PushServer {
         Ok(PushServer { shared, address, accept })
     }
 
+    /// Ends it, with its connections, whoever has it still.
+    pub fn stop(&self) {
+        self.accept.abort();
+    }
+
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address

@@ -1,6 +1,8 @@
 //! Keeps a connection to the control plane: connects, runs it to its end, waits, connects again. For ever.
 //!
-//! The wait doubles from 100 ms to 10 s and is then shortened at random by up to a half, so that nodes that lost their
+//! Of several processes of a control plane one takes nodes and the others close the connection: the next address is tried after
+//! each end, at once until all were tried. Then the wait doubles from 100 ms to 10 s (1 s with several addresses, as
+//! another process may lead by then) and is shortened at random by up to a half, so that nodes that lost their
 //! control plane together do not come back together. A connection that lasted resets it.
 
 use std::{
@@ -21,14 +23,18 @@ use crate::session::{self, SessionError};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const WAIT_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(10);
+const WAIT_MAX_OF_SEVERAL: Duration = Duration::from_secs(1);
 /// A connection that lasted as long was a good one.
 const LASTED: Duration = Duration::from_secs(5);
 
 /// Never returns; cancelled at shutdown.
 pub(crate) async fn keep(node: &mut Node, logs: &mut LogReceiver, address: &str, identity: &Identity, hooks: &Hooks) {
     scrub(node).await;
+    let addresses: Vec<&str> = address.split(',').map(str::trim).collect();
+    let wait_max = if addresses.len() > 1 { WAIT_MAX_OF_SEVERAL } else { WAIT_MAX };
     let mut wait = WAIT_MIN;
-    loop {
+    let mut failed = 0;
+    for address in addresses.iter().cycle() {
         let start = Instant::now();
         // What is durable is said in the Hello: it must be known.
         node.settle().await;
@@ -40,9 +46,14 @@ pub(crate) async fn keep(node: &mut Node, logs: &mut LogReceiver, address: &str,
             node.status.set_connected(false);
         }
         tracing::warn!(address, %error, "no connection to the control plane");
-        wait = if start.elapsed() >= LASTED { WAIT_MIN } else { wait };
-        tokio::time::sleep(jittered(wait)).await;
-        wait = (wait * 2).min(WAIT_MAX);
+        if start.elapsed() >= LASTED {
+            (wait, failed) = (WAIT_MIN, 0);
+        }
+        failed += 1;
+        if usize::is_multiple_of(failed, addresses.len()) {
+            tokio::time::sleep(jittered(wait)).await;
+            wait = (wait * 2).min(wait_max);
+        }
     }
 }
 
