@@ -2,7 +2,10 @@
 //!
 //! The rule: a token reaches its own account; an admin's reaches all. An id outside of the reach is answered 403 with
 //! one fixed body whether it exists or not, after the same single lookup by primary key either way. A missing, unknown,
-//! expired or revoked token is 401 with one fixed body before the path's ids or the body are looked at.
+//! expired or revoked token is 401 with one fixed body before the path's ids or the body are looked at; then come the token's
+//! rate (429) and what it may do at all (403), which depend on nothing but the token, the method and the path.
+
+use std::time::Instant;
 
 use axum::extract::FromRequestParts;
 use axum::http::header;
@@ -26,12 +29,22 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Caller, ApiError> {
+        // What is around the handler has asked already: a request counts once.
+        if let Some(caller) = parts.extensions.get::<Caller>() {
+            return Ok(caller.clone());
+        }
         let secret = bearer(parts).ok_or_else(ApiError::unauthenticated)?;
         let token = app.store.token_by_secret(secret, Timestamp::now()).await?;
         let token = token.ok_or_else(ApiError::unauthenticated)?;
         // For the access log: which token it was, never the token.
         tracing::Span::current().record("token", tracing::field::display(token.id));
-        Ok(Caller { token })
+        app.rates.take(token.id, Instant::now()).map_err(ApiError::too_many)?;
+        if !token.access.allows(parts.method.as_str(), parts.uri.path()) {
+            return Err(ApiError::beyond(token.access));
+        }
+        let caller = Caller { token };
+        parts.extensions.insert(caller.clone());
+        Ok(caller)
     }
 }
 

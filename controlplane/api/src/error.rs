@@ -15,12 +15,15 @@ pub struct ApiError {
     pub(crate) item: Box<ErrorItem>,
     /// The version that a refused upload made.
     pub(crate) version: Option<Box<Version>>,
+    /// When it may be tried again, seconds.
+    retry_after_s: Option<u64>,
 }
 
 impl ApiError {
     /// This status, code and text.
     pub(crate) fn new(status: StatusCode, code: u32, message: impl Into<String>) -> ApiError {
-        ApiError { status, item: Box::new(ErrorItem::new(code, message)), version: None }
+        let retry_after_s = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
+        ApiError { status, item: Box::new(ErrorItem::new(code, message)), version: None, retry_after_s }
     }
 
     /// A field, parameter or header that is not what it must be.
@@ -42,6 +45,12 @@ impl ApiError {
         ApiError::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message)
     }
 
+    /// More than the token may do, whatever it is about.
+    pub(crate) fn beyond(access: model::TokenAccess) -> ApiError {
+        let message = format!("this token's access is `{}`, which does not allow it", access.as_str());
+        ApiError::new(StatusCode::FORBIDDEN, code::FORBIDDEN, message)
+    }
+
     /// Inside the token's reach there is none.
     pub(crate) fn not_found(what: &str) -> ApiError {
         ApiError::new(StatusCode::NOT_FOUND, code::NOT_FOUND, format!("no such {what}"))
@@ -50,6 +59,14 @@ impl ApiError {
     /// Too much is going on, or it took too long.
     pub(crate) fn try_again(message: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, code::TRY_AGAIN, message)
+    }
+
+    /// The token has made too many requests.
+    pub(crate) fn too_many(wait: std::time::Duration) -> ApiError {
+        let message = "this token has made too many requests lately";
+        let mut error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, code::TOO_MANY, message);
+        error.retry_after_s = Some(wait.as_secs() + 1);
+        error
     }
 
     /// A fault of ours; `what` is logged.
@@ -99,8 +116,8 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -37,7 +37,7 @@ pub(crate) async fn layer(State(app): State<App>, request: Request, next: Next) 
         .is_none_or(|value| value.to_str().is_ok_and(|value| !value.to_ascii_lowercase().starts_with("multipart/")));
     let path = request.uri().path();
     let keyed = request.method() == Method::POST && request.headers().contains_key(HEADER);
-    if !keyed || !json || path.ends_with("/tokens") || path.ends_with("/versions") {
+    if !keyed || !json || path.ends_with("/tokens") || path.ends_with("/rotate") || path.ends_with("/versions") {
         return Ok(next.run(request).await);
     }
     let (mut parts, body) = request.into_parts();

@@ -18,6 +18,7 @@
 
 mod access;
 mod artifacts;
+mod audit;
 mod auth;
 mod compile;
 mod election;
@@ -32,6 +33,7 @@ mod member;
 mod openapi;
 mod ops;
 mod publisher;
+mod rate;
 mod serve;
 mod validator;
 
@@ -53,11 +55,14 @@ pub use error::ApiError;
 pub use front::Front;
 pub use member::{Member, Membership};
 pub use openapi::openapi;
+pub use rate::RateLimit;
 pub use serve::{Shutdown, serve};
 pub use validator::Validator;
 
 use fleet::Fleet;
-use handlers::{accounts, deployments, env, logs, operator, plans, projects, routes, steering, versions};
+use handlers::{
+    accounts, audit as audit_log, deployments, env, logs, operator, plans, projects, routes, steering, versions,
+};
 use locks::KeyedLocks;
 use publisher::Publisher;
 
@@ -92,6 +97,8 @@ pub struct Parts {
     pub env_key: Key,
     /// Domain of the subdomains, in normal form.
     pub platform_domain: String,
+    /// What each token may ask.
+    pub rate_limit: RateLimit,
 }
 
 /// The API's state. Cheap to clone.
@@ -107,6 +114,7 @@ pub struct App {
     locks: KeyedLocks<DeploymentId>,
     keys: KeyedLocks<idempotency::Key>,
     tails: Arc<Semaphore>,
+    rates: Arc<rate::Rates>,
     shutdown: Shutdown,
 }
 
@@ -128,6 +136,7 @@ impl App {
             locks: KeyedLocks::default(),
             keys: KeyedLocks::default(),
             tails: Arc::new(Semaphore::new(logs::TAILS_MAX)),
+            rates: Arc::new(rate::Rates::new(parts.rate_limit)),
             shutdown: Shutdown::new(),
         };
         ops::recover(&app).await?;
@@ -177,6 +186,8 @@ fn endpoints() -> Vec<Endpoint> {
         get "/v1/accounts/{account_id}/tokens" => accounts::list_tokens;
         post "/v1/accounts/{account_id}/tokens" => accounts::create_token;
         delete "/v1/accounts/{account_id}/tokens/{token_id}" => accounts::revoke_token;
+        post "/v1/accounts/{account_id}/tokens/{token_id}/rotate" => accounts::rotate_token;
+        get "/v1/audit-log" => audit_log::list;
         get "/v1/accounts/{account_id}/projects" => projects::list;
         post "/v1/accounts/{account_id}/projects" => projects::create;
         get "/v1/projects/{project_id}" => projects::get;
@@ -227,6 +238,7 @@ pub fn router(app: App) -> Router {
         })
         .fallback(async || ApiError::not_found("endpoint; `/v1/openapi.json` lists them"))
         .layer(middleware::from_fn_with_state(app.clone(), idempotency::layer))
+        .layer(middleware::from_fn_with_state(app.clone(), audit::layer))
         .layer(middleware::from_fn(access::layer))
         .with_state(app)
 }

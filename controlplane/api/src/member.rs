@@ -27,7 +27,7 @@ use crate::election::{BEAT, LOOK, PATIENCE, Vigil};
 use crate::error::ApiError;
 use crate::front::{Front, Part};
 use crate::serve::stopping;
-use crate::{App, Artifacts, Parts, Shutdown, Source, Validator, router};
+use crate::{App, Artifacts, Parts, RateLimit, Shutdown, Source, Validator, router};
 
 /// What a process brings.
 pub struct Member {
@@ -41,6 +41,8 @@ pub struct Member {
     pub env_key: Key,
     /// Domain of the subdomains, in normal form.
     pub platform_domain: String,
+    /// What each token may ask.
+    pub rate_limit: RateLimit,
     /// The authority that nodes trust; the same in all processes.
     pub ca: Ca,
     /// Where nodes connect to.
@@ -197,6 +199,7 @@ impl Work {
             push: Arc::clone(&push),
             env_key: self.member.env_key.clone(),
             platform_domain: self.member.platform_domain.clone(),
+            rate_limit: self.member.rate_limit,
         };
         let started = tokio::select! {
             started = App::start(parts) => started,

@@ -10,7 +10,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
-use crate::handlers::{accounts, deployments, env, logs, operator, plans, projects, routes, steering, versions};
+use crate::handlers::{accounts, audit, deployments, env, logs, operator, plans, projects, routes, steering, versions};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,7 +20,8 @@ use crate::handlers::{accounts, deployments, env, logs, operator, plans, project
          take `limit` and `cursor`. POSTs take an `Idempotency-Key` (not those that make tokens)."),
     paths(
         accounts::whoami, accounts::create, accounts::list, accounts::get, accounts::update,
-        accounts::create_token, accounts::list_tokens, accounts::revoke_token,
+        accounts::create_token, accounts::list_tokens, accounts::revoke_token, accounts::rotate_token,
+        audit::list,
         projects::create, projects::list, projects::get, projects::update, projects::delete,
         deployments::create, deployments::list, deployments::get, deployments::delete, deployments::rollback,
         deployments::pause, deployments::resume,
@@ -91,6 +92,7 @@ impl IntoResponses for Problems {
             ("415", "Not the content type of this path"),
             ("422", "The module cannot serve, or an Idempotency-Key was used with another request"),
             ("426", "This path is a WebSocket"),
+            ("429", "Too many requests of this token; `Retry-After` says when there may be more"),
             ("500", "A fault of the server"),
             ("502", "A node refused the configuration; the previous version is active again"),
             ("503", "Too much is going on; try again"),

@@ -92,8 +92,9 @@ async fn wrong_expired_and_revoked_tokens_are_answered_alike() {
     let (account, secret) = control.other_account("dev@example.com").await;
     let id = account.parse().unwrap();
     let past = Timestamp::from_unix_ms(Timestamp::now().unix_ms() - 1);
-    let scope = model::TokenScope::Account;
-    let expired = control.store.create_token(id, "old", scope, Some(past)).await.unwrap();
+    let (scope, access) = (model::TokenScope::Account, model::TokenAccess::Full);
+    let old = store::NewToken { name: "old".to_owned(), scope, access, expires_at: Some(past) };
+    let expired = control.store.create_token(id, old).await.unwrap();
     let whoami = control.call_as(Some(&secret), "GET", "/v1/whoami", None).await.expect(200);
     let token = whoami.result()["token"]["id"].as_str().unwrap();
     let revoke = format!("/v1/accounts/{account}/tokens/{token}");

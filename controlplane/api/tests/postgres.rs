@@ -10,3 +10,5 @@ mod plans;
 mod recovery;
 #[path = "services.rs"]
 mod services;
+#[path = "tokens.rs"]
+mod tokens;

@@ -86,6 +86,12 @@ pub(crate) struct Serve {
     /// Domain under which each deployment's subdomain answers.
     #[arg(long, value_name = "DOMAIN", default_value = "workers.localhost")]
     pub(crate) platform_domain: String,
+    /// Requests a second that a token may make, in the long run.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate_limit: u32,
+    /// Requests that a token may make at once, after a pause.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate_burst: u32,
     /// Program that validates modules (`PROGRAM validate`); `selvage-node` beside this program if absent.
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) validator: Option<PathBuf>,

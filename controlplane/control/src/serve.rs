@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use api::{Artifacts, Member, Membership, Shutdown, Validator};
+use api::{Artifacts, Member, Membership, RateLimit, Shutdown, Validator};
 use plane_abi::seal::Key;
 use push::Ca;
 use store::Store;
@@ -57,8 +57,18 @@ async fn start(args: &Serve) -> Result<Running> {
     }
     let validator = Validator::new(validator(args.validator.clone())?);
     let address = args.advertise.clone().unwrap_or_else(|| api.to_string());
-    let member =
-        Member { store: store.clone(), artifacts, validator, env_key, platform_domain, ca, push_listener, address };
+    let rate_limit = RateLimit { per_second: args.rate_limit, burst: args.rate_burst };
+    let member = Member {
+        store: store.clone(),
+        artifacts,
+        validator,
+        env_key,
+        platform_domain,
+        rate_limit,
+        ca,
+        push_listener,
+        address,
+    };
     let shutdown = Shutdown::new();
     let membership = member.start(shutdown.clone()).await;
     let membership = membership.map_err(|error| anyhow!("cannot start from what is stored: {error}"))?;

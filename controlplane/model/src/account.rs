@@ -152,6 +152,54 @@ impl TokenScope {
     }
 }
 
+/// What of its scope a token may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenAccess {
+    /// Everything.
+    Full,
+    /// Read, and make and change deployments: their versions, routes and variables. Not delete them, and nothing of accounts,
+    /// projects, tokens, plans and steering.
+    Deploy,
+    /// Read.
+    Read,
+}
+
+impl TokenAccess {
+    /// Its name in JSON and in the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TokenAccess::Full => "full",
+            TokenAccess::Deploy => "deploy",
+            TokenAccess::Read => "read",
+        }
+    }
+
+    /// The access of that name.
+    pub fn from_name(name: &str) -> Option<TokenAccess> {
+        [TokenAccess::Full, TokenAccess::Deploy, TokenAccess::Read].into_iter().find(|access| access.as_str() == name)
+    }
+
+    /// Whether a request of this method on this path of the API may be tried.
+    pub fn allows(self, method: &str, path: &str) -> bool {
+        let reads = matches!(method, "GET" | "HEAD" | "OPTIONS");
+        match self {
+            TokenAccess::Full => true,
+            TokenAccess::Read => reads,
+            TokenAccess::Deploy if reads => true,
+            TokenAccess::Deploy => {
+                let steps: Vec<&str> = path.trim_matches('/').split('/').collect();
+                match steps[..] {
+                    ["v1", "projects", _, "deployments"] => true,
+                    ["v1", "deployments", _] => method != "DELETE",
+                    ["v1", "deployments", _, ..] => true,
+                    _ => false,
+                }
+            }
+        }
+    }
+}
+
 /// A token's record; the token itself is shown once, when it is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Token {
@@ -163,6 +211,8 @@ pub struct Token {
     pub name: String,
     /// What it may do.
     pub scope: TokenScope,
+    /// What of that.
+    pub access: TokenAccess,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it ends; null for never.
@@ -183,6 +233,9 @@ pub struct CreateToken {
     /// `account` if absent; `admin` only from an admin's token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<TokenScope>,
+    /// `full` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<TokenAccess>,
     /// Seconds until it ends; never if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_s: Option<u64>,
@@ -195,6 +248,28 @@ impl CreateToken {
         match self.expires_in_s {
             Some(seconds) if seconds == 0 || seconds > rules::TOKEN_LIFE_S_MAX => {
                 Err(FieldError::new("expires_in_s", "must be at least 1 and at most ten years"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `POST /v1/accounts/{account_id}/tokens/{token_id}/rotate`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateToken {
+    /// Seconds for which the old secret still counts, a week at most; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 604800)]
+    pub overlap_s: Option<u64>,
+}
+
+impl RotateToken {
+    /// Whether every field is what it must be.
+    pub fn validate(&self) -> Result<(), FieldError> {
+        match self.overlap_s {
+            Some(seconds) if seconds > rules::TOKEN_OVERLAP_S_MAX => {
+                Err(FieldError::new("overlap_s", "must be at most a week"))
             }
             _ => Ok(()),
         }
@@ -243,12 +318,35 @@ mod tests {
     }
 
     #[test]
+    fn access_allows_what_it_says() {
+        for (method, path, deploy, read) in [
+            ("GET", "/v1/accounts/acc_1/tokens", true, true),
+            ("POST", "/v1/accounts/acc_1/tokens", false, false),
+            ("POST", "/v1/accounts/acc_1/projects", false, false),
+            ("POST", "/v1/projects/prj_1/deployments", true, false),
+            ("DELETE", "/v1/projects/prj_1", false, false),
+            ("POST", "/v1/deployments/deploy_1/versions", true, false),
+            ("PUT", "/v1/deployments/deploy_1/env/KEY", true, false),
+            ("DELETE", "/v1/deployments/deploy_1/routes/route_1", true, false),
+            ("DELETE", "/v1/deployments/deploy_1", false, false),
+            ("DELETE", "//v1/deployments/deploy_1/", false, false),
+            ("PUT", "/v1/plans/free", false, false),
+            ("POST", "", false, false),
+        ] {
+            assert!(TokenAccess::Full.allows(method, path));
+            assert_eq!(TokenAccess::Deploy.allows(method, path), deploy, "{method} {path}");
+            assert_eq!(TokenAccess::Read.allows(method, path), read, "{method} {path}");
+        }
+    }
+
+    #[test]
     fn a_token_is_not_in_debug_output() {
         let token = Token {
             id: TokenId::new(),
             account_id: AccountId::new(),
             name: "ci".to_owned(),
             scope: TokenScope::Account,
+            access: TokenAccess::Full,
             created_at: Timestamp::now(),
             expires_at: None,
             revoked_at: None,

@@ -33,6 +33,8 @@ pub mod code {
     pub const TRY_AGAIN: u32 = 10109;
     /// An `Idempotency-Key` was used before with another request (422).
     pub const IDEMPOTENCY_KEY_REUSED: u32 = 10110;
+    /// The token has made too many requests lately (429); `Retry-After` says when there may be more.
+    pub const TOO_MANY: u32 = 10111;
     /// A fault of the server; its log says more (500).
     pub const INTERNAL: u32 = 10199;
 }

@@ -126,6 +126,10 @@ prefixed_id! {
     TokenId, "tok_"
 }
 prefixed_id! {
+    /// An entry of the audit log.
+    AuditId, "aud_"
+}
+prefixed_id! {
     /// A key-value namespace.
     KvNamespaceId, "ns_"
 }

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 pub mod account;
+pub mod audit;
 pub mod compatibility;
 pub mod deployment;
 pub mod envelope;
@@ -29,6 +30,7 @@ pub mod timestamp;
 pub mod version;
 
 pub use account::*;
+pub use audit::*;
 pub use deployment::*;
 pub use envelope::*;
 pub use id::*;

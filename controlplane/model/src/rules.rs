@@ -79,6 +79,8 @@ pub const PLANS_MAX: usize = 100;
 pub const PAGE_MAX: u32 = 1_000;
 /// A token's life at the longest, seconds: ten years.
 pub const TOKEN_LIFE_S_MAX: u64 = 10 * 366 * 24 * 3600;
+/// How long a rotated token's old secret may still count, seconds: a week.
+pub const TOKEN_OVERLAP_S_MAX: u64 = 7 * 24 * 3600;
 
 /// A display name: 1 to 255 bytes without control characters.
 pub fn name(field: &str, text: &str) -> Result<(), FieldError> {

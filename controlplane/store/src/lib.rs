@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod audit;
 mod db;
 mod deployments;
 mod desired;
@@ -52,6 +53,7 @@ pub use idempotency::Remembered;
 pub use leadership::Leadership;
 pub use lifecycle::{Begun, Kind, Recovery, Validated, VersionRef};
 pub use services::DesiredService;
+pub use tokens::NewToken;
 pub use versions::{NewVersion, VersionRow};
 
 /// Where a list is to go on, and how much of it is wanted.

@@ -71,6 +71,14 @@ pub(crate) fn unsigned<T: TryFrom<i64>>(row: &AnyRow, column: &str) -> sqlx::Res
     decode(column, T::try_from(number).map_err(|_| Error::from(format!("{number} is out of range"))))
 }
 
+/// The same, null as `None`.
+pub(crate) fn unsigned_opt<T: TryFrom<i64>>(row: &AnyRow, column: &str) -> sqlx::Result<Option<T>> {
+    match row.try_get::<Option<i64>, _>(column)? {
+        Some(_) => unsigned(row, column).map(Some),
+        None => Ok(None),
+    }
+}
+
 /// A yes or no: of PostgreSQL a boolean, of SQLite 0 or 1. SQLite tells a column's declared type, which the driver does not
 /// know if it is `BOOLEAN`: such a column is read as an expression, `COALESCE(enabled, FALSE) AS enabled`.
 pub(crate) fn flag(row: &AnyRow, column: &str) -> sqlx::Result<bool> {

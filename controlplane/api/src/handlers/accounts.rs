@@ -2,13 +2,14 @@
 
 use axum::extract::State;
 use model::{
-    Account, AccountId, CreateAccount, CreateToken, CreatedToken, Envelope, Timestamp, Token, TokenId, TokenScope,
-    UpdateAccount, WhoAmI,
+    Account, AccountId, CreateAccount, CreateToken, CreatedToken, Envelope, RotateToken, Timestamp, Token, TokenAccess,
+    TokenId, TokenScope, UpdateAccount, WhoAmI,
 };
+use store::NewToken;
 
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult, Reply};
-use crate::extract::{Body, Ids, PageQuery, Paged};
+use crate::extract::{Body, Ids, MaybeBody, PageQuery, Paged};
 use crate::openapi::Problems;
 use crate::{App, ops};
 
@@ -89,13 +90,15 @@ pub(crate) async fn create_token(
     if scope == TokenScope::Admin && !caller.is_admin() {
         return Err(ApiError::forbidden());
     }
+    let access = request.access.unwrap_or(TokenAccess::Full);
     let life_ms = request.expires_in_s.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000));
     let mut expires_at = life_ms.map(|ms| Timestamp::from_unix_ms(Timestamp::now().unix_ms().saturating_add(ms)));
     // A token that ends does not beget one that does not.
     if let Some(own) = caller.token.expires_at {
         expires_at = Some(expires_at.map_or(own, |at| at.min(own)));
     }
-    Ok(Reply::created(app.store.create_token(id, &request.name, scope, expires_at).await?))
+    let new = NewToken { name: request.name, scope, access, expires_at };
+    Ok(Reply::created(app.store.create_token(id, new).await?))
 }
 
 /// Lists tokens, without their secrets; those that ended too.
@@ -110,6 +113,30 @@ pub(crate) async fn list_tokens(
 ) -> ApiResult<Vec<Token>> {
     caller.account(id)?;
     Ok(Reply::page(app.store.tokens(id, &page).await?, page.limit, |token| token.id.to_string()))
+}
+
+/// Makes a token's successor: the same name, scope, access and length of life, and a new secret, in this answer and never
+/// again. The old one ends after `overlap_s`.
+#[utoipa::path(post, path = "/v1/accounts/{account_id}/tokens/{token_id}/rotate", operation_id = "rotate_token",
+    tag = "tokens", params(("account_id" = AccountId, Path), ("token_id" = TokenId, Path)), request_body = RotateToken,
+    responses((status = 201, description = "Made", body = Envelope<CreatedToken>), Problems))]
+pub(crate) async fn rotate_token(
+    State(app): State<App>,
+    caller: Caller,
+    Ids((account, id)): Ids<(AccountId, TokenId)>,
+    MaybeBody(request): MaybeBody<RotateToken>,
+) -> ApiResult<CreatedToken> {
+    caller.account(account)?;
+    request.validate()?;
+    let token = app.store.token_by_id(id, Timestamp::now()).await?.filter(|token| token.account_id == account);
+    let token = token.ok_or_else(|| ApiError::not_found("token, or it has ended"))?;
+    if token.scope == TokenScope::Admin && !caller.is_admin() {
+        return Err(ApiError::forbidden());
+    }
+    // A token that ends does not beget one that does not, but for its own successor.
+    let until = caller.token.expires_at.filter(|_| caller.token.id != id);
+    let overlap_ms = i64::try_from(request.overlap_s.unwrap_or(0) * 1000).unwrap_or(i64::MAX);
+    Ok(Reply::created(app.store.rotate_token(&token, overlap_ms, until).await?))
 }
 
 /// Takes a token back; once more changes nothing.

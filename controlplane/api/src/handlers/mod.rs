@@ -3,6 +3,7 @@
 //! In each, the order is: token (401), reach (403, 404), body (400), operation.
 
 pub(crate) mod accounts;
+pub(crate) mod audit;
 pub(crate) mod deployments;
 pub(crate) mod env;
 pub(crate) mod logs;

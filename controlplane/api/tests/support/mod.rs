@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use std::sync::Mutex;
 
-use api::{App, Artifacts, Parts, Shutdown, Source, Validator};
+use api::{App, Artifacts, Parts, RateLimit, Shutdown, Source, Validator};
 use e2e::postgres::PostgresServer;
 use plane_abi::Lineage;
 use plane_abi::seal::Key;
@@ -47,18 +47,19 @@ pub(crate) fn validator(what: &str) -> Option<PathBuf> {
 pub(crate) struct Home {
     database: Database,
     server: Option<Mutex<PostgresServer>>,
+    rate_limit: RateLimit,
 }
 
 impl Home {
-    fn new() -> Home {
+    fn new(rate_limit: RateLimit) -> Home {
         // Without PostgreSQL, which says so: once more in SQLite.
         let postgres = env!("CARGO_CRATE_NAME") == "postgres";
         match postgres.then(|| PostgresServer::start("the API's tests on PostgreSQL")).flatten() {
             Some(server) => {
                 let database = Database::postgres(&server.url()).unwrap();
-                Home { database, server: Some(Mutex::new(server)) }
+                Home { database, server: Some(Mutex::new(server)), rate_limit }
             }
-            None => Home { database: Database::Folder, server: None },
+            None => Home { database: Database::Folder, server: None, rate_limit },
         }
     }
 }
@@ -82,8 +83,15 @@ impl Control {
     }
 
     pub(crate) async fn with_validator(program: PathBuf) -> Control {
-        let dir = Arc::new(tempfile::tempdir().unwrap());
-        let home = Arc::new(Home::new());
+        Control::with(Home::new(RateLimit::default()), program).await
+    }
+
+    pub(crate) async fn with_rate_limit(rate_limit: RateLimit) -> Control {
+        Control::with(Home::new(rate_limit), "/nonexistent/selvage-node".into()).await
+    }
+
+    async fn with(home: Home, program: PathBuf) -> Control {
+        let (dir, home) = (Arc::new(tempfile::tempdir().unwrap()), Arc::new(home));
         let store = Store::open_in(dir.path(), &home.database).await.unwrap();
         let (account, token) = store.bootstrap("admin@example.com").await.unwrap().unwrap();
         Control::start(dir, home, store, program, account.id.to_string(), token.secret).await
@@ -118,6 +126,7 @@ impl Control {
             push: Arc::clone(&push),
             env_key,
             platform_domain: "workers.localhost".to_owned(),
+            rate_limit: home.rate_limit,
         });
         let app = app.await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
