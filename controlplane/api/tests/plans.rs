@@ -67,6 +67,32 @@ async fn a_plan_reaches_every_deployment_of_its_accounts() {
 }
 
 #[tokio::test]
+async fn an_account_has_as_many_deployments_as_its_plan_allows() {
+    let control = Control::new().await;
+    let first = control.deployment("first").await;
+    let project = control.project("p").await;
+    let path = format!("/v1/projects/{project}/deployments");
+    let create = |name: &str| control.call("POST", &path, Some(json!({"name": name, "subdomain": name})));
+    let limit = |most: u32| control.call("PUT", "/v1/plans/free", Some(json!({"deployments_max": most})));
+    assert_eq!(limit(2).await.expect(200).result()["deployments_max"], 2);
+    create("second").await.expect(201);
+    let refused = create("third").await.expect(403);
+    assert!(refused.error()["message"].as_str().unwrap().contains("2 deployments"), "{}", refused.body);
+    // What is deleted makes room; what is there when the limit falls stays.
+    control.call("DELETE", &format!("/v1/deployments/{first}"), None).await.expect(200);
+    let third = create("third").await.expect(201).id();
+    limit(0).await.expect(200);
+    assert_eq!(control.status(&third).await, "draft");
+    create("fourth").await.expect(403);
+    // A tier without a plan is as `free`; one with a plan that says nothing has no limit.
+    let account = format!("/v1/accounts/{}", control.account);
+    control.call("PATCH", &account, Some(json!({"plan_tier": "pro"}))).await.expect(200);
+    create("fourth").await.expect(403);
+    control.call("PUT", "/v1/plans/pro", Some(json!({}))).await.expect(200);
+    create("fourth").await.expect(201);
+}
+
+#[tokio::test]
 async fn what_is_no_plan_is_refused_with_its_field() {
     let control = Control::new().await;
     let generation = control.store.generation().await.unwrap();
@@ -95,7 +121,7 @@ async fn what_is_no_plan_is_refused_with_its_field() {
     assert_eq!(control.store.generation().await.unwrap(), generation, "a refused request changed something");
 
     for tier in 1..model::rules::PLANS_MAX {
-        let plan = model::SetPlan { cpu_ms: 1, weight: 1000 };
+        let plan = model::SetPlan { cpu_ms: 1, weight: 1000, deployments_max: None };
         control.store.set_plan(&format!("tier {tier}"), &plan).await.unwrap();
     }
     control.call("PUT", "/v1/plans/one-more", Some(json!({}))).await.expect(403);

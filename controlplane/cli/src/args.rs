@@ -308,6 +308,9 @@ pub(crate) enum PlanCommand {
         /// Share of a busy core in relation to other tenants', up to 1000
         #[arg(long, default_value_t = model::rules::PLAN_WEIGHT, value_name = "N")]
         weight: u16,
+        /// Deployments that an account may have; any number if absent
+        #[arg(long, value_name = "N")]
+        deployments: Option<u32>,
     },
     /// Give an account another tier
     Assign {

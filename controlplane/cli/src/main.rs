@@ -79,8 +79,8 @@ fn run(cli: Cli, output: Output) -> Outcome {
         Command::Node { words } => command::node::run(&words),
         Command::Nodes => command::operator::nodes(&context),
         Command::Plan(PlanCommand::List) => command::operator::plans(&context),
-        Command::Plan(PlanCommand::Set { tier, cpu_ms, weight }) => {
-            command::operator::set_plan(&context, &tier, &SetPlan { cpu_ms, weight })
+        Command::Plan(PlanCommand::Set { tier, cpu_ms, weight, deployments }) => {
+            command::operator::set_plan(&context, &tier, &SetPlan { cpu_ms, weight, deployments_max: deployments })
         }
         Command::Plan(PlanCommand::Assign { tier, account_id }) => {
             command::operator::assign_plan(&context, account_id, tier)

@@ -17,6 +17,9 @@ pub struct Plan {
     pub cpu_ms: u32,
     /// Share of a saturated core in relation to other tenants'.
     pub weight: u16,
+    /// Deployments that an account may have; any number if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployments_max: Option<u32>,
 }
 
 /// `PUT /v1/plans/{tier}`: the whole plan; what is left out is as in the plan `free` at its beginning.
@@ -31,6 +34,9 @@ pub struct SetPlan {
     #[serde(default = "weight")]
     #[schema(minimum = 1, maximum = 1000, default = 100)]
     pub weight: u16,
+    /// Deployments that an account may have; any number if absent. Those that it has beyond that stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployments_max: Option<u32>,
 }
 
 fn cpu_ms() -> u32 {

@@ -9,7 +9,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use crate::error::conflict;
-use crate::{Page, Result, Store, StoreError, env, routes, row};
+use crate::{Page, Result, Store, StoreError, env, plans, routes, row};
 
 /// A deployment as stored.
 #[derive(Clone, Debug)]
@@ -142,6 +142,7 @@ impl Store {
         let sql = "SELECT account_id FROM projects WHERE id = $1";
         let query = sqlx::query(sql).bind(project.to_string()).try_map(|r| row::parsed(&r, "account_id"));
         let account_id: AccountId = query.fetch_optional(&mut *tx).await?.ok_or(StoreError::NotFound("project"))?;
+        plans::check_deployments(&mut tx, account_id).await?;
         check_namespaces(&mut tx, account_id, &new.bindings).await?;
         let now = Timestamp::now();
         let deployment = DeploymentRow {

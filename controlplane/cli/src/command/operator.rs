@@ -45,9 +45,11 @@ pub(crate) fn config(context: &Context, target: &Target, all: bool) -> Outcome {
 pub(crate) fn plans(context: &Context) -> Outcome {
     let plans = context.client()?.plans()?;
     context.output.result(&plans, |output| {
-        let rows =
-            plans.iter().map(|plan| vec![printable(&plan.tier), plan.cpu_ms.to_string(), plan.weight.to_string()]);
-        output.table(&["tier", "CPU ms", "weight"], rows.collect(), "No plans.")
+        let rows = plans.iter().map(|plan| {
+            let deployments = plan.deployments_max.map_or_else(|| "any".to_owned(), |most| most.to_string());
+            vec![printable(&plan.tier), plan.cpu_ms.to_string(), plan.weight.to_string(), deployments]
+        });
+        output.table(&["tier", "CPU ms", "weight", "deployments"], rows.collect(), "No plans.")
     });
     Ok(())
 }
