@@ -121,9 +121,13 @@ impl World {
     pub(crate) fn chaos(&mut self, random: &mut Random, enough: &AtomicBool) -> Ends {
         let mut ends = Ends::default();
         while !enough.load(Ordering::Relaxed) {
-            sleep(Duration::from_millis(200 + random.below(3000) as u64));
+            // The first to end is the leader, killed; after that it is every other time one that leads.
+            let first = ends.total() == 0;
+            let pause = if first { 0 } else { random.below(3000) as u64 };
+            sleep(Duration::from_millis(200 + pause));
             let one = random.below(self.controls.len());
-            match random.below(20) {
+            let one = if first || random.below(2) == 0 { self.leader().unwrap_or(one) } else { one };
+            match if first { 0 } else { random.below(20) } {
                 0..9 => {
                     self.controls[one].process.kill();
                     ends.killed += 1;
@@ -154,6 +158,11 @@ impl World {
             self.start_ended();
         }
         ends
+    }
+
+    fn leader(&self) -> Option<usize> {
+        let address = self.query("SELECT address FROM leadership");
+        self.controls.iter().position(|control| control.api.to_string() == address)
     }
 
     fn start_ended(&mut self) {
