@@ -83,7 +83,7 @@ INLINE int balance(struct xdp_md *ctx, struct packet *p, struct cfg *c, struct v
 	if (!current->here && p->hop == 0)
 		return forward(ctx, p, c, current, 1);
 	/* For this node; or sent here by one whose table is another: whoever has the connection keeps it. */
-	if (p->protocol != IPPROTO_TCP || syn || !bucket->nodes[1])
+	if (p->protocol != IPPROTO_TCP || syn || (current->here && !bucket->nodes[1]))
 		return BALANCE_HERE;
 	__u32 hop = p->hop ? p->hop : 1;
 	/* By this node's own table it would be the hop's; if it is not, the one that is may know more. */

@@ -136,7 +136,12 @@ fn errors_about_a_packet_go_where_its_connection_is() {
             (None, _) => _ = bench.check("its connection is here", &too_big(port), Verdict::Pass, "not_ours"),
             to => {
                 assert_eq!(goes_to(&mut bench, &too_big(port)), to);
-                assert_eq!(goes_to_or_stays(&mut bench, &hopped(too_big(port), 1)), None, "it is forwarded once");
+                assert_eq!(
+                    goes_to_or_stays(&mut bench, &hopped(too_big(port), 1)),
+                    to.0,
+                    "its sender has a newer table"
+                );
+                assert_eq!(goes_to_or_stays(&mut bench, &hopped(too_big(port), 4)), None, "four hops, no more");
                 forwarded += 1;
             }
         }
