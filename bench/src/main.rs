@@ -5,8 +5,8 @@
 use std::process::ExitCode;
 
 use bench::command::{
-    Verdict, activate, cold_start, h1, hello, hostile, idle_isolate, load_test, noisy_neighbour, soak, steer, streams,
-    websocket,
+    Verdict, activate, cold_start, h1, hello, hostile, idle_isolate, load_test, noisy_neighbour, push, soak, steer,
+    streams, websocket,
 };
 use clap::{Parser, Subcommand};
 
@@ -27,6 +27,9 @@ enum Command {
     Hostile(hostile::Arguments),
     NoisyNeighbour(noisy_neighbour::Arguments),
     IdleIsolate(idle_isolate::Arguments),
+    Push(push::Arguments),
+    #[command(hide = true)]
+    PushFleet(push::fleet::Arguments),
     Soak(soak::Arguments),
     Steer(steer::Arguments),
     Streams(streams::Arguments),
@@ -42,6 +45,8 @@ fn main() -> ExitCode {
         Command::H1(arguments) => h1::run(arguments),
         Command::NoisyNeighbour(arguments) => noisy_neighbour::run(arguments),
         Command::IdleIsolate(arguments) => idle_isolate::run(arguments),
+        Command::Push(arguments) => push::run(arguments),
+        Command::PushFleet(arguments) => push::fleet::run(arguments).map(|()| Verdict::Kept),
         Command::Soak(arguments) => soak::run(arguments),
         Command::Steer(arguments) => steer::run(arguments),
         Command::Streams(arguments) => streams::run(arguments),

@@ -283,14 +283,34 @@ impl Stack {
     /// Activates a version; returns the moment before its request was sent.
     pub fn activate(&self, deployment: &Deployment, version: u64) -> anyhow::Result<Instant> {
         let begin = Instant::now();
+        self.activate_as(deployment, version).map(|_| begin)
+    }
+
+    /// The same; returns the generation that has it.
+    pub fn activate_as(&self, deployment: &Deployment, version: u64) -> anyhow::Result<u64> {
         let answer = self.send(
             "PUT",
             &format!("/v1/deployments/{}/versions/{version}", deployment.id),
             "application/json",
             b"",
         )?;
-        envelope(&answer).with_context(|| format!("activate v{version} of {}", deployment.subdomain))?;
-        Ok(begin)
+        let result = envelope(&answer).with_context(|| format!("activate v{version} of {}", deployment.subdomain))?;
+        result["generation"].as_u64().context("a generation")
+    }
+
+    /// Adds routes from a file of lines `DEPLOYMENT PATTERN`, straight into the store; how many there were. The control plane takes them
+    /// with the next change.
+    pub fn import_routes(&self, binaries: &Binaries, lines: std::fs::File) -> anyhow::Result<u64> {
+        let mut command = Command::new(binaries.path("selvage-control")?);
+        command.args(["import-routes", "--platform-domain", PLATFORM_DOMAIN, "--data"]);
+        let out = tool(command.arg(self.dir.path().join("control")).stdin(lines))?;
+        let out: Value = serde_json::from_str(out.trim()).with_context(|| format!("import-routes said {out:?}"))?;
+        out["added"].as_u64().context("how many were added")
+    }
+
+    /// The control plane's log, while the stack lives.
+    pub fn control_log(&self) -> &Path {
+        self.control.log()
     }
 
     /// Has requests for a pattern of host and path go to a deployment, too.

@@ -1,6 +1,8 @@
 //! Processes killed at any moment: the control plane in the middle of deployments, the node with nobody to ask, a snapshot spoilt on
 //! disk. What serves goes on serving, and nothing is half-written.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use e2e::full;
@@ -113,6 +115,41 @@ fn a_killed_node_serves_its_last_snapshot_without_a_control_plane() {
     platform.await_connected();
     platform.redeploy(&one, &worker("back"));
     assert_eq!(platform.get(&one.host, "/").text(), "back");
+}
+
+#[test]
+fn a_control_plane_from_a_backup_goes_past_what_its_nodes_have_seen() {
+    let mut platform = Platform::start();
+    let deployed = platform.deploy("restored", &worker("backed up"));
+    let (data, backup) = (platform.folder().join("control"), platform.folder().join("backup"));
+    let copy = |from: &Path, to: &Path| {
+        let done = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp can be started");
+        assert!(done.success(), "{from:?} to {to:?}");
+    };
+    let node = |platform: &Platform| platform.api().ok("GET", "/v1/nodes", None)[0].clone();
+    platform.control.kill();
+    copy(&data, &backup);
+    platform.restart_control();
+    platform.await_connected();
+    for text in ["lost", "lost too"] {
+        platform.redeploy(&deployed, &worker(text));
+    }
+    let seen = node(&platform)["generation"].as_u64().expect("a generation");
+
+    platform.control.kill();
+    assert_eq!(platform.get(&deployed.host, "/").text(), "lost too", "nodes do not notice");
+    std::fs::remove_dir_all(&data).expect("the control plane's folder");
+    copy(&backup, &data);
+    platform.restart_control();
+    // What the store says is what serves, in a generation that the node takes; and so on from there.
+    platform.await_version(&deployed.host, 1);
+    assert_eq!(platform.get(&deployed.host, "/").text(), "backed up");
+    e2e::eventually("the node is where the control plane is, and that is past what it had seen", PUSH_TIMEOUT, || {
+        let node = node(&platform);
+        (node["generation"].as_u64()? > seen && node["lag"] == 0).then_some(())
+    });
+    platform.redeploy(&deployed, &worker("after"));
+    assert_eq!(platform.get(&deployed.host, "/").text(), "after");
 }
 
 #[test]

@@ -2,12 +2,15 @@
 //! attacker would. One binary, so that it links once. See the crate `e2e` for the harness.
 
 mod activation;
+mod api_fuzz;
 mod assets;
 mod browser;
 mod bundling;
 mod code_cache;
 mod crash;
+mod distribution;
 mod examples;
+mod fleet;
 mod hostile_requests;
 mod hostile_workers;
 mod hosts;
@@ -19,6 +22,7 @@ mod main_job;
 mod malformed_http;
 mod modules;
 mod npm_packages;
+mod rollout;
 mod steering;
 mod streaming;
 mod templates;

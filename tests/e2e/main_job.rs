@@ -248,7 +248,8 @@ fn dev_serves_redeploys_on_change_and_stops_both() {
     let main = folder.path().join("worker.js");
     std::fs::write(&main, answering("one")).expect("a file");
     let mut command = Command::new(binary("selvage"));
-    command.args(["--json", "dev", "--listen", "127.0.0.1:0"]).arg(&main).env_remove("SELVAGE_TOKEN");
+    command.args(["--json", "dev", "--listen", "127.0.0.1:0", "--data"]).arg(folder.path().join("data"));
+    command.arg(&main).env_remove("SELVAGE_TOKEN");
     let mut dev = Process::start("selvage dev", command, &folder.path().join("dev.log"));
     let ready: Value = serde_json::from_str(&dev.line(|line| line.contains("\"ready\""))).expect("JSON");
     let url = ready["url"].as_str().expect("a URL").to_owned();
@@ -261,6 +262,15 @@ fn dev_serves_redeploys_on_change_and_stops_both() {
     }
     let children = children_of(dev.pid());
     assert_eq!(children.len(), 2, "a control plane and a node");
+    // Who else asks this platform gets the same URL, with the port.
+    let credentials = std::fs::read(folder.path().join("data/credentials.json")).expect("kept beside the data");
+    let credentials: Value = serde_json::from_slice(&credentials).expect("JSON");
+    let mut list = Command::new(binary("selvage"));
+    list.args(["--json", "list"]).env("SELVAGE_API_URL", ready["api_url"].as_str().expect("a URL"));
+    list.env("SELVAGE_TOKEN", credentials["token"].as_str().expect("a token")).env_remove("SELVAGE_ACCOUNT");
+    list.env("SELVAGE_CONFIG", folder.path().join("config.toml"));
+    let listed = finish(list, "").json();
+    assert_eq!(listed[0]["url"], url.trim_end_matches('/'));
 
     std::fs::write(&main, answering("number two")).expect("a file");
     dev.line(|line| line.contains("\"deployed\""));

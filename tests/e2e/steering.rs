@@ -60,7 +60,7 @@ fn rules_come_from_the_operator_to_the_kernel() {
     let arguments = Box::leak(Box::new(["--interface", "s0", "--bpffs", bpffs]));
     let listen = Some(SocketAddr::from(([10, 77, 9, 1], 8080)));
     server.inside(|| {
-        let platform = Platform::with(Setup { shards: 2, listen, node_arguments: arguments });
+        let platform = Platform::with(Setup { shards: 2, listen, node_arguments: arguments, ..Setup::default() });
         let deployed = platform.deploy("ruled", WORKER);
         let data = platform.node_data();
         eventually("packets are steered", PATIENCE, || steer(&data).filter(|shown| !shown["report"]["mode"].is_null()));

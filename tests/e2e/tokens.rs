@@ -137,3 +137,53 @@ fn expired_and_revoked_tokens_are_as_good_as_wrong_ones() {
         assert!(!found, "{} has the token in the clear", file.path().display());
     }
 }
+
+#[test]
+fn tokens_are_made_rotated_and_taken_back_by_the_command_and_the_audit_log_says_so() {
+    let platform = Platform::start();
+    let secret_works = |secret: &str| {
+        let api = Api { address: platform.api, token: secret.to_owned() };
+        reply(&api, "GET", "/v1/whoami").status == 200
+    };
+    let made = platform.cli(&["token", "create", "--name", "ci", "--access", "deploy", "--expires", "90d"]);
+    assert_eq!(made.code, 0, "{made:?}");
+    let secret = made.stdout.trim().to_owned();
+    assert!(secret_works(&secret) && made.stderr.contains("deploy"), "stdout is the secret alone: {made:?}");
+    assert!(!made.stderr.contains(&secret));
+    let listed = platform.cli(&["--json", "token", "list"]);
+    assert!(!listed.stdout.contains(&secret), "a secret is shown once");
+    let tokens = listed.json();
+    let ci = tokens.as_array().and_then(|all| all.iter().find(|it| it["name"] == "ci").cloned()).expect("it is there");
+    assert_eq!((ci["access"].as_str(), ci["scope"].as_str()), (Some("deploy"), Some("account")));
+    assert!(ci["expires_at"].is_string());
+
+    let rotated = platform.cli(&["--json", "token", "rotate", "ci", "--overlap", "1h"]).json();
+    let successor = text(&rotated["secret"]);
+    assert!(secret_works(&secret) && secret_works(&successor), "both count for an hour");
+    // Two of that name count now: the id says which.
+    assert_eq!(platform.cli(&["token", "revoke", "ci"]).code, 2);
+    assert_eq!(platform.cli(&["token", "revoke", &text(&ci["id"])]).code, 0);
+    assert!(!secret_works(&secret) && secret_works(&successor));
+    let table = platform.cli(&["token", "list"]).stdout;
+    assert!(table.contains("revoked") && table.contains(&text(&rotated["id"])), "{table}");
+    for (words, code) in [
+        (&["token", "rotate", "nobody"][..], 4),
+        (&["token", "create", "--name", "x", "--access", "all"][..], 2),
+        (&["token", "create", "--name", "x", "--expires", "soon"][..], 2),
+        (&["token", "rotate", "ci", "--overlap", "8d"][..], 2),
+        (&["audit", "--limit", "0"][..], 2),
+    ] {
+        let run = platform.cli(words);
+        assert_eq!(run.code, code, "{words:?}: {run:?}");
+    }
+
+    // The newest first: the token's end, its successor, its making.
+    let entries = platform.cli(&["--json", "audit", "--limit", "3"]).json();
+    let seen = |i: usize| (entries[i]["method"].as_str(), entries[i]["status"].as_u64());
+    let (ended, made) = ((Some("DELETE"), Some(200)), (Some("POST"), Some(201)));
+    assert_eq!([seen(0), seen(1), seen(2)], [ended, made, made]);
+    assert!(!entries.to_string().contains(&successor));
+    let newest = text(&entries[0]["id"]);
+    let before = platform.cli(&["--json", "audit", "--limit", "1", "--before", &newest]).json();
+    assert_eq!(before[0]["id"], entries[1]["id"]);
+}

@@ -27,11 +27,15 @@ pub struct Setup {
     pub listen: Option<SocketAddr>,
     /// More arguments of `selvage-node serve`.
     pub node_arguments: &'static [&'static str],
+    /// Size of a disk of the node's own for its data folder, bytes; only its processes see it. Needs root.
+    pub node_disk_bytes: Option<u64>,
+    /// More arguments of `selvage-control serve`.
+    pub control_arguments: &'static [&'static str],
 }
 
 impl Default for Setup {
     fn default() -> Setup {
-        Setup { shards: 1, listen: None, node_arguments: &[] }
+        Setup { shards: 1, listen: None, node_disk_bytes: None, node_arguments: &[], control_arguments: &[] }
     }
 }
 
@@ -89,7 +93,7 @@ impl Platform {
         enroll.args(["enroll", "--name", "node-1", "--data"]).arg(path.join("control"));
         run(enroll.arg("--out").arg(path.join("identity")));
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (control, api, push) = start_control(path, any, any);
+        let (control, api, push) = start_control(path, setup, any, any);
         let (node, http, admin) = start_node(path, setup, setup.listen.unwrap_or(any), Some(push));
         let (account, token) = (text(&made["account_id"]), text(&made["token"]));
         let heirs = Heirs::default();
@@ -179,7 +183,7 @@ impl Platform {
 
     /// Starts the control plane again after it was killed, on the same ports.
     pub fn restart_control(&mut self) {
-        let (control, ..) = start_control(self.folder.path(), self.api, self.push);
+        let (control, ..) = start_control(self.folder.path(), self.setup, self.api, self.push);
         self.control = control;
     }
 
@@ -280,11 +284,11 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-fn start_control(folder: &Path, api: SocketAddr, push: SocketAddr) -> (Process, SocketAddr, SocketAddr) {
+fn start_control(folder: &Path, setup: Setup, api: SocketAddr, push: SocketAddr) -> (Process, SocketAddr, SocketAddr) {
     let mut command = Command::new(binary("selvage-control"));
     command.args(["serve", "--platform-domain", "workers.localhost", "--data"]).arg(folder.join("control"));
     command.arg("--listen").arg(api.to_string()).arg("--push-listen").arg(push.to_string());
-    command.arg("--validator").arg(binary("selvage-node"));
+    command.arg("--validator").arg(binary("selvage-node")).args(setup.control_arguments);
     let mut process = Process::start("selvage-control", command, &folder.join("control.log"));
     let [api, push] = process.ready(["api", "push"]);
     (process, api, push)
@@ -296,7 +300,11 @@ fn start_node(
     http: SocketAddr,
     push: Option<SocketAddr>,
 ) -> (Process, SocketAddr, SocketAddr) {
-    let mut command = Command::new(binary("selvage-node"));
+    let program = binary("selvage-node");
+    let mut command = match setup.node_disk_bytes {
+        Some(bytes) => on_a_disk(bytes, &folder.join("node"), &program),
+        None => Command::new(program),
+    };
     command.args(["serve", "--admin", "127.0.0.1:0", "--data"]).arg(folder.join("node"));
     command.arg("--listen").arg(http.to_string()).arg("--shards").arg(setup.shards.to_string());
     command.args(setup.node_arguments);
@@ -306,4 +314,12 @@ fn start_node(
     let mut process = Process::start("selvage-node", command, &folder.join("node.log"));
     let [http, admin] = process.ready(["http", "admin"]);
     (process, http, admin)
+}
+
+/// `program`, to which `folder` is a disk of that size.
+fn on_a_disk(bytes: u64, folder: &Path, program: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    let script = "mkdir -p \"$1\" && mount -t tmpfs -o size=\"$0\" none \"$1\" && shift && exec \"$@\"";
+    command.args(["--mount", "sh", "-c", script]).arg(bytes.to_string()).arg(folder).arg(program);
+    command
 }

@@ -22,8 +22,9 @@ pub(crate) struct Arguments {
 
 /// Builds and runs it.
 pub(crate) fn run(checkout: &Checkout, arguments: &Arguments) -> Result<ExitCode> {
+    // Of the whole workspace, as all else is built: of fewer crates cargo would build dependencies again, with fewer features.
     let mut cargo = checkout.cargo();
-    cargo.args(["test", "--release", "-p", "control", "--test", "chaos", "--", "--nocapture"]);
+    cargo.args(["test", "--release", "--workspace", "--test", "chaos", "--", "--nocapture"]);
     cargo.env("SELVAGE_CHAOS_DEPLOYMENTS", arguments.deployments.to_string());
     if let Some(seed) = arguments.seed {
         cargo.env("SELVAGE_E2E_SEED", seed.to_string());

@@ -12,6 +12,7 @@ mod bench;
 mod chaos;
 mod checkout;
 mod dev;
+mod fuzz_api;
 mod keys;
 mod npm;
 mod packages;
@@ -45,6 +46,8 @@ enum Task {
     Keys(keys::Arguments),
     /// End control-plane processes and PostgreSQL at random under a stream of deployments, and see that none is lost
     Chaos(chaos::Arguments),
+    /// Fuzz the API by its own document, with schemathesis
+    FuzzApi(fuzz_api::Arguments),
     /// Run npm packages on a platform of its own, bundled and deployed by `selvage deploy`
     NpmPackages(npm::Arguments),
     /// Hold the code against what the documents promise about it; rustfmt; clippy
@@ -79,6 +82,7 @@ fn perform(task: Task) -> anyhow::Result<ExitCode> {
         Task::Test(arguments) => test::run(&checkout, &arguments),
         Task::Keys(arguments) => keys::run(&checkout, &arguments),
         Task::Chaos(arguments) => chaos::run(&checkout, &arguments),
+        Task::FuzzApi(arguments) => fuzz_api::run(&checkout, &arguments),
         Task::NpmPackages(arguments) => npm::run(&checkout, &arguments),
         Task::Tidy(arguments) => tidy::run(&checkout, &arguments).map(|()| ExitCode::SUCCESS),
         Task::V8(arguments) => v8::run(&checkout, &arguments).map(|_| ExitCode::SUCCESS),

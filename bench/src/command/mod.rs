@@ -9,6 +9,7 @@ pub mod hostile;
 pub mod idle_isolate;
 pub mod load_test;
 pub mod noisy_neighbour;
+pub mod push;
 pub mod soak;
 pub mod steer;
 pub mod streams;

@@ -3,8 +3,10 @@
 //! The rule: a token reaches its own account; an admin's reaches all. An id outside of the reach is answered 403 with
 //! one fixed body whether it exists or not, after the same single lookup by primary key either way. A missing, unknown,
 //! expired or revoked token is 401 with one fixed body before the path's ids or the body are looked at; then come the token's
-//! rate (429) and what it may do at all (403), which depend on nothing but the token, the method and the path.
+//! rate (429) and what it may do at all (403), which depend on nothing but the token, the method and the path. Who has come
+//! with too many tokens that do not count is answered 429 before the database is asked.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use axum::extract::FromRequestParts;
@@ -33,9 +35,13 @@ impl FromRequestParts<App> for Caller {
         if let Some(caller) = parts.extensions.get::<Caller>() {
             return Ok(caller.clone());
         }
-        let secret = bearer(parts).ok_or_else(ApiError::unauthenticated)?;
-        let token = app.store.token_by_secret(secret, Timestamp::now()).await?;
-        let token = token.ok_or_else(ApiError::unauthenticated)?;
+        if parts.extensions.get::<Nobody>().is_some() {
+            return Err(ApiError::unauthenticated());
+        }
+        let Some(token) = look_up(parts, app).await? else {
+            parts.extensions.insert(Nobody);
+            return Err(ApiError::unauthenticated());
+        };
         // For the access log: which token it was, never the token.
         tracing::Span::current().record("token", tracing::field::display(token.id));
         app.rates.take(token.id, Instant::now()).map_err(ApiError::too_many)?;
@@ -46,6 +52,39 @@ impl FromRequestParts<App> for Caller {
         parts.extensions.insert(caller.clone());
         Ok(caller)
     }
+}
+
+/// The address that a request came from: its connection's, or what one of our own processes says of one that it hands on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+/// Marks a request whose token, or want of one, was looked at, and does not count.
+#[derive(Clone, Copy)]
+struct Nobody;
+
+/// The token of the request, if it counts. One that is not known yet takes from its peer's bucket until it is seen to count, so
+/// that guesses made at once are as limited as those made one after the other.
+async fn look_up(parts: &Parts, app: &App) -> Result<Option<Token>, ApiError> {
+    let peer = parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+    let secret = bearer(parts);
+    let known = secret.is_some_and(|secret| app.strangers.knows(secret));
+    let taken = match known {
+        true => None,
+        false => Some(app.strangers.take(peer, Instant::now()).map_err(ApiError::too_many_unknown)?),
+    };
+    let Some(secret) = secret else { return Ok(None) };
+    let token = app.store.token_by_secret(secret, Timestamp::now()).await?;
+    match (&token, taken) {
+        (Some(_), None) => {}
+        (Some(_), Some(source)) => {
+            app.strangers.give_back(source);
+            app.strangers.learn(secret);
+        }
+        // It has ended: from now on it is as any wrong one.
+        (None, None) => app.strangers.forget(secret),
+        (None, Some(_)) => {}
+    }
+    Ok(token)
 }
 
 fn bearer(parts: &Parts) -> Option<&str> {

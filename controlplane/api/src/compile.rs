@@ -1,11 +1,24 @@
 //! From the store's desired state to the compiler's: the same facts in the data plane's terms.
 
+use std::sync::Arc;
+
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 use model::ServiceBinding;
-use plan::{Compiled, Compiler, DesiredBinding, PlanError};
+use plan::{DesiredBinding, PlanError};
 use plane_abi::seal::Key;
-use plane_abi::{BindingKind, Lineage, ServiceTarget, Status};
-use store::{DesiredDeployment, DesiredState};
+use plane_abi::{BindingKind, Distribution, Lineage, RouteBase, ServiceTarget, Status};
+use store::{DesiredCandidate, DesiredDeployment, DesiredService, DesiredState, RouteChange};
+
+use crate::bases::Desired;
+
+/// A compiled state.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    /// The snapshot.
+    pub(crate) bytes: Arc<[u8]>,
+    /// The base of routes that it names.
+    pub(crate) base: Option<Arc<RouteBase>>,
+}
 
 /// Why a state was not compiled.
 #[derive(Debug, thiserror::Error)]
@@ -21,14 +34,26 @@ pub(crate) fn compile(state: DesiredState, platform_domain: &str, env_key: &Key)
     Ok(plan::compile(&desired(state, platform_domain)?, env_key)?)
 }
 
-/// Compiles it for nodes, over a base of routes once there are many.
-pub(crate) fn compile_over(
-    compiler: &mut Compiler,
-    state: DesiredState,
+/// Compiles it for nodes, over a base of routes where there is one.
+pub(crate) fn compile_for_nodes(
+    desired_now: Desired,
     platform_domain: &str,
     env_key: &Key,
 ) -> Result<Compiled, CompileError> {
-    Ok(compiler.compile(&desired(state, platform_domain)?, env_key)?)
+    let (state, base, changes) = match desired_now {
+        Desired::Whole(state) => {
+            return Ok(Compiled { bytes: compile(state, platform_domain, env_key)?.into(), base: None });
+        }
+        Desired::Over(state, base, changes) => (state, base, changes),
+    };
+    let changes: Vec<plan::RouteChange> = changes.into_iter().map(change).collect();
+    let state = desired(state, platform_domain)?;
+    let bytes = plan::compile_over(&state, Arc::clone(&base), &changes, env_key)?;
+    Ok(Compiled { bytes: bytes.into(), base: Some(base) })
+}
+
+fn change(RouteChange { pattern, deployment }: RouteChange) -> plan::RouteChange {
+    plan::RouteChange { pattern, deployment: deployment.map(|id| DeploymentId(id.as_u128())) }
 }
 
 fn desired(state: DesiredState, platform_domain: &str) -> Result<plan::DesiredState, CompileError> {
@@ -44,30 +69,14 @@ fn desired(state: DesiredState, platform_domain: &str) -> Result<plan::DesiredSt
 
 fn deployment(from: DesiredDeployment) -> Result<plan::DesiredDeployment, CompileError> {
     let hash = CompileError::Hash { deployment: from.id, version: from.version_number };
-    let kv = from.bindings.kv.into_iter().map(|binding| DesiredBinding {
-        kind: BindingKind::Kv,
-        name: binding.name,
-        target: binding.namespace_id.to_string(),
-    });
-    let objects = from.bindings.durable_objects.into_iter().map(|binding| DesiredBinding {
-        kind: BindingKind::DurableObject,
-        name: binding.name,
-        target: binding.class_name,
-    });
-    let declared = &from.metadata.services;
-    let services = from.services.into_iter().map(|service| {
-        let deployment = DeploymentId(service.target.as_u128());
-        let own = declared.iter().find(|declared| declared.binding == service.binding);
-        let props = own.map(ServiceBinding::props_text).unwrap_or_default();
-        let target = ServiceTarget { deployment, entrypoint: service.entrypoint, props };
-        DesiredBinding { kind: BindingKind::Service, name: service.binding, target: target.to_string() }
-    });
+    let candidate = from.candidate.map(|candidate| candidate_of(candidate, &from.bindings, from.id)).transpose()?;
     Ok(plan::DesiredDeployment {
         id: DeploymentId(from.id.as_u128()),
         account: AccountId(from.account_id.as_u128()),
         name: from.name,
         subdomain: from.subdomain,
         status: if from.paused { Status::Paused } else { Status::Active },
+        distribution: if from.on_demand { Distribution::Pull } else { Distribution::Push },
         version: from.version_number,
         artifact: ArtifactHash::from_hex(&from.artifact_hash).ok_or(hash)?,
         artifact_bytes: from.size_bytes,
@@ -77,7 +86,50 @@ fn deployment(from: DesiredDeployment) -> Result<plan::DesiredDeployment, Compil
         updated_unix_s: u64::try_from(from.updated_at.unix_ms() / 1000).unwrap_or(0),
         routes: from.routes,
         env: from.env,
-        bindings: kv.chain(objects).chain(services).collect(),
+        bindings: bindings(&from.bindings, from.services, &from.metadata.services),
         crons: from.metadata.crons,
+        candidate,
     })
+}
+
+fn candidate_of(
+    from: DesiredCandidate,
+    of_deployment: &model::Bindings,
+    deployment: model::DeploymentId,
+) -> Result<plan::DesiredCandidate, CompileError> {
+    let hash = CompileError::Hash { deployment, version: from.version_number };
+    Ok(plan::DesiredCandidate {
+        version: from.version_number,
+        artifact: ArtifactHash::from_hex(&from.artifact_hash).ok_or(hash)?,
+        artifact_bytes: from.size_bytes,
+        bindings: bindings(of_deployment, from.services, &from.metadata.services),
+        compatibility_date: from.metadata.compatibility_date.unwrap_or_default(),
+        share: from.share,
+    })
+}
+
+/// A deployment's bindings, and those to services, which are a version's, with the props that it declares.
+fn bindings(
+    of_deployment: &model::Bindings,
+    services: Vec<DesiredService>,
+    declared: &[ServiceBinding],
+) -> Vec<DesiredBinding> {
+    let kv = of_deployment.kv.iter().map(|binding| DesiredBinding {
+        kind: BindingKind::Kv,
+        name: binding.name.clone(),
+        target: binding.namespace_id.to_string(),
+    });
+    let objects = of_deployment.durable_objects.iter().map(|binding| DesiredBinding {
+        kind: BindingKind::DurableObject,
+        name: binding.name.clone(),
+        target: binding.class_name.clone(),
+    });
+    let services = services.into_iter().map(|service| {
+        let deployment = DeploymentId(service.target.as_u128());
+        let own = declared.iter().find(|declared| declared.binding == service.binding);
+        let props = own.map(ServiceBinding::props_text).unwrap_or_default();
+        let target = ServiceTarget { deployment, entrypoint: service.entrypoint, props };
+        DesiredBinding { kind: BindingKind::Service, name: service.binding, target: target.to_string() }
+    });
+    kv.chain(objects).chain(services).collect()
 }

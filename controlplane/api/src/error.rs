@@ -2,11 +2,15 @@
 //!
 //! Texts are for the caller. What went wrong inside (a database's words, a path) goes to the log, never to the caller.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use model::{Envelope, ErrorItem, FieldError, Version, code};
 use store::StoreError;
+
+use crate::artifacts::ArtifactError;
 
 /// A request that was not done.
 #[derive(Debug)]
@@ -62,8 +66,16 @@ impl ApiError {
     }
 
     /// The token has made too many requests.
-    pub(crate) fn too_many(wait: std::time::Duration) -> ApiError {
-        let message = "this token has made too many requests lately";
+    pub(crate) fn too_many(wait: Duration) -> ApiError {
+        ApiError::wait(wait, "this token has made too many requests lately")
+    }
+
+    /// Too many requests without a token that counts have come from there.
+    pub(crate) fn too_many_unknown(wait: Duration) -> ApiError {
+        ApiError::wait(wait, "too many requests without a valid token have come from your address lately")
+    }
+
+    fn wait(wait: Duration, message: &str) -> ApiError {
         let mut error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, code::TOO_MANY, message);
         error.retry_after_s = Some(wait.as_secs() + 1);
         error
@@ -103,6 +115,18 @@ impl From<StoreError> for ApiError {
             StoreError::Precondition(message) => ApiError::new(StatusCode::CONFLICT, code::ILLEGAL_STATE, message),
             StoreError::Limit(message) => ApiError::new(StatusCode::FORBIDDEN, code::LIMIT, message),
             busy if busy.is_busy() => ApiError::try_again("the store is busy"),
+            inside => ApiError::internal(inside),
+        }
+    }
+}
+
+impl From<ArtifactError> for ApiError {
+    fn from(error: ArtifactError) -> ApiError {
+        match error {
+            ArtifactError::Store(reason) => {
+                tracing::error!(%reason, "the artifact store failed");
+                ApiError::try_again("the artifact store is not available; try again")
+            }
             inside => ApiError::internal(inside),
         }
     }

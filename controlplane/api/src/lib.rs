@@ -20,6 +20,7 @@ mod access;
 mod artifacts;
 mod audit;
 mod auth;
+mod bases;
 mod compile;
 mod election;
 mod error;
@@ -32,11 +33,15 @@ mod locks;
 mod member;
 mod openapi;
 mod ops;
+mod places;
 mod publisher;
 mod rate;
+mod rollouts;
 mod serve;
+mod traffic;
 mod validator;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -50,7 +55,7 @@ use push::PushServer;
 use store::Store;
 use tokio::sync::{Semaphore, watch};
 
-pub use artifacts::{ArtifactError, Artifacts, Source};
+pub use artifacts::{ArtifactError, Artifacts, S3Place, Source};
 pub use error::ApiError;
 pub use front::Front;
 pub use member::{Member, Membership};
@@ -59,7 +64,9 @@ pub use rate::RateLimit;
 pub use serve::{Shutdown, serve};
 pub use validator::Validator;
 
+use bases::Bases;
 use fleet::Fleet;
+use handlers::rollouts as rollout_handlers;
 use handlers::{
     accounts, audit as audit_log, deployments, env, logs, operator, plans, projects, routes, steering, versions,
 };
@@ -97,8 +104,14 @@ pub struct Parts {
     pub env_key: Key,
     /// Domain of the subdomains, in normal form.
     pub platform_domain: String,
+    /// Port at which nodes answer, if it is not the scheme's.
+    pub platform_port: Option<u16>,
+    /// Folder of the base of routes; made if missing.
+    pub routes: PathBuf,
     /// What each token may ask.
     pub rate_limit: RateLimit,
+    /// Deployments whose modules nodes have ahead: those with the most requests. At least 1.
+    pub pushed_max: u32,
 }
 
 /// The API's state. Cheap to clone.
@@ -111,10 +124,13 @@ pub struct App {
     publisher: Publisher,
     env_key: Key,
     platform_domain: Arc<str>,
+    /// The same with the port, for URLs.
+    platform: Arc<str>,
     locks: KeyedLocks<DeploymentId>,
     keys: KeyedLocks<idempotency::Key>,
     tails: Arc<Semaphore>,
     rates: Arc<rate::Rates>,
+    strangers: Arc<rate::Strangers>,
     shutdown: Shutdown,
 }
 
@@ -123,8 +139,13 @@ impl App {
     pub async fn start(parts: Parts) -> Result<App, ApiError> {
         let fleet = Fleet::new(parts.push);
         let platform_domain: Arc<str> = parts.platform_domain.into();
-        let publisher =
-            Publisher::start(parts.store.clone(), fleet.clone(), parts.env_key.clone(), Arc::clone(&platform_domain));
+        let platform: Arc<str> = match parts.platform_port {
+            Some(port) => format!("{platform_domain}:{port}").into(),
+            None => Arc::clone(&platform_domain),
+        };
+        let bases = Bases::new(parts.store.clone(), parts.routes, Arc::clone(&platform_domain));
+        let (store, env_key) = (parts.store.clone(), parts.env_key.clone());
+        let publisher = Publisher::start(store, fleet.clone(), env_key, Arc::clone(&platform_domain), bases);
         let app = App {
             store: parts.store,
             artifacts: parts.artifacts,
@@ -133,14 +154,19 @@ impl App {
             publisher,
             env_key: parts.env_key,
             platform_domain,
+            platform,
             locks: KeyedLocks::default(),
             keys: KeyedLocks::default(),
             tails: Arc::new(Semaphore::new(logs::TAILS_MAX)),
             rates: Arc::new(rate::Rates::new(parts.rate_limit)),
+            strangers: Arc::new(rate::Strangers::new()),
             shutdown: Shutdown::new(),
         };
+        places::refresh(&app).await?;
         ops::recover(&app).await?;
         tokio::spawn(ops::outnumber(app.clone()));
+        tokio::spawn(rollouts::watch(app.clone()));
+        tokio::spawn(traffic::rank(app.clone(), parts.pushed_max));
         tokio::spawn(ops::keep_settled(app.clone()));
         Ok(app)
     }
@@ -200,6 +226,9 @@ fn endpoints() -> Vec<Endpoint> {
         post "/v1/deployments/{deployment_id}/rollback" => deployments::rollback;
         post "/v1/deployments/{deployment_id}/pause" => deployments::pause;
         post "/v1/deployments/{deployment_id}/resume" => deployments::resume;
+        get "/v1/deployments/{deployment_id}/rollout" => rollout_handlers::get;
+        put "/v1/deployments/{deployment_id}/rollout" => rollout_handlers::set;
+        delete "/v1/deployments/{deployment_id}/rollout" => rollout_handlers::stop;
         get "/v1/deployments/{deployment_id}/versions" => versions::list;
         post "/v1/deployments/{deployment_id}/versions" => versions::upload;
         get "/v1/deployments/{deployment_id}/versions/{version}" => versions::get;
@@ -216,6 +245,10 @@ fn endpoints() -> Vec<Endpoint> {
         get "/v1/deployments/{deployment_id}/logs/tail" => logs::tail;
         get "/v1/config" => operator::config;
         get "/v1/nodes" => operator::nodes;
+        patch "/v1/nodes/{node}" => operator::update_node;
+        get "/v1/pops" => operator::pops;
+        put "/v1/pops/{pop}" => operator::set_pop;
+        get "/v1/regions" => operator::regions;
         get "/v1/plans" => plans::list;
         put "/v1/plans/{tier}" => plans::set;
         get "/v1/steering" => steering::get;

@@ -41,8 +41,14 @@ pub struct Member {
     pub env_key: Key,
     /// Domain of the subdomains, in normal form.
     pub platform_domain: String,
+    /// Port at which nodes answer, if it is not the scheme's.
+    pub platform_port: Option<u16>,
+    /// Folder of the base of routes; made if missing.
+    pub routes: std::path::PathBuf,
     /// What each token may ask.
     pub rate_limit: RateLimit,
+    /// Deployments whose modules nodes have ahead: those with the most requests. At least 1.
+    pub pushed_max: u32,
     /// The authority that nodes trust; the same in all processes.
     pub ca: Ca,
     /// Where nodes connect to.
@@ -73,7 +79,7 @@ impl Member {
     /// Begins, and returns when this process leads, all that was left behind being finished, or knows who does.
     /// `shutdown` is the service's: with it log tails end, and what else would hold it up.
     pub async fn start(self, shutdown: Shutdown) -> Result<Membership, ApiError> {
-        let (front, stop) = (Front::new(), Shutdown::new());
+        let (front, stop) = (Front::new(self.env_key.clone()), Shutdown::new());
         let (begun, first) = oneshot::channel();
         let mut work = Work { member: self, front: front.clone(), shutdown, stop: stop.clone(), begun: Some(begun) };
         let task = tokio::spawn(async move { work.run().await });
@@ -199,7 +205,10 @@ impl Work {
             push: Arc::clone(&push),
             env_key: self.member.env_key.clone(),
             platform_domain: self.member.platform_domain.clone(),
+            platform_port: self.member.platform_port,
+            routes: self.member.routes.clone(),
             rate_limit: self.member.rate_limit,
+            pushed_max: self.member.pushed_max,
         };
         let started = tokio::select! {
             started = App::start(parts) => started,

@@ -10,7 +10,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
-use crate::handlers::{accounts, audit, deployments, env, logs, operator, plans, projects, routes, steering, versions};
+use crate::handlers::{
+    accounts, audit, deployments, env, logs, operator, plans, projects, rollouts, routes, steering, versions,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,11 +27,12 @@ use crate::handlers::{accounts, audit, deployments, env, logs, operator, plans, 
         projects::create, projects::list, projects::get, projects::update, projects::delete,
         deployments::create, deployments::list, deployments::get, deployments::delete, deployments::rollback,
         deployments::pause, deployments::resume,
+        rollouts::get, rollouts::set, rollouts::stop,
         versions::upload, versions::list, versions::get, versions::activate, versions::source_map,
         routes::list, routes::create, routes::update, routes::delete,
         env::list, env::set, env::delete,
         logs::tail,
-        operator::nodes, operator::config, operator::deployment_config, operator::healthz,
+        operator::nodes, operator::update_node, operator::pops, operator::set_pop, operator::regions, operator::config, operator::deployment_config, operator::healthz,
         plans::list, plans::set,
         steering::get, steering::set,
         document,
@@ -57,7 +60,7 @@ pub fn openapi() -> Document {
 
 /// This document.
 #[utoipa::path(get, path = "/v1/openapi.json", operation_id = "openapi", tag = "operator", security(()),
-    responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+    responses((status = 200, description = "OpenAPI 3.1", body = Object), Problems))]
 pub(crate) async fn document() -> Json<Document> {
     Json(openapi())
 }
@@ -92,7 +95,10 @@ impl IntoResponses for Problems {
             ("415", "Not the content type of this path"),
             ("422", "The module cannot serve, or an Idempotency-Key was used with another request"),
             ("426", "This path is a WebSocket"),
-            ("429", "Too many requests of this token; `Retry-After` says when there may be more"),
+            (
+                "429",
+                "Too many requests of this token, or of this address without a valid one; `Retry-After` says when there may be more",
+            ),
             ("500", "A fault of the server"),
             ("502", "A node refused the configuration; the previous version is active again"),
             ("503", "Too much is going on; try again"),
@@ -103,5 +109,30 @@ impl IntoResponses for Problems {
             ResponseBuilder::new().description(description).content("application/json", content).build()
         };
         all.into_iter().map(|(status, description)| (status.to_owned(), RefOr::T(response(description)))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_says_what_it_may_answer_instead() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        let mut operations = 0;
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                // It touches nothing that could fail.
+                if path == "/healthz" {
+                    continue;
+                }
+                operations += 1;
+                for status in Problems::responses().keys() {
+                    let body = &operation["responses"][status]["content"]["application/json"]["schema"];
+                    assert_eq!(body["$ref"], "#/components/schemas/ErrorEnvelope", "{method} {path} {status}");
+                }
+            }
+        }
+        assert_eq!(operations, crate::endpoints().len() - 1);
     }
 }

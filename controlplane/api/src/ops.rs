@@ -14,8 +14,10 @@ use base::id::ArtifactHash;
 use bytes::Bytes;
 use model::{Activation, DeploymentId, EnvVarSpec, Message, ModuleError, RouteId, State, VersionMetadata, code};
 use plane_abi::code::code_name;
+use sha2::{Digest, Sha256};
 use store::{Begun, DeploymentRow, NewRoute, NewVersion, StoreError, Validated, VersionRef, VersionRow};
 
+use crate::artifacts::ArtifactError;
 use crate::error::ApiError;
 use crate::publisher::{PublishError, Published};
 use crate::validator::ValidatorError;
@@ -118,9 +120,11 @@ pub(crate) async fn recover(app: &App) -> Result<(), ApiError> {
     named.extend(with_code.map(|artifact| code_name(artifact).to_string()));
     // Another process that shares the store may have stored an artifact whose version it has not recorded yet.
     let grace = if app.store.is_shared() { SWEEP_GRACE } else { Duration::ZERO };
-    let swept = app.artifacts.sweep(&named, grace).await.map_err(ApiError::internal)?;
-    if swept > 0 {
-        tracing::info!(swept, "deleted artifacts that no version has");
+    match app.artifacts.sweep(&named, grace).await {
+        Ok(0) => {}
+        Ok(swept) => tracing::info!(swept, "deleted artifacts that no version has"),
+        // They only take up room, and what is to be published needs no artifact store here.
+        Err(error) => tracing::warn!(%error, "artifacts that no version has stay until the next start"),
     }
     for row in left.publishing.iter().chain(&left.deleting) {
         settle(app, row.id).await?;
@@ -208,6 +212,8 @@ async fn settle_validation(app: &App, version: VersionRow) -> Result<(), ApiErro
     let hash = hash.ok_or_else(|| ApiError::internal("a version without artifact hash"))?;
     let verdict = match app.artifacts.get(hash).await {
         Ok(module) => validate(app, hash, module).await.0,
+        // It is looked for again.
+        Err(error @ ArtifactError::Store(_)) => return Err(error.into()),
         Err(error) => {
             tracing::error!(%error, "a version to be validated has no module");
             Err(module_error("startup", "the module was lost before it could be validated; upload it again"))
@@ -227,8 +233,12 @@ pub(crate) async fn upload(
     upload: Upload,
 ) -> Result<(VersionRow, Vec<Message>), ApiError> {
     let Upload { module, metadata, map } = upload;
+    if let Module::Whole(bytes) = &module {
+        let hash = ArtifactHash(Sha256::digest(bytes).into());
+        app.store.check_artifact(deployment, &hash.to_string(), bytes.len() as u64).await?;
+    }
     let map_hash = match map {
-        Some(map) => Some(app.artifacts.put(map).await.map_err(ApiError::internal)?.to_string()),
+        Some(map) => Some(app.artifacts.put(map).await?.to_string()),
         None => None,
     };
     let (new, module) = match module {
@@ -238,7 +248,7 @@ pub(crate) async fn upload(
         }
         Module::Whole(bytes) => {
             // The bytes come first: a version never names what is not there.
-            let hash = app.artifacts.put(bytes.clone()).await.map_err(ApiError::internal)?;
+            let hash = app.artifacts.put(bytes.clone()).await?;
             let (artifact_hash, artifact_url) = (hash.to_string(), format!("artifacts/{hash}"));
             let size_bytes = bytes.len() as u64;
             (NewVersion { artifact_hash, artifact_url, size_bytes, metadata, map_hash }, Some((hash, bytes)))
@@ -357,7 +367,7 @@ async fn go(app: &App, id: DeploymentId, begun: Begun) -> Result<Changed<Activat
         }
     };
     let result = Activation {
-        deployment: row.to_api(&app.platform_domain),
+        deployment: row.to_api(&app.platform),
         version: version.ok_or_else(|| ApiError::not_found("version"))?.to_api(),
         generation,
         nodes_acked: acks.acked,
@@ -437,7 +447,7 @@ pub(crate) async fn set_plan(app: App, tier: String, plan: model::SetPlan) -> Re
 
 /// Replaces the rules for packets.
 pub(crate) async fn set_steering(app: App, rules: model::Steering) -> Result<Changed<model::Steering>, ApiError> {
-    let result = app.store.set_steering(|before| rules.after(before)).await?;
+    let result = app.store.set_steering(rules).await?;
     Ok(Changed { result, messages: publish_change(&app, true).await? })
 }
 
@@ -456,12 +466,16 @@ async fn publish_change(app: &App, changed: bool) -> Result<Vec<Message>, ApiErr
     if !changed {
         return Ok(Vec::new());
     }
-    let published = app.publisher.publish(None).await.map_err(publish_failed)?;
-    Ok(remarks(&published))
+    Ok(remarks(&publish(app).await?))
+}
+
+/// Publishes what is committed.
+pub(crate) async fn publish(app: &App) -> Result<Published, ApiError> {
+    app.publisher.publish(None).await.map_err(publish_failed)
 }
 
 /// What the caller should know of nodes that do not serve it yet.
-fn remarks(published: &Published) -> Vec<Message> {
+pub(crate) fn remarks(published: &Published) -> Vec<Message> {
     let mut messages = Vec::new();
     if let Some(reason) = published.acks.refusal() {
         messages.push(Message { code: code::REFUSED_BY_NODE, message: reason });
@@ -474,8 +488,8 @@ fn remarks(published: &Published) -> Vec<Message> {
     messages
 }
 
-fn refused_by_node(reason: &str) -> ApiError {
-    let message = format!("a node refused it, and the version before it is active again: {reason}");
+pub(crate) fn refused_by_node(reason: &str) -> ApiError {
+    let message = format!("it did not come into service, and the version before it is active again: {reason}");
     ApiError::new(StatusCode::BAD_GATEWAY, code::REFUSED_BY_NODE, message)
 }
 

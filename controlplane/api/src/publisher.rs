@@ -16,16 +16,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::DeploymentId;
-use plan::Compiler;
 use plane_abi::seal::Key;
 use store::{DeploymentRow, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::bases::Bases;
 use crate::compile;
 use crate::fleet::{Acks, Fleet};
+use crate::places::{self, REACH_LOOK, REACH_WAIT};
 
 /// How long an operation waits for connected nodes.
 const ACK_WAIT: Duration = Duration::from_secs(5);
@@ -41,6 +42,13 @@ pub(crate) struct Published {
     pub(crate) deployment: Option<Box<DeploymentRow>>,
     /// Why the activation failed, in a node's words.
     pub(crate) refused: Option<String>,
+}
+
+impl Published {
+    /// Why the configuration is at fault, if a node says so.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        self.acks.refusal()
+    }
 }
 
 /// Why nothing was published.
@@ -79,12 +87,16 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     /// Starts the task; it ends when the last `Publisher` is gone.
-    pub(crate) fn start(store: Store, fleet: Fleet, env_key: Key, platform_domain: Arc<str>) -> Publisher {
+    pub(crate) fn start(
+        store: Store,
+        fleet: Fleet,
+        env_key: Key,
+        platform_domain: Arc<str>,
+        bases: Bases,
+    ) -> Publisher {
         let (sender, jobs) = mpsc::channel(BATCH_MAX);
         let newest = Arc::new(AtomicU64::new(0));
-        let compiler = Compiler::default();
-        let task =
-            Task { store, fleet, env_key, platform_domain, compiler, published: None, newest: Arc::clone(&newest) };
+        let task = Task { store, fleet, env_key, platform_domain, bases, published: None, newest: Arc::clone(&newest) };
         tokio::spawn(task.run(jobs));
         Publisher { jobs: sender, newest }
     }
@@ -110,8 +122,8 @@ struct Task {
     fleet: Fleet,
     env_key: Key,
     platform_domain: Arc<str>,
-    /// Keeps the base of routes, which many snapshots in a row share.
-    compiler: Compiler,
+    /// Has the base of routes, which many snapshots in a row share.
+    bases: Bases,
     /// The newest generation that this process has published.
     published: Option<u64>,
     /// The same, for others to read.
@@ -141,6 +153,11 @@ impl Task {
         };
         if at_fault && !activations.is_empty() {
             return self.publish_one_by_one(batch, &activations, together).await;
+        }
+        if let (Ok(published), false) = (&together, activations.is_empty())
+            && let Some(reason) = self.shortage(published.generation).await
+        {
+            return self.fail_all(batch, published.clone(), &reason).await;
         }
         for job in batch {
             let answer = match (&together, job.activation) {
@@ -185,6 +202,33 @@ impl Task {
         }
     }
 
+    /// Which points of presence a generation has not reached, if too many.
+    async fn shortage(&self, generation: u64) -> Option<String> {
+        let begin = Instant::now();
+        loop {
+            let places =
+                self.store.node_places().await.inspect_err(|error| tracing::error!(%error, "where nodes stand"));
+            let short = places::shortage(&places.ok()?, &self.fleet.nodes(), generation)?;
+            if begin.elapsed() >= REACH_WAIT {
+                return Some(short);
+            }
+            tokio::time::sleep(REACH_LOOK).await;
+        }
+    }
+
+    /// Fails the activations of a batch, and publishes the versions before.
+    async fn fail_all(&mut self, batch: Vec<Job>, published: Published, reason: &str) {
+        let mut answers = Vec::new();
+        for deployment in batch.iter().filter_map(|job| job.activation) {
+            answers.push((deployment, self.fail(deployment, published.clone(), reason.to_owned()).await));
+        }
+        let rest = self.publish_once(&[]).await;
+        for job in batch {
+            let own = job.activation.and_then(|id| answers.iter().find(|(deployment, _)| *deployment == id));
+            let _ = job.reply.send(own.map_or_else(|| rest.clone(), |(_, answer)| answer.clone()));
+        }
+    }
+
     async fn finish(&self, mut published: Published, deployment: DeploymentId) -> Result<Published, PublishError> {
         published.deployment = Some(Box::new(self.store.finish_activation(deployment).await?));
         Ok(published)
@@ -205,33 +249,40 @@ impl Task {
 
     /// Compiles and hands out the store's state; of the versions on their way, those of the deployments in `going`.
     async fn publish_once(&mut self, going: &[DeploymentId]) -> Result<Published, PublishError> {
-        let mut state = self.store.desired_state(going).await?;
+        let begin = Instant::now();
+        let mut desired = self.bases.desired(going).await?;
         // The same generation may have been published with other bytes: by the process before this one, or without a
         // version that was on its way then.
         let seen = self.fleet.highest_generation();
-        if self.published.is_none_or(|published| published >= state.generation) || seen >= state.generation {
+        if self.published.is_none_or(|published| published >= desired.generation()) || seen >= desired.generation() {
             // A node that has served a later generation knew a newer store than this one, restored from a backup.
             self.store.raise_generation_to(seen).await?;
             self.store.raise_generation().await?;
-            state = self.store.desired_state(going).await?;
+            desired = self.bases.desired(going).await?;
         }
-        let generation = state.generation;
+        let (generation, read) = (desired.generation(), begin.elapsed());
         let (env_key, platform_domain) = (self.env_key.clone(), self.platform_domain.clone());
-        let mut compiler = std::mem::take(&mut self.compiler);
         let compiled = tokio::task::spawn_blocking(move || {
-            let compiled = compile::compile_over(&mut compiler, state, &platform_domain, &env_key);
-            (compiler, compiled.map_err(|error| error.to_string()))
+            compile::compile_for_nodes(desired, &platform_domain, &env_key).map_err(|error| error.to_string())
         });
-        let (compiler, compiled) = compiled.await.map_err(|error| PublishError::Compile(error.to_string()))?;
-        self.compiler = compiler;
+        let compiled = compiled.await.map_err(|error| PublishError::Compile(error.to_string()))?;
         let compiled = compiled.map_err(PublishError::Compile)?;
+        let compiled_us = (begin.elapsed() - read).as_micros() as u64;
         let length = compiled.bytes.len();
-        // It checks the snapshot as nodes will: a bad one never leaves.
-        self.fleet.publish(generation, compiled).map_err(|error| PublishError::Compile(error.to_string()))?;
+        let refused = |error: push::PublishError| PublishError::Compile(error.to_string());
+        // Numbered past it is the next one in any case.
         self.published = Some(generation);
+        if let Some(acks) = self.fleet.try_on_canary(generation, &compiled).await.map_err(refused)? {
+            tracing::error!(generation, "the nodes that try configurations first refused it; no other node gets it");
+            return Ok(Published { generation, acks, deployment: None, refused: None });
+        }
+        // It checks the snapshot as nodes will: a bad one never leaves.
+        self.fleet.publish(generation, compiled).map_err(refused)?;
         self.newest.store(generation, Ordering::Release);
         let acks = self.fleet.wait_acked(generation, ACK_WAIT).await;
-        tracing::info!(generation, bytes = length, acked = acks.acked, connected = acks.connected, "published");
+        let (read_us, us) = (read.as_micros() as u64, begin.elapsed().as_micros() as u64);
+        let Acks { acked, connected, .. } = acks;
+        tracing::info!(generation, bytes = length, read_us, compiled_us, us, acked, connected, "published");
         Ok(Published { generation, acks, deployment: None, refused: None })
     }
 }

@@ -302,6 +302,53 @@ async fn env_values_go_in_and_never_come_out() {
 }
 
 #[tokio::test]
+async fn urls_have_the_port_at_which_nodes_answer() {
+    let control = Control::with_platform_port(8080).await;
+    let id = control.deployment("a").await;
+    let shown = control.call("GET", &format!("/v1/deployments/{id}"), None).await.expect(200);
+    assert_eq!(shown.result()["url"], "http://a.workers.localhost:8080");
+    let config = control.call("GET", "/v1/config", None).await.expect(200);
+    assert!(!config.body.to_string().contains(":8080"), "nodes look at names alone: {}", config.body);
+}
+
+#[tokio::test]
+async fn a_node_out_of_service_leaves_its_vips_and_comes_back() {
+    let control = Control::new().await;
+    let node = |name: &str, last: u8| json!({"name": name, "mac": format!("02:00:00:00:00:0{last}")});
+    let (a, b) = (node("a", 1), node("b", 2));
+    let rules = json!({"vips": [{"address": "192.0.2.1", "port": 443, "nodes": [a, b]}]});
+    control.call("PUT", "/v1/steering", Some(rules)).await.expect(200);
+    let carried_out = async || {
+        let config = control.call("GET", "/v1/config", None).await.expect(200);
+        let vip = config.result()["steering"]["vips"][0].clone();
+        (vip["nodes"].clone(), vip["before"].clone())
+    };
+    let set = |name: &'static str, state: &'static str| {
+        let control = &control;
+        async move { control.call("PATCH", &format!("/v1/nodes/{name}"), Some(json!({"state": state}))).await }
+    };
+    assert_eq!(carried_out().await, (json!([a, b]), Value::Null));
+    let before = control.push.published_generation();
+    set("a", "cordoned").await.expect(200);
+    assert_eq!(carried_out().await, (json!([b]), json!([[a, b]])), "who had connections to it keeps them");
+    assert!(control.push.published_generation() > before, "nodes have it");
+    // Draining is out of service too; that of all of them is of none.
+    set("a", "draining").await.expect(200);
+    assert_eq!(carried_out().await, (json!([b]), json!([[a, b]])));
+    set("b", "cordoned").await.expect(200);
+    assert_eq!(carried_out().await, (json!([a, b]), json!([[b]])));
+    set("b", "serving").await.expect(200);
+    set("a", "serving").await.expect(200);
+    assert_eq!(carried_out().await, (json!([a, b]), json!([[b]])));
+    // The operator's document is as it was; a node behind no VIP needs no new configuration.
+    let shown = control.call("GET", "/v1/steering", None).await.expect(200);
+    assert_eq!(shown.result()["vips"][0]["nodes"], json!([a, b]));
+    let published = control.push.published_generation();
+    set("c", "cordoned").await.expect(200);
+    assert_eq!(control.push.published_generation(), published);
+}
+
+#[tokio::test]
 async fn lists_go_on_where_the_cursor_says() {
     let control = Control::new().await;
     for i in 0..5 {
@@ -319,6 +366,92 @@ async fn lists_go_on_where_the_cursor_says() {
         }
     }
     assert_eq!(names, ["p0", "p1", "p2", "p3", "p4"]);
+}
+
+/// The ids of a list, a page after the other.
+async fn pages(control: &Control, path: &str, limit: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = control.call("GET", &format!("{path}?limit={limit}{cursor}"), None).await.expect(200);
+        let items = page.result().as_array().unwrap();
+        assert!(items.len() <= limit && ids.len() < 100, "{}", page.body);
+        ids.extend(items.iter().map(|item| item["id"].as_str().unwrap().to_owned()));
+        match page.body["result_info"]["cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return ids,
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_list_is_the_same_in_pages_of_any_size() {
+    let control = Control::new().await;
+    let project = control.project("p").await;
+    let path = format!("/v1/projects/{project}/deployments");
+    let tokens = format!("/v1/accounts/{}/tokens", control.account);
+    let mut deployment = String::new();
+    for name in ["a", "b", "c", "d", "e"] {
+        let body = json!({"name": name, "subdomain": name});
+        deployment = control.call("POST", &path, Some(body)).await.expect(201).id();
+        control.call("POST", &tokens, Some(json!({"name": name}))).await.expect(201);
+        control.other_account(&format!("{name}@example.com")).await;
+    }
+    for host in ["a", "b", "c", "d", "e"] {
+        let body = json!({"pattern": format!("{host}.example/*")});
+        control.call("POST", &format!("/v1/deployments/{deployment}/routes"), Some(body)).await.expect(201);
+        // Without a validator a version is recorded, and invalid.
+        control.upload(&deployment, format!("{WORKER}//{host}").as_bytes(), "{}", &[]).await.expect(503);
+    }
+    let of = |rest: &str| format!("/v1/deployments/{deployment}/{rest}");
+    // The operator has an account and a token beside.
+    for (path, count) in [(path, 5), (tokens, 6), (of("routes"), 5), (of("versions"), 5), ("/v1/accounts".into(), 6)] {
+        let whole = pages(&control, &path, 1000).await;
+        assert_eq!(whole.len(), count, "{path}");
+        for limit in [1, 2, 5] {
+            assert_eq!(pages(&control, &path, limit).await, whole, "{path} by {limit}");
+        }
+    }
+    control.call("GET", &format!("{}?cursor=deploy_x", of("versions")), None).await.expect(400);
+}
+
+#[tokio::test]
+async fn a_pattern_has_one_spelling_and_what_is_none_is_named() {
+    let control = Control::new().await;
+    let deployment = control.deployment("spelt").await;
+    let routes = format!("/v1/deployments/{deployment}/routes");
+    let add = |pattern: String| {
+        let (control, routes) = (&control, &routes);
+        async move { control.call("POST", routes, Some(json!({"pattern": pattern}))).await }
+    };
+    let made = add("XN--Bcher-KVA.Example./%61/*".to_owned()).await.expect(201);
+    assert_eq!(made.result()["pattern"], "xn--bcher-kva.example/a/*");
+    for same in ["xn--bcher-kva.example/a/*", "XN--BCHER-KVA.EXAMPLE/a/*", "xn--bcher-kva.example./%61/*"] {
+        assert_eq!(add(same.to_owned()).await.expect(409).error()["field"], "pattern", "{same}");
+    }
+    let (long, huge) = (format!("a.b/{}", "x".repeat(497)), format!("a.b/{}", "x".repeat(64 * 1024)));
+    for wrong in [
+        "b\u{fc}cher.example/*",
+        "a.b:80/*",
+        "a..b/*",
+        "[::1]/*",
+        "*/x",
+        "a.b/../c",
+        "a.b/%2e%2e/c",
+        "a.b/?q",
+        &long,
+        &huge,
+    ] {
+        let refused = add(wrong.to_owned()).await.expect(400);
+        assert_eq!(refused.error()["field"], "pattern", "{}", refused.body);
+    }
+    let listed = control.call("GET", &routes, None).await.expect(200);
+    assert_eq!(listed.result().as_array().unwrap().len(), 1);
+    let project = control.project("p").await;
+    let path = format!("/v1/projects/{project}/deployments");
+    for (subdomain, status) in [("b\u{fc}cher", 400), ("Shop", 400), ("shop.", 400), ("xn--bcher-kva", 201)] {
+        control.call("POST", &path, Some(json!({"name": "x", "subdomain": subdomain}))).await.expect(status);
+    }
 }
 
 #[tokio::test]

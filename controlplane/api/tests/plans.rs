@@ -93,6 +93,98 @@ async fn an_account_has_as_many_deployments_as_its_plan_allows() {
 }
 
 #[tokio::test]
+async fn an_account_has_as_many_routes_as_its_plan_allows() {
+    let control = Control::new().await;
+    let (first, second) = (control.deployment("first").await, control.deployment("second").await);
+    let add = |deployment: &str, host: &str| {
+        let (path, pattern) = (format!("/v1/deployments/{deployment}/routes"), format!("{host}.example/*"));
+        let control = &control;
+        async move { control.call("POST", &path, Some(json!({"pattern": pattern}))).await }
+    };
+    let kept = add(&first, "one").await.expect(201).id();
+    let limit = |most: u32| control.call("PUT", "/v1/plans/free", Some(json!({"routes_max": most})));
+    assert_eq!(limit(2).await.expect(200).result()["routes_max"], 2);
+    // Of two at once one gets the last.
+    let (left, right) = tokio::join!(add(&first, "left"), add(&second, "right"));
+    let mut statuses = [left.status, right.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201_u16, 403], "{} {}", left.body, right.body);
+    let refused = add(&second, "three").await.expect(403);
+    assert!(refused.error()["message"].as_str().unwrap().contains("2 routes"), "{}", refused.body);
+    assert_eq!(refused.error()["code"], model::code::LIMIT);
+    // A deployment comes with all of its routes or not at all; one without takes none of the room.
+    let project = control.project("p").await;
+    let path = format!("/v1/projects/{project}/deployments");
+    let third = json!({"name": "third", "subdomain": "third", "routes": [{"pattern": "three.example/*"}]});
+    control.call("POST", &path, Some(third.clone())).await.expect(403);
+    assert_eq!(control.call("GET", &path, None).await.expect(200).result(), &json!([]));
+    control.call("POST", &path, Some(json!({"name": "none", "subdomain": "none"}))).await.expect(201);
+    // What is deleted makes room; what is there when the limit falls stays.
+    control.call("DELETE", &format!("/v1/deployments/{first}/routes/{kept}"), None).await.expect(200);
+    control.call("POST", &path, Some(third)).await.expect(201);
+    limit(0).await.expect(200);
+    add(&first, "four").await.expect(403);
+    control.call("PUT", "/v1/plans/free", Some(json!({}))).await.expect(200);
+    add(&first, "four").await.expect(201);
+}
+
+#[tokio::test]
+async fn an_account_stores_as_many_bytes_of_modules_as_its_plan_allows() {
+    // Without a validator: a version is stored, and answered 503.
+    let control = Control::new().await;
+    let (first, second) = (control.deployment("first").await, control.deployment("second").await);
+    let upload = |deployment: &str, module: &str| {
+        let (control, deployment, module) = (&control, deployment.to_owned(), module.to_owned());
+        async move { control.upload(&deployment, module.as_bytes(), "{}", &[]).await }
+    };
+    let stored = || std::fs::read_dir(control.dir.path().join("artifacts")).unwrap().count();
+    upload(&first, WORKER).await.expect(503);
+    let versions = control.call("GET", &format!("/v1/deployments/{first}/versions"), None).await.expect(200);
+    let size = versions.result()[0]["size_bytes"].as_u64().unwrap();
+    let limit = |most: u64| control.call("PUT", "/v1/plans/free", Some(json!({"artifact_bytes_max": most})));
+    assert_eq!(limit(size + 4).await.expect(200).result()["artifact_bytes_max"], size + 4);
+    // The same module takes no more room, in whatever deployment.
+    upload(&first, WORKER).await.expect(503);
+    upload(&second, WORKER).await.expect(503);
+    let before = stored();
+    let refused = upload(&first, &format!("{WORKER}//2")).await.expect(403);
+    assert_eq!(refused.error()["code"], model::code::LIMIT, "{}", refused.body);
+    assert_eq!(stored(), before, "what is refused is not stored");
+    let versions = control.call("GET", &format!("/v1/deployments/{first}/versions"), None).await.expect(200);
+    assert_eq!(versions.result().as_array().unwrap().len(), 2, "nor is it a version");
+    // What is there when the limit falls stays.
+    limit(0).await.expect(200);
+    upload(&first, WORKER).await.expect(503);
+    upload(&first, &format!("{WORKER}//2")).await.expect(403);
+
+    // What is deleted makes room, once nobody has it.
+    limit(size + 4).await.expect(200);
+    control.call("DELETE", &format!("/v1/deployments/{first}"), None).await.expect(200);
+    upload(&second, &format!("{WORKER}//2")).await.expect(403);
+    control.call("DELETE", &format!("/v1/deployments/{second}"), None).await.expect(200);
+    let (third, fourth) = (control.deployment("third").await, control.deployment("fourth").await);
+    upload(&third, &format!("{WORKER}//2")).await.expect(503);
+
+    // Of two at once, past the first look, one gets the last room.
+    limit(size + 8).await.expect(200);
+    let new = |digit: &str| NewVersion {
+        artifact_hash: digit.repeat(64),
+        artifact_url: "x".to_owned(),
+        size_bytes: 5,
+        metadata: Default::default(),
+        map_hash: None,
+    };
+    let (one, other) = (new("1"), new("2"));
+    let (left, right) = tokio::join!(
+        control.store.begin_upload(third.parse().unwrap(), &one),
+        control.store.begin_upload(fourth.parse().unwrap(), &other)
+    );
+    assert!(left.is_ok() != right.is_ok(), "{left:?} {right:?}");
+    let refused = left.err().or(right.err()).unwrap();
+    assert!(matches!(refused, store::StoreError::Limit(_)), "{refused}");
+}
+
+#[tokio::test]
 async fn what_is_no_plan_is_refused_with_its_field() {
     let control = Control::new().await;
     let generation = control.store.generation().await.unwrap();
@@ -105,6 +197,8 @@ async fn what_is_no_plan_is_refused_with_its_field() {
         ("/v1/plans/pro", json!({"weight": 1001}), "weight"),
         ("/v1/plans/pro", json!({"weight": 1.5}), "weight"),
         ("/v1/plans/pro", json!({"weight": 100, "memory": 1}), "memory"),
+        ("/v1/plans/pro", json!({"routes_max": -1}), "routes_max"),
+        ("/v1/plans/pro", json!({"artifact_bytes_max": 9_007_199_254_740_992_u64}), "artifact_bytes_max"),
         ("/v1/plans/%20", json!({}), "tier"),
         (&long, json!({}), "tier"),
     ] {
@@ -121,7 +215,13 @@ async fn what_is_no_plan_is_refused_with_its_field() {
     assert_eq!(control.store.generation().await.unwrap(), generation, "a refused request changed something");
 
     for tier in 1..model::rules::PLANS_MAX {
-        let plan = model::SetPlan { cpu_ms: 1, weight: 1000, deployments_max: None };
+        let plan = model::SetPlan {
+            cpu_ms: 1,
+            weight: 1000,
+            deployments_max: None,
+            routes_max: None,
+            artifact_bytes_max: None,
+        };
         control.store.set_plan(&format!("tier {tier}"), &plan).await.unwrap();
     }
     control.call("PUT", "/v1/plans/one-more", Some(json!({}))).await.expect(403);

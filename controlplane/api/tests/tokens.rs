@@ -149,3 +149,43 @@ async fn a_token_that_asks_too_much_waits_and_others_do_not() {
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     control.call("GET", "/v1/whoami", None).await.expect(200);
 }
+
+/// Comes with tokens that are none until it is told to wait; gives how many were looked at, and the refusal.
+async fn guess(control: &Control, salt: &str) -> (usize, Answer) {
+    let projects = format!("/v1/accounts/{}/projects", control.account);
+    for guesses in 0..10_000 {
+        let token = format!("selvage_{salt}{guesses:060x}");
+        // What changes something is looked at by more than one layer, and counts once.
+        let answer = match guesses % 3 {
+            0 => control.call_as(Some(&token), "GET", "/v1/whoami", None).await,
+            1 => control.call_as(Some(&token), "POST", &projects, Some(json!({"name": "x"}))).await,
+            _ => control.call_as(None, "POST", &projects, Some(json!({"name": "x"}))).await,
+        };
+        if answer.status != 401 {
+            return (guesses, answer.expect(429));
+        }
+    }
+    panic!("there is no limit");
+}
+
+#[tokio::test]
+async fn guesses_are_limited_by_address_and_hold_up_nobody_whose_token_is_known() {
+    let control = Control::new().await;
+    let (_, late) = control.other_account("dev@example.com").await;
+    let (guesses, refused) = guess(&control, "aaaa").await;
+    assert!(guesses >= 200, "{guesses} were counted more than once");
+    assert!(refused.head.to_ascii_lowercase().contains("retry-after: "), "{}", refused.head);
+    assert!(refused.error()["message"].as_str().unwrap().contains("address"), "{}", refused.body);
+    for _ in 0..20 {
+        control.call("GET", "/v1/whoami", None).await.expect(200);
+    }
+    // A token that was not seen yet waits as a guess does; once it is, it is known too.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    control.call_as(Some(&late), "GET", "/v1/whoami", None).await.expect(200);
+    guess(&control, "bbbb").await;
+    for _ in 0..20 {
+        control.call_as(Some(&late), "GET", "/v1/whoami", None).await.expect(200);
+    }
+    // What needs no token is not limited by it.
+    control.call_as(None, "GET", "/v1/openapi.json", None).await.expect(200);
+}

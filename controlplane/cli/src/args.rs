@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use model::AccountId;
+use model::{AccountId, AuditId, TokenAccess, TokenScope};
 
 use crate::output::Colour;
 
@@ -85,6 +85,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// A version on trial: it gets a share of the requests
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
     /// Patterns that a deployment answers for
     #[command(subcommand)]
     Routes(RoutesCommand),
@@ -114,8 +117,15 @@ pub(crate) enum Command {
         #[arg(long, short)]
         yes: bool,
     },
-    /// List the platform's nodes (operators)
-    Nodes,
+    /// List the platform's nodes, or say where one stands and what it is to do with requests (operators)
+    #[command(subcommand_required = false)]
+    Nodes {
+        #[command(subcommand)]
+        command: Option<NodesCommand>,
+    },
+    /// Points of presence: where nodes stand (operators)
+    #[command(subcommand)]
+    Pops(PopsCommand),
     /// What accounts get for their tier (operators)
     #[command(subcommand)]
     Plan(PlanCommand),
@@ -127,6 +137,18 @@ pub(crate) enum Command {
         /// Such as `upgrade --data /var/lib/selvage-node`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
         words: Vec<OsString>,
+    },
+    /// Tokens of the account
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Show which requests may have changed something, the newest first: the account's, or all (operators)
+    Audit {
+        /// Entries at most, up to 1000
+        #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// Go on before this entry
+        #[arg(long, value_name = "ID")]
+        before: Option<AuditId>,
     },
     /// Run a control plane, a node and a Worker on this machine; redeploy when a file changes
     Dev(DevArgs),
@@ -203,6 +225,28 @@ pub(crate) struct DeployArgs {
     /// Upload only
     #[arg(long)]
     pub(crate) no_activate: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RolloutCommand {
+    /// Give a version a share of the requests beside the active one, or another share; 100 makes it the active one
+    Set {
+        /// The version's number
+        #[arg(value_parser = version_number)]
+        version: u32,
+        /// Percent of the clients whose requests it gets
+        #[arg(long, short, value_name = "PERCENT")]
+        percent: f64,
+        /// Percent of its requests that may fail before the rollout ends by itself (default: 5)
+        #[arg(long, value_name = "PERCENT")]
+        error_limit: Option<f64>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Show the last one, and how the version on trial fares
+    Show(Target),
+    /// Send all requests to the active version again
+    Stop(Target),
 }
 
 #[derive(Debug, Subcommand)]
@@ -294,6 +338,81 @@ pub(crate) enum SteeringCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum NodesCommand {
+    /// Let a node get no more: it is not ready, and schedules run elsewhere
+    Cordon {
+        /// Its name
+        node: String,
+    },
+    /// The same, and end each of its connections with the next response
+    Drain {
+        /// Its name
+        node: String,
+    },
+    /// Let it serve again
+    Uncordon {
+        /// Its name
+        node: String,
+    },
+    /// Say in which point of presence it stands
+    Place {
+        /// Its name
+        node: String,
+        /// The point of presence
+        pop: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PopsCommand {
+    /// List them
+    #[command(visible_alias = "ls")]
+    List,
+    /// Make one, or move it to another region, which is made if need be
+    Set {
+        /// Its name
+        pop: String,
+        /// The region
+        region: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// List them, those that ended too
+    #[command(visible_alias = "ls")]
+    List,
+    /// Make one; its secret is printed now, and never again
+    Create {
+        /// What people know it by
+        #[arg(long, short)]
+        name: String,
+        /// What it reaches: `account`, or `admin` for every account (operators)
+        #[arg(long, default_value = "account", value_parser = token_scope)]
+        scope: TokenScope,
+        /// What of that it may do: `full`, `deploy` (no deletions, no tokens, no projects) or `read`
+        #[arg(long, default_value = "full", value_parser = token_access)]
+        access: TokenAccess,
+        /// When it ends: `90d`, `12h`, `30m`, `45s` from now (default: never)
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        expires: Option<u64>,
+    },
+    /// Give one a successor, with a new secret that is printed now, and never again
+    Rotate {
+        /// Its id or name
+        token: String,
+        /// How long the old secret still counts: `1h`, at most `7d` (default: not at all)
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        overlap: Option<u64>,
+    },
+    /// Take one back
+    Revoke {
+        /// Its id or name
+        token: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum PlanCommand {
     /// List them
     #[command(visible_alias = "ls")]
@@ -311,6 +430,12 @@ pub(crate) enum PlanCommand {
         /// Deployments that an account may have; any number if absent
         #[arg(long, value_name = "N")]
         deployments: Option<u32>,
+        /// Routes that all of them may have together; any number if absent
+        #[arg(long, value_name = "N")]
+        routes: Option<u32>,
+        /// Bytes of the modules of all of its versions, each counted once; any number if absent
+        #[arg(long, value_name = "BYTES")]
+        artifact_bytes: Option<u64>,
     },
     /// Give an account another tier
     Assign {
@@ -355,6 +480,30 @@ fn version_number(text: &str) -> Result<u32, String> {
     }
 }
 
+fn token_scope(text: &str) -> Result<TokenScope, String> {
+    TokenScope::from_name(text).ok_or_else(|| "a scope is `account` or `admin`".to_owned())
+}
+
+fn token_access(text: &str) -> Result<TokenAccess, String> {
+    TokenAccess::from_name(text).ok_or_else(|| "an access is `full`, `deploy` or `read`".to_owned())
+}
+
+/// `90d`, `12h`, `30m`, `45s`.
+fn seconds(text: &str) -> Result<u64, String> {
+    let wrong = || "a time is a number and a unit, as in 90d, 12h, 30m or 45s".to_owned();
+    let (digits, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let unit_s = match unit {
+        "d" => 24 * 3600,
+        "h" => 3600,
+        "m" => 60,
+        "s" => 1,
+        _ => return Err(wrong()),
+    };
+    let count = Some(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let count: Option<u64> = count.and_then(|digits| digits.parse().ok());
+    count.and_then(|count| count.checked_mul(unit_s)).ok_or_else(wrong)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -372,6 +521,18 @@ mod tests {
         assert_eq!(version_number("v12"), Ok(12));
         for text in ["", "v", "0", "-1", "5.0", "vv5"] {
             assert!(version_number(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        for (text, expect) in [("90d", 7_776_000), ("12h", 43_200), ("30m", 1_800), ("45s", 45), ("0s", 0)] {
+            assert_eq!(seconds(text), Ok(expect));
+        }
+        for text in
+            ["", "d", "90", "-1d", "+1d", "1.5h", "1w", "9d9", "99999999999999999999d", "999999999999999999d", "1ä"]
+        {
+            assert!(seconds(text).is_err(), "{text}");
         }
     }
 

@@ -9,9 +9,10 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use model::{
-    Account, AccountId, Activation, CreateDeployment, CreateProject, CreateRoute, Deployment, DeploymentId, EnvVar,
-    EnvVarSpec, Envelope, ErrorItem, Node, PatchRoute, Plan, Project, ProjectId, Rollback, Route, RouteId, SetPlan,
-    Steering, UpdateAccount, Version, VersionMetadata, WhoAmI, code,
+    Account, AccountId, Activation, AuditEntry, AuditId, CreateDeployment, CreateProject, CreateRoute, CreateToken,
+    CreatedToken, Deployment, DeploymentId, EnvVar, EnvVarSpec, Envelope, ErrorItem, Node, PatchNode, PatchRoute, Plan,
+    Pop, Project, ProjectId, Rollback, Rollout, RotateToken, Route, RouteId, SetPlan, SetPop, SetRollout, Steering,
+    Token, TokenId, UpdateAccount, Version, VersionMetadata, WhoAmI, code,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -84,6 +85,28 @@ impl Client {
         self.get("/v1/whoami")
     }
 
+    pub(crate) fn tokens(&self, account: AccountId) -> Outcome<Vec<Token>> {
+        self.list(&format!("/v1/accounts/{account}/tokens"))
+    }
+
+    pub(crate) fn create_token(&self, account: AccountId, body: &CreateToken) -> Outcome<CreatedToken> {
+        self.send("POST", &format!("/v1/accounts/{account}/tokens"), Some(body))
+    }
+
+    pub(crate) fn rotate_token(&self, account: AccountId, id: TokenId, body: &RotateToken) -> Outcome<CreatedToken> {
+        self.send("POST", &format!("/v1/accounts/{account}/tokens/{id}/rotate"), Some(body))
+    }
+
+    pub(crate) fn revoke_token(&self, account: AccountId, id: TokenId) -> Outcome<Token> {
+        self.send("DELETE", &format!("/v1/accounts/{account}/tokens/{id}"), NONE)
+    }
+
+    /// The newest entries, or the newest before one.
+    pub(crate) fn audit_log(&self, limit: u32, before: Option<AuditId>) -> Outcome<Vec<AuditEntry>> {
+        let cursor = before.map(|id| format!("&cursor={id}")).unwrap_or_default();
+        self.get(&format!("/v1/audit-log?limit={limit}{cursor}"))
+    }
+
     pub(crate) fn projects(&self, account: AccountId) -> Outcome<Vec<Project>> {
         self.list(&format!("/v1/accounts/{account}/projects"))
     }
@@ -128,6 +151,18 @@ impl Client {
         self.send("POST", &format!("/v1/deployments/{id}/rollback"), Some(&Rollback { version }))
     }
 
+    pub(crate) fn rollout(&self, id: DeploymentId) -> Outcome<Rollout> {
+        self.send("GET", &format!("/v1/deployments/{id}/rollout"), NONE)
+    }
+
+    pub(crate) fn set_rollout(&self, id: DeploymentId, body: &SetRollout) -> Outcome<Rollout> {
+        self.send("PUT", &format!("/v1/deployments/{id}/rollout"), Some(body))
+    }
+
+    pub(crate) fn stop_rollout(&self, id: DeploymentId) -> Outcome<Rollout> {
+        self.send("DELETE", &format!("/v1/deployments/{id}/rollout"), NONE)
+    }
+
     pub(crate) fn routes(&self, id: DeploymentId) -> Outcome<Vec<Route>> {
         self.list(&format!("/v1/deployments/{id}/routes"))
     }
@@ -165,6 +200,18 @@ impl Client {
 
     pub(crate) fn nodes(&self) -> Outcome<Vec<Node>> {
         self.list("/v1/nodes")
+    }
+
+    pub(crate) fn update_node(&self, name: &str, body: &PatchNode) -> Outcome<Vec<Node>> {
+        self.send("PATCH", &format!("/v1/nodes/{}", segment(name)), Some(body))
+    }
+
+    pub(crate) fn pops(&self) -> Outcome<Vec<Pop>> {
+        self.list("/v1/pops")
+    }
+
+    pub(crate) fn set_pop(&self, name: &str, body: &SetPop) -> Outcome<Pop> {
+        self.send("PUT", &format!("/v1/pops/{}", segment(name)), Some(body))
     }
 
     pub(crate) fn plans(&self) -> Outcome<Vec<Plan>> {

@@ -26,11 +26,14 @@ mod wrangler;
 
 use std::process::ExitCode;
 
-use args::{Cli, Command, ConfigCommand, EnvCommand, PlanCommand, RoutesCommand, SteeringCommand};
+use args::{
+    Cli, Command, ConfigCommand, EnvCommand, PlanCommand, PopsCommand, RolloutCommand, RoutesCommand, SteeringCommand,
+    TokenCommand,
+};
 use clap::{CommandFactory, Parser};
 use context::Context;
 use failure::Outcome;
-use model::SetPlan;
+use model::{CreateToken, RotateToken, SetPlan, SetRollout};
 use output::Output;
 
 fn main() -> ExitCode {
@@ -59,6 +62,12 @@ fn run(cli: Cli, output: Output) -> Outcome {
         Command::Pause(target) => command::lifecycle::pause(&context, &target),
         Command::Resume(target) => command::lifecycle::resume(&context, &target),
         Command::Delete { target, yes } => command::lifecycle::delete(&context, &target, yes),
+        Command::Rollout(RolloutCommand::Set { version, percent, error_limit, target }) => {
+            let error_limit_percent = error_limit;
+            command::rollout::set(&context, &target, &SetRollout { version, percent, error_limit_percent })
+        }
+        Command::Rollout(RolloutCommand::Show(target)) => command::rollout::show(&context, &target),
+        Command::Rollout(RolloutCommand::Stop(target)) => command::rollout::stop(&context, &target),
         Command::Routes(RoutesCommand::List(target)) => command::routes::list(&context, &target),
         Command::Routes(RoutesCommand::Add { pattern, zone, target }) => {
             command::routes::add(&context, &target, pattern, zone)
@@ -77,16 +86,30 @@ fn run(cli: Cli, output: Output) -> Outcome {
         Command::Env(EnvCommand::Unset { key, target }) => command::env::unset(&context, &target, &key),
         Command::Config(ConfigCommand::Show { all, target }) => command::operator::config(&context, &target, all),
         Command::Node { words } => command::node::run(&words),
-        Command::Nodes => command::operator::nodes(&context),
+        Command::Nodes { command } => command::nodes::run(&context, command),
+        Command::Pops(PopsCommand::List) => command::nodes::pops(&context),
+        Command::Pops(PopsCommand::Set { pop, region }) => command::nodes::set_pop(&context, &pop, region),
         Command::Plan(PlanCommand::List) => command::operator::plans(&context),
-        Command::Plan(PlanCommand::Set { tier, cpu_ms, weight, deployments }) => {
-            command::operator::set_plan(&context, &tier, &SetPlan { cpu_ms, weight, deployments_max: deployments })
+        Command::Plan(PlanCommand::Set { tier, cpu_ms, weight, deployments, routes, artifact_bytes }) => {
+            let (deployments_max, routes_max, artifact_bytes_max) = (deployments, routes, artifact_bytes);
+            let plan = SetPlan { cpu_ms, weight, deployments_max, routes_max, artifact_bytes_max };
+            command::operator::set_plan(&context, &tier, &plan)
         }
         Command::Plan(PlanCommand::Assign { tier, account_id }) => {
             command::operator::assign_plan(&context, account_id, tier)
         }
         Command::Steering(SteeringCommand::Show) => command::operator::steering(&context),
         Command::Steering(SteeringCommand::Set { file }) => command::operator::set_steering(&context, &file),
+        Command::Token(TokenCommand::List) => command::token::list(&context),
+        Command::Token(TokenCommand::Create { name, scope, access, expires }) => {
+            let (scope, access, expires_in_s) = (Some(scope), Some(access), expires);
+            command::token::create(&context, &CreateToken { name, scope, access, expires_in_s })
+        }
+        Command::Token(TokenCommand::Rotate { token, overlap }) => {
+            command::token::rotate(&context, &token, &RotateToken { overlap_s: overlap })
+        }
+        Command::Token(TokenCommand::Revoke { token }) => command::token::revoke(&context, &token),
+        Command::Audit { limit, before } => command::token::audit(&context, limit, before),
         Command::Tail { target, limit } => command::tail::tail(&context, &target, limit),
         Command::Dev(args) => command::dev::dev(&context, &args),
         Command::Completions { shell } => {

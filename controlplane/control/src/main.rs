@@ -2,14 +2,15 @@
 //! log, and the order in which things start and stop.
 //!
 //! A data directory (mode 0700) has:
-//! `control.db` (with `-wal`, `-shm`) the store, unless that is in PostgreSQL; `artifacts/` modules by SHA-256; `master.key` seals variables in the store;
-//! `env.key` seals them in snapshots; `ca.key` the authority that nodes trust, certificate and private key;
+//! `control.db` (with `-wal`, `-shm`) the store, unless that is in PostgreSQL; `artifacts/` modules by SHA-256, unless `--artifacts` says where else; `master.key` seals variables in the store;
+//! `env.key` seals them in snapshots; `routes/` the base of routes; `ca.key` the authority that nodes trust, certificate and private key;
 //! `serve.lock`, held while a process serves; `open.lock`, held while the store is opened. Keys are mode 0600. To back
 //! up: stop, and copy it whole.
 
 #![forbid(unsafe_code)]
 
 mod args;
+mod import;
 mod serve;
 
 use std::io::Write;
@@ -40,10 +41,14 @@ fn run(args: Args) -> Result<()> {
                 end_with_parent(parent)?;
             }
             start_log(serve.log_format);
-            runtime.block_on(serve::serve(serve))
+            runtime.block_on(serve::serve(*serve))
         }
         Command::Bootstrap { data, database, email } => {
             runtime.block_on(bootstrap(&data, &database.get().context("--database-url")?, &email))
+        }
+        Command::ImportRoutes { data, database, platform_domain } => {
+            let database = database.get().context("--database-url")?;
+            runtime.block_on(import::routes(&data, &database, &serve::platform_domain(&platform_domain)?))
         }
         Command::Enroll { data, name, out } => enroll(&data, &name, &out),
     }

@@ -43,8 +43,7 @@ async fn start(args: &Serve) -> Result<Running> {
     let store = Store::open_in(data, &database).await;
     let store = store.with_context(|| format!("opening {} ({database:?})", data.display()))?;
     let lock = if database.is_shared() { None } else { Some(lock(data)?) };
-    let artifacts = args.artifacts.clone().unwrap_or_else(|| data.join("artifacts"));
-    let artifacts = Artifacts::local(&artifacts)?;
+    let artifacts = artifacts(args, store.lineage()).await?;
     let env_key = Key::load_or_create(&data.join("env.key")).context("the key of snapshots")?;
     let ca = Ca::load_or_create(&data.join("ca.key"))?;
     // Listening comes before the recovery of what was going on, so that nodes are back by its first publication.
@@ -64,7 +63,10 @@ async fn start(args: &Serve) -> Result<Running> {
         validator,
         env_key,
         platform_domain,
+        platform_port: args.platform_port,
+        routes: data.join("routes"),
         rate_limit,
+        pushed_max: args.push_top,
         ca,
         push_listener,
         address,
@@ -95,8 +97,21 @@ async fn run(running: Running, signals: &mut (Signal, Signal)) -> Result<()> {
     Ok(())
 }
 
+/// The folder or the S3-compatible store, which is tried.
+async fn artifacts(args: &Serve, lineage: u128) -> Result<Artifacts> {
+    let given = args.artifacts.as_deref().and_then(Path::to_str).filter(|text| text.contains("://"));
+    if let Some(url) = given {
+        return Ok(Artifacts::s3(&args.s3.place(url).context("--artifacts")?, lineage).await?);
+    }
+    if args.s3.is_given() {
+        bail!("--s3-endpoint, --s3-region and --s3-virtual-host are of use only with --artifacts s3://BUCKET/PREFIX");
+    }
+    let folder = args.artifacts.clone().unwrap_or_else(|| args.data.join("artifacts"));
+    Ok(Artifacts::local(&folder)?)
+}
+
 /// The domain in its normal form.
-fn platform_domain(text: &str) -> Result<String> {
+pub(crate) fn platform_domain(text: &str) -> Result<String> {
     let pattern = plane_abi::pattern::Pattern::parse(&format!("{text}/"));
     let pattern = pattern.with_context(|| format!("--platform-domain {text:?}"))?;
     if pattern.path != "/" || pattern.to_string().starts_with("*.") {

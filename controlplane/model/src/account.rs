@@ -236,8 +236,9 @@ pub struct CreateToken {
     /// `full` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<TokenAccess>,
-    /// Seconds until it ends; never if absent.
+    /// Seconds until it ends, ten years at most; never if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 316224000)]
     pub expires_in_s: Option<u64>,
 }
 

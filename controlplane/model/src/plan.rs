@@ -20,6 +20,12 @@ pub struct Plan {
     /// Deployments that an account may have; any number if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployments_max: Option<u32>,
+    /// Routes that all of its deployments may have together; any number if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes_max: Option<u32>,
+    /// Bytes of the modules of all of its versions, each module counted once; any number if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_bytes_max: Option<u64>,
 }
 
 /// `PUT /v1/plans/{tier}`: the whole plan; what is left out is as in the plan `free` at its beginning.
@@ -37,6 +43,14 @@ pub struct SetPlan {
     /// Deployments that an account may have; any number if absent. Those that it has beyond that stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployments_max: Option<u32>,
+    /// Routes that all of an account's deployments may have together; any number if absent. Those beyond that stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes_max: Option<u32>,
+    /// Bytes of the modules of all of an account's versions, each module counted once; any number if absent. What is stored beyond
+    /// that stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 9007199254740991_i64)]
+    pub artifact_bytes_max: Option<u64>,
 }
 
 fn cpu_ms() -> u32 {
@@ -55,6 +69,9 @@ impl SetPlan {
         }
         if !(1..=rules::PLAN_WEIGHT_MAX).contains(&self.weight) {
             return Err(FieldError::new("weight", "must be 1 to 1000"));
+        }
+        if self.artifact_bytes_max.is_some_and(|most| most > rules::PLAN_ARTIFACT_BYTES_MAX) {
+            return Err(FieldError::new("artifact_bytes_max", "must be at most 9007199254740991"));
         }
         Ok(())
     }

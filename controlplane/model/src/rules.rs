@@ -71,6 +71,8 @@ pub const PLAN_CPU_MS_MAX: u32 = 30_000;
 pub const PLAN_WEIGHT: u16 = 100;
 /// Weight of a plan: at most.
 pub const PLAN_WEIGHT_MAX: u16 = 1_000;
+/// Bytes of stored modules that a plan may name: what any client's numbers can say exactly.
+pub const PLAN_ARTIFACT_BYTES_MAX: u64 = (1 << 53) - 1;
 /// A tier's name, bytes.
 pub const TIER_BYTES_MAX: usize = 50;
 /// Plans there are.

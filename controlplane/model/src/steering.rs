@@ -1,6 +1,8 @@
 //! What packets meet at every node before there is a connection. For operators. Whether addresses are addresses is the
 //! compiler's to say (crate `plan`).
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -77,7 +79,7 @@ pub struct VipRule {
     /// `tcp` or `udp`; `tcp` if absent.
     #[serde(default = "tcp")]
     pub protocol: String,
-    /// Who serves it.
+    /// Who serves it; one whose name is that of a cordoned or draining node does not, unless all are.
     pub nodes: Vec<VipNode>,
     /// Who served it before each of the last three changes, newest first: open connections go on there. Kept by the control
     /// plane; ignored in a request.
@@ -89,7 +91,7 @@ pub struct VipRule {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VipNode {
-    /// For people.
+    /// The node's name, by which it is known whether it is cordoned; else for people.
     #[serde(default)]
     pub name: String,
     /// Hardware address of its interface: `02:00:5e:10:00:01`.
@@ -100,15 +102,34 @@ fn tcp() -> String {
     "tcp".to_owned()
 }
 
+impl VipRule {
+    /// Who serves it while these nodes get no more: the others, or all if there are no others.
+    pub fn serving(&self, out: &BTreeSet<String>) -> Vec<VipNode> {
+        let others: Vec<VipNode> = self.nodes.iter().filter(|node| !out.contains(&node.name)).cloned().collect();
+        if others.is_empty() { self.nodes.clone() } else { others }
+    }
+}
+
 impl Steering {
-    /// These rules after `before`: a VIP whose nodes change remembers the nodes it had.
-    pub fn after(mut self, before: &Steering) -> Steering {
+    /// These rules after `before`: a VIP remembers who served it before each change, of its nodes or of those that get no more
+    /// (`was_out`, `out`).
+    pub fn after(mut self, before: &Steering, was_out: &BTreeSet<String>, out: &BTreeSet<String>) -> Steering {
         for vip in &mut self.vips {
             vip.nodes.sort_unstable();
+            let now = vip.serving(out);
             let key = (&vip.address, vip.port, &vip.protocol);
             let old = before.vips.iter().find(|old| (&old.address, old.port, &old.protocol) == key);
-            let lists = old.into_iter().flat_map(|old| std::iter::once(&old.nodes).chain(&old.before));
-            vip.before = lists.filter(|nodes| **nodes != vip.nodes).take(VIP_CHANGES_MAX).cloned().collect();
+            let served = old.map(|old| old.serving(was_out));
+            let lists = served.iter().chain(old.map(|old| old.before.as_slice()).unwrap_or_default());
+            vip.before = lists.filter(|nodes| **nodes != now).take(VIP_CHANGES_MAX).cloned().collect();
+        }
+        self
+    }
+
+    /// What nodes are to carry out while these get no more.
+    pub fn without(mut self, out: &BTreeSet<String>) -> Steering {
+        for vip in &mut self.vips {
+            vip.nodes = vip.serving(out);
         }
         self
     }
@@ -118,29 +139,59 @@ impl Steering {
 mod tests {
     use super::*;
 
+    /// A VIP of these nodes, whose names are their hardware addresses.
     fn rules(macs: &[&str]) -> Steering {
-        let nodes = macs.iter().map(|mac| VipNode { name: String::new(), mac: (*mac).to_owned() }).collect();
+        let node = |mac: &&str| VipNode { name: (*mac).to_owned(), mac: (*mac).to_owned() };
+        let nodes = macs.iter().map(node).collect();
         let vip = VipRule { address: "192.0.2.1".into(), port: 80, protocol: tcp(), nodes, before: vec![] };
         Steering { vips: vec![vip], ..Steering::default() }
     }
 
+    fn text(nodes: &[VipNode]) -> String {
+        nodes.iter().map(|node| node.mac.as_str()).collect()
+    }
+
+    fn check(rules: &Steering, before: &[&str]) {
+        assert_eq!(rules.vips[0].before.iter().map(|nodes| text(nodes)).collect::<Vec<_>>(), before);
+    }
+
     #[test]
     fn a_vip_remembers_the_nodes_before_each_of_the_last_changes() {
-        let check = |rules: &Steering, expect: &[&str]| {
-            let text = |nodes: &Vec<VipNode>| nodes.iter().map(|node| node.mac.as_str()).collect::<String>();
-            assert_eq!(rules.vips[0].before.iter().map(text).collect::<Vec<_>>(), expect);
-        };
-        let first = rules(&["b", "a"]).after(&Steering::default());
+        let none = BTreeSet::new();
+        let after = |macs: &[&str], before: &Steering| rules(macs).after(before, &none, &none);
+        let first = after(&["b", "a"], &Steering::default());
         check(&first, &[]);
-        let same = rules(&["a", "b"]).after(&first);
+        let same = after(&["a", "b"], &first);
         check(&same, &[]);
-        let joined = rules(&["a", "b", "c"]).after(&same);
+        let joined = after(&["a", "b", "c"], &same);
         check(&joined, &["ab"]);
-        check(&rules(&["c", "b", "a"]).after(&joined), &["ab"]);
-        let left = rules(&["c"]).after(&joined);
+        check(&after(&["c", "b", "a"], &joined), &["ab"]);
+        let left = after(&["c"], &joined);
         check(&left, &["abc", "ab"]);
-        check(&rules(&["b", "a"]).after(&left), &["c", "abc"]);
-        let four = rules(&["d"]).after(&rules(&["c", "d"]).after(&left));
+        check(&after(&["b", "a"], &left), &["c", "abc"]);
+        let four = after(&["d"], &after(&["c", "d"], &left));
         check(&four, &["cd", "c", "abc"]);
+    }
+
+    #[test]
+    fn a_node_that_gets_no_more_leaves_a_vip_which_remembers_it_and_the_others_without_it() {
+        let out = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+        let (none, a, all) = (out(&[]), out(&["a"]), out(&["a", "b", "c"]));
+        let carried_out = |rules: &Steering, out: &BTreeSet<String>| text(&rules.clone().without(out).vips[0].nodes);
+        let first = rules(&["a", "b", "c"]).after(&Steering::default(), &none, &none);
+        let cordoned = first.clone().after(&first, &none, &a);
+        assert_eq!((carried_out(&cordoned, &a), text(&cordoned.vips[0].nodes)), ("bc".to_owned(), "abc".to_owned()));
+        check(&cordoned, &["abc"]);
+        // Other rules while it is out, and the same ones again.
+        check(&cordoned.clone().after(&cordoned, &a, &a), &["abc"]);
+        let fewer = rules(&["a", "b"]).after(&cordoned, &a, &a);
+        assert_eq!(carried_out(&fewer, &a), "b");
+        check(&fewer, &["bc", "abc"]);
+        // Back again: connections of meanwhile stay where they are.
+        let back = cordoned.clone().after(&cordoned, &a, &none);
+        assert_eq!(carried_out(&back, &none), "abc");
+        check(&back, &["bc"]);
+        // Of those that are all out, all serve.
+        assert_eq!(carried_out(&cordoned, &all), "abc");
     }
 }

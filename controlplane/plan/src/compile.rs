@@ -7,7 +7,9 @@ use model::{FieldError, Steering};
 use plane_abi::pattern::{Pattern, normalise_host};
 use plane_abi::plane::seal_env;
 use plane_abi::seal::Key;
-use plane_abi::{BindingKind, Lineage, NewDeployment, NewRoute, SnapshotWriter, Status, WriteError};
+use plane_abi::{
+    BindingKind, Distribution, Lineage, NewCandidate, NewDeployment, NewRoute, SnapshotWriter, Status, WriteError,
+};
 
 use crate::rules::{EnvError, RouteError, SubdomainError, check_cron, check_env, check_pattern, check_subdomain};
 
@@ -41,6 +43,8 @@ pub struct DesiredDeployment {
     pub subdomain: String,
     /// Whether it answers.
     pub status: Status,
+    /// How its modules come to nodes.
+    pub distribution: Distribution,
     /// Number of the active version.
     pub version: u32,
     /// SHA-256 of its module.
@@ -63,6 +67,25 @@ pub struct DesiredDeployment {
     pub bindings: Vec<DesiredBinding>,
     /// When it is to run by itself. One that is no schedule is left out: it was accepted before schedules were read.
     pub crons: Vec<String>,
+    /// A version that gets a share of its requests.
+    pub candidate: Option<DesiredCandidate>,
+}
+
+/// A version that gets a share of a deployment's requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredCandidate {
+    /// Its number.
+    pub version: u32,
+    /// SHA-256 of its module.
+    pub artifact: ArtifactHash,
+    /// Size of its module, bytes.
+    pub artifact_bytes: u64,
+    /// `YYYY-MM-DD` or empty.
+    pub compatibility_date: String,
+    /// Bindings.
+    pub bindings: Vec<DesiredBinding>,
+    /// Hundredths of a percent: 1 to 9,999.
+    pub share: u32,
 }
 
 impl fmt::Debug for DesiredDeployment {
@@ -177,12 +200,23 @@ pub(crate) fn writer(state: &DesiredState, env_key: &Key) -> Result<SnapshotWrit
             check_subdomain(&subdomain).map_err(|error| PlanError::Subdomain { id, subdomain, error })?;
         }
         check_env(&deployment.env).map_err(|error| PlanError::Env { id, error })?;
-        let bindings = deployment.bindings.iter();
+        if let Some(candidate) = &deployment.candidate {
+            writer.candidate(NewCandidate {
+                deployment: id,
+                version: candidate.version,
+                artifact: candidate.artifact,
+                artifact_bytes: candidate.artifact_bytes,
+                compatibility_date: candidate.compatibility_date.clone(),
+                bindings: written(&candidate.bindings),
+                share: candidate.share,
+            });
+        }
         writer.deployment(NewDeployment {
             id,
             account: deployment.account,
             version: deployment.version,
             status: deployment.status,
+            distribution: deployment.distribution,
             artifact: deployment.artifact,
             artifact_bytes: deployment.artifact_bytes,
             name: deployment.name.clone(),
@@ -192,11 +226,15 @@ pub(crate) fn writer(state: &DesiredState, env_key: &Key) -> Result<SnapshotWrit
             weight: deployment.weight,
             updated_unix_s: deployment.updated_unix_s,
             sealed_env: seal_env(env_key, id, &deployment.env),
-            bindings: bindings.map(|one| (one.kind, one.name.clone(), one.target.clone())).collect(),
+            bindings: written(&deployment.bindings),
             crons: deployment.crons.iter().filter(|cron| check_cron(cron).is_ok()).cloned().collect(),
         });
     }
     Ok(writer)
+}
+
+fn written(bindings: &[DesiredBinding]) -> Vec<(BindingKind, String, String)> {
+    bindings.iter().map(|one| (one.kind, one.name.clone(), one.target.clone())).collect()
 }
 
 pub(crate) fn platform_domain(written: &str) -> Result<String, PlanError> {
@@ -230,6 +268,7 @@ pub(crate) mod tests {
             name: subdomain.to_owned(),
             subdomain: subdomain.to_owned(),
             status: Status::Active,
+            distribution: Distribution::Push,
             version: 5,
             artifact: ArtifactHash([id as u8; 32]),
             artifact_bytes: 10,
@@ -241,6 +280,7 @@ pub(crate) mod tests {
             env: vec![("API_KEY".to_owned(), "sk_live_xxx".to_owned())],
             bindings: Vec::new(),
             crons: vec!["0 0 * * *".to_owned(), "whenever".to_owned()],
+            candidate: None,
         }
     }
 

@@ -11,6 +11,7 @@
 //! | `r` | routes | | `c` | compatibility date |
 //! | `t` | Unix seconds | | `w` | weight |
 //! | | | | `k` | schedules |
+//! | | | | `o` | fetched on demand |
 //!
 //! The left half is the seed's; the right half is left out where it has nothing to say, so that the seed's own example
 //! is a valid document. Environments stay sealed: this form can be shown.
@@ -19,7 +20,8 @@ use base::id::{AccountId, ArtifactHash, DeploymentId};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use model::Steering;
 use plane_abi::{
-    BindingKind, Deployment, HostKind, Lineage, NewDeployment, NewRoute, PathKind, Snapshot, SnapshotWriter, Status,
+    BindingKind, Deployment, Distribution, HostKind, Lineage, NewDeployment, NewRoute, PathKind, Snapshot,
+    SnapshotWriter, Status,
 };
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +75,8 @@ pub struct EdgeConfig {
     pub z: u64,
     #[serde(default, skip_serializing_if = "is_default")]
     pub p: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub o: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub m: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -218,6 +222,7 @@ fn emit_deployment(deployment: &Deployment<'_>, routes: Vec<String>, artifact_ba
         a: Some(deployment.account().0).filter(|id| *id != 0).map(|id| format!("{id:x}")).unwrap_or_default(),
         z: deployment.artifact_bytes(),
         p: deployment.status() == Status::Paused,
+        o: deployment.distribution() == Distribution::Pull,
         m: Some(deployment.cpu_ms()).filter(|cpu_ms| *cpu_ms != base::limits::CPU_PER_REQUEST_MS),
         w: Some(deployment.weight()).filter(|weight| *weight != base::limits::WEIGHT),
         c: deployment.compatibility_date().to_owned(),
@@ -272,6 +277,7 @@ fn accept_deployment(writer: &mut SnapshotWriter, config: &EdgeConfig) -> Result
         account,
         version: config.v,
         status: if config.p { Status::Paused } else { Status::Active },
+        distribution: if config.o { Distribution::Pull } else { Distribution::Push },
         artifact,
         artifact_bytes: config.z,
         name: config.n.clone(),

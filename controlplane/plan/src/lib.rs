@@ -16,8 +16,8 @@ pub mod edge;
 mod rules;
 pub mod steering;
 
-pub use compile::{DesiredBinding, DesiredDeployment, DesiredState, PlanError, compile};
-pub use compiler::{Compiled, Compiler};
+pub use compile::{DesiredBinding, DesiredCandidate, DesiredDeployment, DesiredState, PlanError, compile};
+pub use compiler::{BaseBuilder, INLINE_MAX, RouteChange, changes_max, compile_over};
 pub use plane_abi::cron::CronError;
 pub use plane_abi::pattern::{Pattern, PatternError};
 pub use rules::{EnvError, RouteError, SubdomainError, check_cron, check_env, check_pattern, check_subdomain};

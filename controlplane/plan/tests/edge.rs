@@ -4,7 +4,7 @@ use base::id::{AccountId, ArtifactHash, DeploymentId};
 use plan::edge::{EdgeConfig, EdgeError, accept, emit};
 use plan::{DesiredBinding, DesiredDeployment, DesiredState, compile};
 use plane_abi::seal::Key;
-use plane_abi::{BindingKind, Lineage, Snapshot, Status};
+use plane_abi::{BindingKind, Distribution, Lineage, Snapshot, Status};
 use proptest::prelude::*;
 
 /// Seed 000, "Edge Configuration Wire Format", to the letter.
@@ -38,6 +38,7 @@ fn seed_state() -> DesiredState {
             name: String::new(),
             subdomain: String::new(),
             status: Status::Active,
+            distribution: Distribution::Push,
             version: 5,
             artifact: ArtifactHash(std::array::from_fn(|index| index as u8)),
             artifact_bytes: 0,
@@ -52,6 +53,7 @@ fn seed_state() -> DesiredState {
                 binding(BindingKind::DurableObject, "COUNTER", "Counter"),
             ],
             crons: Vec::new(),
+            candidate: None,
         }],
         steering: steering(),
     }

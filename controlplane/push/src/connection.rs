@@ -5,7 +5,6 @@
 //! an older one.
 
 use std::{
-    future::pending,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -15,16 +14,16 @@ use base::id::ArtifactHash;
 use base::limits::{LOG_BYTES_MAX, MODULE_BYTES_MAX};
 use bytes::Bytes;
 use plane_abi::code::ENVELOPE_BYTES_MAX;
-use plane_abi::limits::{LOG_BATCH_RECORDS_MAX, PART_BYTES};
+use plane_abi::limits::{LOG_BATCH_RECORDS_MAX, PART_BYTES, TRAFFIC_COUNTED_MAX, VERSIONS_COUNTED_MAX};
 use plane_abi::wire::{
-    self, ArtifactPart, BasePart, Blob, Decoder, Hash, Hello, RefuseReason, ToControl, ToNode, Welcome, WireError,
-    WireKey,
+    self, ArtifactPart, BasePart, Blob, Decoder, Hash, Hello, RefuseReason, Standing, ToControl, ToNode, Welcome,
+    WireError, WireKey,
 };
 use plane_abi::{BaseId, RouteBase, SnapshotHeader};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{Notify, OwnedSemaphorePermit, mpsc},
     time::{Instant, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -101,10 +100,10 @@ pub(crate) async fn serve(
         nodes.name_others(&hello.fleet, arrival.unix_ms);
         nodes.arrive(&arrival)
     });
-    let Some(connection) = arrived else {
+    let Some((connection, cut)) = arrived else {
         return Err(ConnectionError::Full(name));
     };
-    shared.refresh_fleet();
+    shared.arrived();
     tracing::info!(node = name, %address, generation = hello.generation, "node connected");
     let has = (hello.lineage == shared.config.lineage && hello.generation != 0).then(|| header_of(&hello));
     let peer = Peer { shared, name: Arc::from(name), connection, has: Mutex::new(has) };
@@ -113,7 +112,7 @@ pub(crate) async fn serve(
     let result = tokio::select! {
         result = peer.read(reader, decoder, wanted_in) => result,
         result = peer.write(writer, &hello, wanted) => result,
-        error = peer.unwelcome() => Err(error),
+        error = peer.unwelcome(&cut) => Err(error),
     };
     shared.change_nodes(|nodes| nodes.leave(&peer.name, connection));
     tracing::info!(node = &*peer.name, "node disconnected");
@@ -193,19 +192,14 @@ impl Peer<'_> {
     }
 
     /// Resolves when the node is revoked or has another connection.
-    async fn unwelcome(&self) -> ConnectionError {
-        let mut changes = self.shared.changes.subscribe();
-        loop {
-            changes.borrow_and_update();
-            if self.shared.is_revoked(&self.name) {
-                return ConnectionError::Revoked(self.name.to_string());
-            }
-            if !self.shared.nodes(|nodes| nodes.is_current(&self.name, self.connection)) {
-                return ConnectionError::Replaced(self.name.to_string());
-            }
-            if changes.changed().await.is_err() {
-                pending::<()>().await;
-            }
+    async fn unwelcome(&self, cut: &Notify) -> ConnectionError {
+        // It may have been revoked after it was looked at and before it was in the table.
+        if !self.shared.is_revoked(&self.name) {
+            cut.notified().await;
+        }
+        match self.shared.is_revoked(&self.name) {
+            true => ConnectionError::Revoked(self.name.to_string()),
+            false => ConnectionError::Replaced(self.name.to_string()),
         }
     }
 
@@ -240,7 +234,7 @@ impl Peer<'_> {
         match message {
             ToControl::Hello(_) => return Err(self.protocol("a second Hello")),
             ToControl::Ack { lineage, generation, artifacts_missing } if lineage == ours => {
-                let published = self.shared.latest.borrow().as_ref().map_or(0, |latest| latest.header.generation);
+                let published = self.shared.current(&self.name).map_or(0, |latest| latest.header.generation);
                 if generation > published {
                     return Err(self.protocol("acknowledges what was never published"));
                 }
@@ -264,6 +258,12 @@ impl Peer<'_> {
                 self.ask(Wanted::Whole(generation), wanted)?;
             }
             ToControl::Logs(logs) => self.logs(logs)?,
+            ToControl::Heartbeat(load) if load.versions.len() > VERSIONS_COUNTED_MAX => {
+                return Err(self.protocol("counts too many versions"));
+            }
+            ToControl::Heartbeat(load) if load.traffic.len() > TRAFFIC_COUNTED_MAX => {
+                return Err(self.protocol("counts too many deployments"));
+            }
             ToControl::Heartbeat(load) => {
                 self.shared.nodes(|nodes| nodes.heard(&self.name, self.connection, unix_ms(), Some(load)));
             }
@@ -329,22 +329,36 @@ impl Peer<'_> {
             heartbeat_ms: u32::try_from(config.heartbeat.as_millis()).unwrap_or(u32::MAX),
         };
         self.send(&mut stream, &ToNode::Welcome(welcome)).await?;
+        let mut standings = self.shared.standings.subscribe();
+        let mut standing = Standing::Serving;
+        standings.mark_changed();
         let mut fleet = self.shared.fleet.subscribe();
         fleet.mark_changed();
-        let mut latest = self.shared.latest.subscribe();
+        let (mut latest, mut trial) = (self.shared.latest.subscribe(), self.shared.trial.subscribe());
+        let mut looked_at = None;
         let mut transfer: Option<Transfer> = None;
         let mut base_transfer: Option<BaseTransfer> = None;
         let mut next_ping = Instant::now() + config.heartbeat;
         let mut first_look = true;
         let mut next = None;
         loop {
-            if first_look || latest.has_changed().unwrap_or(false) {
+            if first_look || latest.has_changed().unwrap_or(false) || trial.has_changed().unwrap_or(false) {
                 first_look = false;
-                let current = latest.borrow_and_update().clone();
+                latest.mark_unchanged();
+                trial.mark_unchanged();
+                // What it tried before the others it is not sent again.
+                let current = self.shared.current(&self.name).filter(|current| looked_at != Some(current.header));
+                looked_at = current.as_ref().map(|current| current.header).or(looked_at);
                 if let Some(current) = current.filter(|current| self.needs(hello, current)) {
                     transfer = Some(self.begin(&mut stream, &current, false).await?);
                     // Of the base of the one before, if it was on its way, the new one may have no need: it asks again.
                     base_transfer = None;
+                }
+            }
+            if standings.has_changed().unwrap_or(false) {
+                let now = standings.borrow_and_update().get(&*self.name).copied().unwrap_or_default();
+                if std::mem::replace(&mut standing, now) != now {
+                    self.send(&mut stream, &ToNode::Standing(now)).await?;
                 }
             }
             if fleet.has_changed().unwrap_or(false) {
@@ -360,7 +374,7 @@ impl Peer<'_> {
                     Wanted::Artifact(hash) => self.send_artifact(&mut stream, hash).await?,
                     Wanted::Base(id) => base_transfer = self.begin_base(&mut stream, id).await?,
                     Wanted::Whole(generation) => {
-                        let current = self.shared.latest.borrow().clone();
+                        let current = self.shared.current(&self.name);
                         if let Some(current) = current.filter(|current| current.header.generation == generation) {
                             transfer = Some(self.begin(&mut stream, &current, true).await?);
                         }
@@ -391,11 +405,23 @@ impl Peer<'_> {
                     }
                     fleet.mark_changed();
                 }
+                changed = standings.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    standings.mark_changed();
+                }
                 changed = latest.changed() => {
                     if changed.is_err() {
                         return Ok(());
                     }
                     latest.mark_changed();
+                }
+                changed = trial.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    trial.mark_changed();
                 }
                 () = tokio::time::sleep_until(next_ping) => {}
             }
@@ -444,7 +470,7 @@ impl Peer<'_> {
         stream: &mut (impl AsyncWrite + Unpin),
         id: BaseId,
     ) -> Result<Option<BaseTransfer>, ConnectionError> {
-        let base = self.shared.latest.borrow().as_ref().and_then(|latest| latest.base.clone());
+        let base = self.shared.current(&self.name).and_then(|latest| latest.base);
         match base.filter(|base| base.id() == id) {
             Some(base) => Ok(Some(BaseTransfer { base, sent: 0 })),
             None => self.send(stream, &ToNode::BaseMissing(id)).await.map(|()| None),

@@ -35,7 +35,7 @@ pub(crate) struct Offer {
 }
 
 impl Latest {
-    pub(crate) fn new(header: SnapshotHeader, bytes: Arc<[u8]>, base: Option<Arc<RouteBase>>) -> Latest {
+    fn new(header: SnapshotHeader, bytes: Arc<[u8]>, base: Option<Arc<RouteBase>>) -> Latest {
         Latest { header, bytes, base, deltas: Arc::default() }
     }
 
@@ -79,12 +79,18 @@ impl Latest {
 pub(crate) struct Kept(VecDeque<Latest>);
 
 impl Kept {
-    pub(crate) fn push(&mut self, latest: Latest) {
-        self.0.push_back(latest);
+    /// Keeps a snapshot, unless it is here: then that one.
+    pub(crate) fn keep(&mut self, header: SnapshotHeader, bytes: Arc<[u8]>, base: Option<Arc<RouteBase>>) -> Latest {
+        if let Some(kept) = self.find(header) {
+            return kept;
+        }
+        let latest = Latest::new(header, bytes, base);
+        self.0.push_back(latest.clone());
         let bytes = |kept: &VecDeque<Latest>| kept.iter().map(|one| one.bytes.len()).sum::<usize>();
         while self.0.len() > KEPT_MAX || self.0.len() > 1 && bytes(&self.0) > KEPT_BYTES_MAX {
             self.0.pop_front();
         }
+        latest
     }
 
     pub(crate) fn find(&self, header: SnapshotHeader) -> Option<Latest> {

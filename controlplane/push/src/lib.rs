@@ -2,7 +2,7 @@
 //!
 //! [`PushServer`] listens with mutual TLS. A node opens one long-lived connection; its name is the one in the certificate
 //! that our own authority ([`Ca`]) issued. [`PushServer::publish`] makes a snapshot the latest; every connection sends the
-//! latest and nothing older, so a slow node skips generations and holds nobody up. Frames: `plane_abi::wire`.
+//! latest and nothing older, so a slow node skips generations and holds nobody up; [`PushServer::try_on`] gives one to a single node first. Frames: `plane_abi::wire`.
 //!
 //! Does not compile, store or number configurations, and keeps nothing on disk but the authority's key.
 //!
@@ -20,5 +20,5 @@ mod nodes;
 mod server;
 
 pub use ca::{Ca, CaError, NodeIdentity};
-pub use nodes::{Acks, FLEET_GRACE_MS, NodeStatus, Refusal};
+pub use nodes::{Acks, FLEET_GRACE_MS, NodeStatus, Refusal, Tried};
 pub use server::{ArtifactFuture, ArtifactSource, NodeLog, PublishError, PushConfig, PushServer};

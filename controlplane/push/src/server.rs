@@ -1,7 +1,7 @@
 //! `PushServer`: accepts nodes, holds the latest snapshot, answers who has what.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     future::Future,
     io,
@@ -13,7 +13,8 @@ use std::{
 
 use base::id::ArtifactHash;
 use bytes::Bytes;
-use plane_abi::{Lineage, RouteBase, SnapshotError, SnapshotHeader, seal::Key, wire};
+use plane_abi::wire::{self, Standing};
+use plane_abi::{Lineage, RouteBase, SnapshotError, SnapshotHeader, seal::Key};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, broadcast, watch},
@@ -26,7 +27,7 @@ use crate::{
     ca::{Ca, CaError},
     connection,
     latest::{Kept, Latest},
-    nodes::{Acks, NodeStatus, Nodes},
+    nodes::{Acks, NodeStatus, Nodes, Tried},
 };
 
 /// TLS handshakes under way; more wait in the listener's backlog.
@@ -113,10 +114,19 @@ pub struct NodeLog {
     pub dropped: u64,
 }
 
+/// A snapshot that is one node's alone so far.
+#[derive(Clone)]
+pub(crate) struct Trial {
+    node: Arc<str>,
+    latest: Latest,
+}
+
 /// What connections share.
 pub(crate) struct Shared {
     pub(crate) config: PushConfig,
     pub(crate) latest: watch::Sender<Option<Latest>>,
+    /// What one node is to try before the others get it.
+    pub(crate) trial: watch::Sender<Option<Trial>>,
     kept: Mutex<Kept>,
     nodes: Mutex<Nodes>,
     revoked: Mutex<HashSet<String>>,
@@ -125,6 +135,10 @@ pub(crate) struct Shared {
     pub(crate) logs: broadcast::Sender<Arc<NodeLog>>,
     /// Names of the nodes that share what is to be done once.
     pub(crate) fleet: watch::Sender<Arc<[String]>>,
+    /// What nodes are to do with requests, those that do not serve.
+    pub(crate) standings: watch::Sender<Arc<HashMap<String, Standing>>>,
+    /// When a node that came had the fleet told last.
+    refreshed: Mutex<Option<Instant>>,
 }
 
 impl Shared {
@@ -140,6 +154,14 @@ impl Shared {
         result
     }
 
+    /// What a node is to have.
+    pub(crate) fn current(&self, node: &str) -> Option<Latest> {
+        let latest = self.latest.borrow().clone();
+        let trial = self.trial.borrow().as_ref().filter(|trial| *trial.node == *node).map(|trial| trial.latest.clone());
+        let generation = |latest: &Option<Latest>| latest.as_ref().map_or(0, |latest| latest.header.generation);
+        if generation(&trial) > generation(&latest) { trial } else { latest }
+    }
+
     /// A snapshot that was published lately.
     pub(crate) fn published(&self, header: SnapshotHeader) -> Option<Latest> {
         lock(&self.kept).find(header)
@@ -150,10 +172,28 @@ impl Shared {
         lock(&self.kept).header_of(generation)
     }
 
+    /// A node has come: tells of the fleet at once, unless that was done within [`FLEET_PERIOD`]. Many that come together are told of
+    /// together.
+    pub(crate) fn arrived(&self) {
+        let due = {
+            let mut last = lock(&self.refreshed);
+            let due = last.is_none_or(|last| last.elapsed() >= FLEET_PERIOD);
+            if due {
+                *last = Some(Instant::now());
+            }
+            due
+        };
+        if due {
+            self.refresh_fleet();
+        }
+    }
+
     /// Tells of the fleet if it has changed.
     pub(crate) fn refresh_fleet(&self) {
         let mut fleet = self.nodes(|nodes| nodes.fleet(unix_ms()));
-        fleet.retain(|name| !self.is_revoked(name));
+        // Nor is anything a node's to do that is to have no more to do.
+        let standings = self.standings.borrow().clone();
+        fleet.retain(|name| !self.is_revoked(name) && !standings.contains_key(name));
         self.fleet.send_if_modified(|known| {
             let changed = **known != *fleet;
             if changed {
@@ -201,10 +241,13 @@ impl PushServer {
             revoked: Mutex::new(config.revoked.clone()),
             config,
             latest: watch::Sender::new(None),
+            trial: watch::Sender::new(None),
             kept: Mutex::default(),
             changes: watch::Sender::new(0),
             logs: broadcast::Sender::new(LOG_RECORDS_KEPT),
             fleet: watch::Sender::new(Arc::from([])),
+            standings: watch::Sender::new(Arc::default()),
+            refreshed: Mutex::default(),
         });
         let accept = tokio::spawn(accept(listener, acceptor, Arc::clone(&shared)));
         Ok(PushServer { shared, address, accept })
@@ -232,13 +275,7 @@ impl PushServer {
         bytes: Arc<[u8]>,
         base: Option<Arc<RouteBase>>,
     ) -> Result<(), PublishError> {
-        let (header, named) = SnapshotHeader::read(&bytes)?;
-        if named != base.as_ref().map(|base| base.id()) {
-            return Err(PublishError::Base);
-        }
-        if header.generation != generation || header.lineage != self.shared.config.lineage {
-            return Err(PublishError::Mismatch { generation: header.generation, lineage: header.lineage });
-        }
+        let header = self.check(generation, &bytes, base.as_deref())?;
         let mut result = Ok(());
         self.shared.latest.send_if_modified(|latest| match latest {
             Some(published) if published.header.generation >= generation => {
@@ -248,13 +285,56 @@ impl PushServer {
                 false
             }
             _ => {
-                let newest = Latest::new(header, bytes, base);
-                lock(&self.shared.kept).push(newest.clone());
-                *latest = Some(newest);
+                *latest = Some(lock(&self.shared.kept).keep(header, bytes, base));
                 true
             }
         });
         result
+    }
+
+    /// Gives a snapshot to one node alone, and waits for its word. If it is then published, that node is not sent it again; if not,
+    /// no other node ever sees it.
+    pub async fn try_on(
+        &self,
+        node: &str,
+        generation: u64,
+        bytes: Arc<[u8]>,
+        base: Option<Arc<RouteBase>>,
+        timeout: Duration,
+    ) -> Result<Tried, PublishError> {
+        let header = self.check(generation, &bytes, base.as_deref())?;
+        let latest = lock(&self.shared.kept).keep(header, bytes, base);
+        self.shared.trial.send_replace(Some(Trial { node: Arc::from(node), latest }));
+        let deadline = Instant::now() + timeout;
+        let mut changes = self.shared.changes.subscribe();
+        loop {
+            changes.borrow_and_update();
+            if let Some(tried) = self.shared.nodes(|nodes| nodes.tried(node, generation)) {
+                return Ok(tried);
+            }
+            if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+                return Ok(Tried::Silent);
+            }
+        }
+    }
+
+    /// Whom to give a snapshot first: of the connected nodes that serve what was published last, those whose names begin with `canary`,
+    /// then by name. None while fewer than two are connected.
+    pub fn canaries(&self) -> Vec<String> {
+        let published = self.published_generation();
+        self.shared.nodes(|nodes| nodes.canaries(published))
+    }
+
+    /// Whether bytes may be published.
+    fn check(&self, generation: u64, bytes: &[u8], base: Option<&RouteBase>) -> Result<SnapshotHeader, PublishError> {
+        let (header, named) = SnapshotHeader::read(bytes)?;
+        if named != base.map(RouteBase::id) {
+            return Err(PublishError::Base);
+        }
+        if header.generation != generation || header.lineage != self.shared.config.lineage {
+            return Err(PublishError::Mismatch { generation: header.generation, lineage: header.lineage });
+        }
+        Ok(header)
     }
 
     /// Generation of the latest snapshot; 0 before the first.
@@ -269,9 +349,10 @@ impl PushServer {
         let mut changes = self.shared.changes.subscribe();
         loop {
             changes.borrow_and_update();
-            let acks = self.shared.nodes(|nodes| nodes.acks(generation));
-            if acks.pending.is_empty() || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
-                return acks;
+            // A thousand nodes answer one after the other: who has answered is told once.
+            let awaits = self.shared.nodes(|nodes| nodes.awaits(generation));
+            if !awaits || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+                return self.shared.nodes(|nodes| nodes.acks(generation));
             }
         }
     }
@@ -279,6 +360,16 @@ impl PushServer {
     /// All nodes that are known, by name.
     pub fn nodes(&self) -> Vec<NodeStatus> {
         self.shared.nodes(|nodes| nodes.list())
+    }
+
+    /// How the requests of a deployment's versions fare where two share them, by what nodes said last: (requests, errors) by version.
+    pub fn version_counts(&self, deployment: u128) -> BTreeMap<u32, (u64, u64)> {
+        self.shared.nodes(|nodes| nodes.version_counts(deployment))
+    }
+
+    /// Requests of deployments over all nodes since this was asked last.
+    pub fn take_traffic(&self) -> HashMap<u128, u64> {
+        self.shared.nodes(|nodes| nodes.take_traffic())
     }
 
     /// The highest generation of our lineage that any node has said it serves. Above what the store has numbered, the
@@ -297,9 +388,16 @@ impl PushServer {
         self.shared.logs.subscribe()
     }
 
+    /// Says what nodes are to do with requests: those that are not named serve. Nodes that connect later are told too.
+    pub fn set_standings(&self, standings: HashMap<String, Standing>) {
+        self.shared.standings.send_replace(Arc::new(standings));
+        self.shared.refresh_fleet();
+    }
+
     /// No longer accepts a node of that name, and cuts it off. Lasts as long as this server; the caller keeps the list.
     pub fn revoke(&self, name: &str) {
         lock(&self.shared.revoked).insert(name.to_owned());
+        self.shared.nodes(|nodes| nodes.cut(name));
         self.shared.changes.send_modify(|count| *count += 1);
     }
 }

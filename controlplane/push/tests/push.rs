@@ -13,12 +13,13 @@ use bytes::Bytes;
 use plane_abi::plane::artifact_hash;
 use plane_abi::seal::Key;
 use plane_abi::wire::{
-    self, Decoder, DeltaFrom, Hello, LogLevel, LogRecord, Logs, RefuseReason, SnapshotBegin, ToControl, ToNode,
+    self, Decoder, DeltaFrom, Hello, LogLevel, LogRecord, Logs, RefuseReason, SnapshotBegin, Standing, ToControl,
+    ToNode,
 };
 use plane_abi::{
     BaseId, HostKind, Lineage, NewDeployment, NewRoute, PathKind, RouteBase, Snapshot, SnapshotHeader, SnapshotWriter,
 };
-use push::{ArtifactFuture, ArtifactSource, Ca, NodeIdentity, PublishError, PushConfig, PushServer};
+use push::{ArtifactFuture, ArtifactSource, Ca, NodeIdentity, PublishError, PushConfig, PushServer, Tried};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -206,6 +207,15 @@ impl Client {
         let old = self.known.iter().find(|known| checksum(known) == from.checksum).map(Vec::as_slice);
         let old = if from.generation == 0 { Some(&[][..]) } else { old };
         Some(plane_abi::delta::apply(old?, bytes, from.bytes as usize).expect("a delta of that"))
+    }
+
+    /// The next word on what to do with requests.
+    async fn standing(&mut self) -> Standing {
+        loop {
+            if let Some(ToNode::Standing(standing)) = self.next().await {
+                return standing;
+            }
+        }
     }
 
     /// Reads one snapshot's messages as they are: all of their bytes, and what the first said.
@@ -411,6 +421,59 @@ async fn publish_ack_refuse_and_wait() {
     assert!(whole.refused[0].1.detail.len() <= 1024);
     let node = server.nodes().into_iter().find(|node| node.name == "a").expect("there");
     assert!(node.connected && node.generation == 1 && node.address.ip().is_loopback());
+}
+
+#[tokio::test]
+async fn one_node_tries_a_snapshot_before_the_others_and_is_not_sent_it_again() {
+    let setup = setup(|_| {}).await;
+    let server = &setup.server;
+    let mut canary = Client::node(&setup, "canary", 0, 0).await;
+    let mut other = Client::node(&setup, "another", 0, 0).await;
+    assert_eq!(server.canaries(), ["canary", "another"]);
+    let quiet = Duration::from_millis(300);
+
+    let (tried, _) = tokio::join!(server.try_on("canary", 1, snapshot(1), None, SOON), async {
+        assert_eq!(canary.snapshot().await.1, snapshot(1).to_vec());
+        canary.ack(1).await;
+    });
+    assert_eq!(tried.expect("a snapshot"), Tried::Serves);
+    assert!(tokio::time::timeout(quiet, other.snapshot()).await.is_err(), "nobody else has it");
+    server.publish(1, snapshot(1)).expect("published");
+    assert_eq!(other.snapshot().await.1, snapshot(1).to_vec());
+    other.ack(1).await;
+    assert!(server.wait_acked(1, SOON).await.all_acked());
+    assert!(tokio::time::timeout(quiet, canary.snapshot()).await.is_err(), "it has it");
+
+    // What it refuses nobody else ever sees, not even who comes meanwhile.
+    let (tried, _) = tokio::join!(server.try_on("canary", 2, snapshot(2), None, SOON), async {
+        canary.snapshot().await;
+        let (reason, detail) = (RefuseReason::Corrupt, "no good".to_owned());
+        canary.send(&ToControl::Refuse { lineage: LINEAGE, generation: 2, reason, detail }).await;
+    });
+    assert!(matches!(tried, Ok(Tried::Refused(refusal)) if refusal.detail == "no good"));
+    assert_eq!(server.canaries(), ["another"], "who refuses is not asked first again");
+    let mut late = Client::node(&setup, "late", 0, 0).await;
+    assert_eq!(late.snapshot().await.1, snapshot(1).to_vec());
+    assert_eq!(server.published_generation(), 1);
+    server.publish(3, snapshot(3)).expect("published");
+    for client in [&mut canary, &mut other, &mut late] {
+        assert_eq!(client.snapshot().await.1, snapshot(3).to_vec());
+    }
+    let silent = server.try_on("nobody", 4, snapshot(4), None, SOON).await;
+    assert_eq!(silent.expect("a snapshot"), Tried::Silent, "who is not there is not waited for");
+}
+
+#[tokio::test]
+async fn nodes_are_told_what_to_do_with_requests_and_when_that_changes() {
+    let setup = setup(|_| {}).await;
+    let server = &setup.server;
+    server.set_standings(HashMap::from([("a".to_owned(), Standing::Draining)]));
+    let (mut a, mut b) = (Client::node(&setup, "a", 0, 0).await, Client::node(&setup, "b", 0, 0).await);
+    assert_eq!(a.standing().await, Standing::Draining);
+    b.until_fleet(&["b"]).await;
+    server.set_standings(HashMap::from([("b".to_owned(), Standing::Cordoned)]));
+    assert_eq!((a.standing().await, b.standing().await), (Standing::Serving, Standing::Cordoned));
+    a.until_fleet(&["a"]).await;
 }
 
 #[tokio::test]

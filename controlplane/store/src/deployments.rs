@@ -9,7 +9,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use crate::error::conflict;
-use crate::{Page, Result, Store, StoreError, env, plans, routes, row};
+use crate::{Page, Result, Store, StoreError, env, plans, route_base, routes, row};
 
 /// A deployment as stored.
 #[derive(Clone, Debug)]
@@ -39,17 +39,18 @@ pub struct DeploymentRow {
 }
 
 impl DeploymentRow {
-    /// As the API shows it, on this platform.
-    pub fn to_api(&self, platform_domain: &str) -> Deployment {
+    /// As the API shows it, on a platform of this domain, with the port at which its nodes answer if that is not the scheme's.
+    pub fn to_api(&self, platform: &str) -> Deployment {
         // A browser takes no certificate for `localhost`, and needs none.
-        let local = platform_domain == "localhost" || platform_domain.ends_with(".localhost");
+        let domain = platform.split_once(':').map_or(platform, |(domain, _)| domain);
+        let local = domain == "localhost" || domain.ends_with(".localhost");
         let scheme = if local { "http" } else { "https" };
         Deployment {
             id: self.id,
             project_id: self.project_id,
             name: self.name.clone(),
             subdomain: self.subdomain.clone(),
-            url: format!("{scheme}://{}.{platform_domain}", self.subdomain),
+            url: format!("{scheme}://{}.{platform}", self.subdomain),
             status: self.status,
             active_version: self.active,
             bindings: self.bindings.clone(),
@@ -143,6 +144,7 @@ impl Store {
         let query = sqlx::query(sql).bind(project.to_string()).try_map(|r| row::parsed(&r, "account_id"));
         let account_id: AccountId = query.fetch_optional(&mut *tx).await?.ok_or(StoreError::NotFound("project"))?;
         plans::check_deployments(&mut tx, account_id).await?;
+        plans::check_routes(&mut tx, account_id, new.routes.len()).await?;
         check_namespaces(&mut tx, account_id, &new.bindings).await?;
         let now = Timestamp::now();
         let deployment = DeploymentRow {
@@ -176,6 +178,10 @@ impl Store {
             .map_err(|e| conflict(e, "subdomain", "another deployment has it"))?;
         for (i, route) in new.routes.iter().enumerate() {
             routes::insert(&mut tx, deployment.id, route, &format!("routes[{i}].pattern")).await?;
+        }
+        if !new.routes.is_empty() {
+            let patterns: Vec<&str> = new.routes.iter().map(|route| route.pattern.as_str()).collect();
+            route_base::note_changes(&mut tx, &patterns).await?;
         }
         for (key, var) in &new.env_vars {
             env::upsert(&mut tx, &self.master, deployment.id, key, var).await?;

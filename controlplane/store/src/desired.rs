@@ -7,7 +7,9 @@ use model::{AccountId, Bindings, DeploymentId, FREE_TIER, State, Steering, Times
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AnyPool, Row};
 
-use crate::{DesiredService, Result, Store, StoreError, env, row, services, steering};
+use crate::{
+    DesiredCandidate, DesiredService, Result, Store, StoreError, env, rollouts, row, services, steering, traffic,
+};
 
 /// Everything that nodes are to serve, of one moment.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct DesiredDeployment {
     pub subdomain: String,
     /// Whether it is to answer 503.
     pub paused: bool,
+    /// Whether nodes fetch its modules with the first request for them only.
+    pub on_demand: bool,
     /// The version to serve.
     pub version_number: u32,
     /// SHA-256 of its module, 64 hex digits.
@@ -57,6 +61,8 @@ pub struct DesiredDeployment {
     pub bindings: Bindings,
     /// Other Workers that its version may call, by binding.
     pub services: Vec<DesiredService>,
+    /// A version that gets a share of its requests.
+    pub candidate: Option<DesiredCandidate>,
 }
 
 impl fmt::Debug for DesiredDeployment {
@@ -77,7 +83,19 @@ impl Store {
     pub async fn desired_state(&self, going: &[DeploymentId]) -> Result<DesiredState> {
         // One read transaction: all of it is of the same moment.
         let mut tx = self.read().await?;
-        let generation = generation(&mut tx).await?;
+        let state = self.desired_in(&mut tx, going, true).await?;
+        tx.commit().await?;
+        Ok(state)
+    }
+
+    /// The same in the caller's transaction; without routes where the caller knows of them.
+    pub(crate) async fn desired_in(
+        &self,
+        tx: &mut AnyConnection,
+        going: &[DeploymentId],
+        with_routes: bool,
+    ) -> Result<DesiredState> {
+        let generation = generation(tx).await?;
         let sql = "SELECT d.id, d.account_id, d.name, d.subdomain, d.status, d.bindings, d.updated_at, \
                           v.id AS version_id, v.version_number, v.artifact_hash, v.size_bytes, v.metadata, \
                           r.id AS restore_id, r.version_number AS restore_number, r.artifact_hash AS restore_hash, \
@@ -89,20 +107,28 @@ impl Store {
                    LEFT JOIN plans own ON own.tier = a.plan_tier LEFT JOIN plans free ON free.tier = $1 \
                    WHERE d.status IN ('deploying', 'active', 'failed', 'rolling_back', 'paused') ORDER BY d.id";
         let rows = sqlx::query(sql).bind(FREE_TIER).try_map(|r| from_row(&r, going)).fetch_all(&mut *tx).await?;
-        let mut services = services::all(&mut tx).await?;
+        let mut services = services::all(tx).await?;
+        let mut candidates = rollouts::candidates(tx).await?;
+        let pushed = traffic::pushed(tx).await?;
         let with_services = rows.into_iter().flatten().map(|(version, deployment)| {
             let services = services.remove(&version).unwrap_or_default();
-            DesiredDeployment { services, ..deployment }
+            let candidate = candidates.remove(&deployment.id);
+            let candidate = candidate.filter(|candidate| candidate.version_number != deployment.version_number);
+            let on_demand = !pushed.is_empty() && !pushed.contains(&deployment.id);
+            DesiredDeployment { services, candidate, on_demand, ..deployment }
         });
         let mut deployments: Vec<DesiredDeployment> = with_services.collect();
         let places: HashMap<DeploymentId, usize> = deployments.iter().enumerate().map(|(i, d)| (d.id, i)).collect();
 
-        let sql = "SELECT deployment_id, pattern FROM routes WHERE enabled ORDER BY pattern";
-        let routes = sqlx::query(sql)
-            .try_map(|r| Ok((row::parsed::<DeploymentId>(&r, "deployment_id")?, r.try_get::<String, _>("pattern")?)));
-        for (deployment, pattern) in routes.fetch_all(&mut *tx).await? {
-            if let Some(&place) = places.get(&deployment) {
-                deployments[place].routes.push(pattern);
+        if with_routes {
+            let sql = "SELECT deployment_id, pattern FROM routes WHERE enabled ORDER BY pattern";
+            let routes = sqlx::query(sql).try_map(|r| {
+                Ok((row::parsed::<DeploymentId>(&r, "deployment_id")?, r.try_get::<String, _>("pattern")?))
+            });
+            for (deployment, pattern) in routes.fetch_all(&mut *tx).await? {
+                if let Some(&place) = places.get(&deployment) {
+                    deployments[place].routes.push(pattern);
+                }
             }
         }
 
@@ -119,8 +145,8 @@ impl Store {
                 deployments[place].env.push((key, value));
             }
         }
-        let steering = steering::read(&mut tx).await?;
-        tx.commit().await?;
+        let rules = steering::read(&mut *tx).await?;
+        let steering = rules.without(&steering::out_of_service(tx).await?);
         Ok(DesiredState { lineage: self.lineage, generation, deployments, steering })
     }
 
@@ -169,6 +195,7 @@ fn from_row(row: &AnyRow, going: &[DeploymentId]) -> sqlx::Result<Option<(Versio
         name: row.try_get("name")?,
         subdomain: row.try_get("subdomain")?,
         paused: status == State::Paused,
+        on_demand: false,
         version_number: row::unsigned(row, columns.0)?,
         artifact_hash: row.try_get(columns.1)?,
         size_bytes: row::unsigned(row, columns.2)?,
@@ -180,11 +207,12 @@ fn from_row(row: &AnyRow, going: &[DeploymentId]) -> sqlx::Result<Option<(Versio
         env: Vec::new(),
         bindings: row::json(row, "bindings")?,
         services: Vec::new(),
+        candidate: None,
     };
     Ok(Some((row::parsed(row, columns.4)?, deployment)))
 }
 
-async fn generation(connection: &mut AnyConnection) -> sqlx::Result<u64> {
+pub(crate) async fn generation(connection: &mut AnyConnection) -> sqlx::Result<u64> {
     let query = sqlx::query("SELECT generation FROM configuration WHERE id = 1");
     query.try_map(|r| row::unsigned(&r, "generation")).fetch_one(connection).await
 }

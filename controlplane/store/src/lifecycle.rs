@@ -13,7 +13,9 @@ use sqlx::AnyConnection;
 
 use crate::deployments::{DeploymentRow, deployment_sql, find, find_live};
 use crate::versions::version_sql;
-use crate::{NewVersion, Result, Store, StoreError, VersionRow, deployments, desired, services, versions};
+use crate::{
+    NewVersion, Result, Store, StoreError, VersionRow, deployments, desired, plans, rollouts, services, versions,
+};
 
 /// A version as a request names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,10 @@ impl Store {
     pub async fn begin_upload(&self, deployment: DeploymentId, new: &NewVersion) -> Result<VersionRow> {
         let mut tx = self.write().await?;
         let row = find_live(&mut tx, deployment).await?;
+        // What was refused unstored takes no room.
+        if !new.artifact_url.is_empty() {
+            plans::check_artifact(&mut tx, row.account_id, &new.artifact_hash, new.size_bytes).await?;
+        }
         let now = Timestamp::now();
         match row.status {
             State::Draft | State::Invalid => {
@@ -286,6 +292,7 @@ impl Store {
         set_status(&mut tx, deployment, transition(row.status, Event::DeleteComplete)?).await?;
         for sql in [
             "UPDATE deployments SET active_version_id = NULL, restore_version_id = NULL, bindings = '{}' WHERE id = $1",
+            "DELETE FROM rollouts WHERE deployment_id = $1",
             "DELETE FROM routes WHERE deployment_id = $1",
             "DELETE FROM env_variables WHERE deployment_id = $1",
             "DELETE FROM do_namespaces WHERE deployment_id = $1",
@@ -320,6 +327,7 @@ async fn set_status(connection: &mut AnyConnection, deployment: DeploymentId, st
 
 /// Makes `version` what nodes are to serve and keeps in mind what it replaces; gives the generation.
 async fn put_on_its_way(connection: &mut AnyConnection, row: &DeploymentRow, version: VersionId) -> sqlx::Result<u64> {
+    rollouts::supersede(connection, row.id, version).await?;
     let sql = "UPDATE deployments SET active_version_id = $1, restore_version_id = $2 WHERE id = $3";
     sqlx::query(sql)
         .bind(version.to_string())
@@ -330,7 +338,7 @@ async fn put_on_its_way(connection: &mut AnyConnection, row: &DeploymentRow, ver
     desired::raise_generation(connection).await
 }
 
-async fn usable_version(
+pub(crate) async fn usable_version(
     connection: &mut AnyConnection,
     deployment: DeploymentId,
     which: VersionRef,

@@ -5,7 +5,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use crate::error::conflict;
-use crate::{NewRoute, Page, Result, Store, StoreError, deployments, desired, row};
+use crate::{NewRoute, Page, Result, Store, StoreError, deployments, plans, route_base, row};
 
 fn from_row(row: &AnyRow) -> sqlx::Result<Route> {
     Ok(Route {
@@ -43,6 +43,23 @@ pub(crate) async fn insert(
     Ok(route)
 }
 
+/// Inserts a route unless its pattern is taken; gives how many were inserted.
+pub(crate) async fn insert_new(
+    connection: &mut AnyConnection,
+    deployment: DeploymentId,
+    new: &NewRoute,
+) -> Result<u64> {
+    let sql = "INSERT INTO routes (id, deployment_id, pattern, zone_id, enabled) VALUES ($1, $2, $3, $4, $5) \
+               ON CONFLICT (pattern) DO NOTHING";
+    let query = sqlx::query(sql)
+        .bind(RouteId::new().to_string())
+        .bind(deployment.to_string())
+        .bind(&new.pattern)
+        .bind(&new.zone_id)
+        .bind(new.enabled);
+    Ok(query.execute(connection).await?.rows_affected())
+}
+
 impl Store {
     /// A deployment's routes in the order they were made.
     pub async fn routes(&self, deployment: DeploymentId, page: &Page) -> Result<Vec<Route>> {
@@ -56,14 +73,15 @@ impl Store {
     /// Adds a route; gives the generation that has it.
     pub async fn add_route(&self, deployment: DeploymentId, new: &NewRoute) -> Result<(Route, u64)> {
         let mut tx = self.write().await?;
-        deployments::find_live(&mut tx, deployment).await?;
+        let owner = deployments::find_live(&mut tx, deployment).await?.account_id;
         let sql = "SELECT COUNT(*) FROM routes WHERE deployment_id = $1";
         let count: i64 = sqlx::query_scalar(sql).bind(deployment.to_string()).fetch_one(&mut *tx).await?;
         if count >= rules::ROUTES_MAX as i64 {
             return Err(StoreError::Limit(format!("a deployment has at most {} routes", rules::ROUTES_MAX)));
         }
+        plans::check_routes(&mut tx, owner, 1).await?;
         let route = insert(&mut tx, deployment, new, "pattern").await?;
-        let generation = desired::raise_generation(&mut tx).await?;
+        let generation = route_base::note_changes(&mut tx, &[&route.pattern]).await?;
         tx.commit().await?;
         Ok((route, generation))
     }
@@ -82,7 +100,7 @@ impl Store {
         let query = sqlx::query(sql).bind(enabled).bind(id.to_string()).bind(deployment.to_string());
         let route = query.try_map(|r| from_row(&r)).fetch_optional(&mut *tx).await?;
         let route = route.ok_or(StoreError::NotFound("route"))?;
-        let generation = desired::raise_generation(&mut tx).await?;
+        let generation = route_base::note_changes(&mut tx, &[&route.pattern]).await?;
         tx.commit().await?;
         Ok((route, generation))
     }
@@ -96,7 +114,7 @@ impl Store {
         let query = sqlx::query(sql).bind(id.to_string()).bind(deployment.to_string());
         let route = query.try_map(|r| from_row(&r)).fetch_optional(&mut *tx).await?;
         let route = route.ok_or(StoreError::NotFound("route"))?;
-        let generation = desired::raise_generation(&mut tx).await?;
+        let generation = route_base::note_changes(&mut tx, &[&route.pattern]).await?;
         tx.commit().await?;
         Ok((route, generation))
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use plane_abi::wire::Standing;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -95,7 +96,11 @@ impl Pages {
         if self.handle.plane.current().is_none() {
             return Err("no configuration yet".to_owned());
         }
-        (self.hooks.ready)()
+        match self.handle.plane.standing() {
+            Standing::Serving => (self.hooks.ready)(),
+            Standing::Cordoned => Err("cordoned".to_owned()),
+            Standing::Draining => Err("draining, by the operator".to_owned()),
+        }
     }
 
     fn metrics(&self) -> String {

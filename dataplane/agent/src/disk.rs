@@ -5,7 +5,7 @@
 //! snapshots/SEQUENCE      the last three, 20 decimal digits; the highest that is whole serves after a restart
 //! snapshots/*.tmp         one that is coming in, or a base of routes
 //! routes/CHECKSUM-BYTES   bases of routes that those snapshots name
-//! artifacts/SHA256        modules, by content
+//! artifacts/SHA256        modules, by content; of those that came on demand the time of change is that of the last use
 //! code/SHA256             V8's compiled code of the module of that hash, with this node's mark
 //! keys/ID.key             keys of environments, mode 0600
 //! keys/code.key           the key of the mark, mode 0600
@@ -37,7 +37,9 @@ use plane_abi::code::{CodeEngine, CodeError, CodeStore};
 use plane_abi::plane::{artifact_hash, artifact_path};
 use plane_abi::seal::Key;
 use plane_abi::wire;
-use plane_abi::{BaseId, Lineage, RouteBase, Snapshot, SnapshotError, SnapshotHeader, Status};
+use plane_abi::{
+    BaseId, Deployment, Distribution, Lineage, RouteBase, Snapshot, SnapshotError, SnapshotHeader, Status,
+};
 
 /// Snapshots that stay.
 const SNAPSHOTS_KEPT: usize = 3;
@@ -78,10 +80,20 @@ struct State {
     artifacts: HashSet<ArtifactHash>,
     /// Artifacts that the latest candidate needs: not to be pruned while it is on its way.
     wanted: HashSet<ArtifactHash>,
+    /// Modules that came on demand, with their code, bytes; unknown until it was looked.
+    pulled_bytes: Option<u64>,
     /// Bases that are mapped.
     bases: Vec<Arc<RouteBase>>,
     /// Bases that were looked for last, the newest last.
     wanted_bases: VecDeque<BaseId>,
+}
+
+/// A module that came on demand.
+struct Pulled {
+    hash: ArtifactHash,
+    /// With its code.
+    bytes: u64,
+    used: SystemTime,
 }
 
 /// A snapshot that comes in. Dropped, its file goes (and stays readable where it is mapped).
@@ -275,14 +287,14 @@ impl Disk {
         Ok(Incoming { path: Some(path), file })
     }
 
-    /// Of the active deployments' artifacts, those that are not here whole. Protects all of them from pruning until the
+    /// Of the artifacts that are to be here ahead, those that are not here whole. Protects all of them from pruning until the
     /// next call. A file of the right length is taken for whole: its content was checked when it was written and is
     /// checked again whenever it is read.
     pub(crate) fn missing_artifacts(&self, snapshot: &Snapshot) -> HashSet<ArtifactHash> {
         let mut state = self.state();
         let mut missing = HashSet::new();
         state.wanted.clear();
-        for (hash, bytes) in active_artifacts(snapshot) {
+        for (hash, bytes) in pushed_artifacts(snapshot) {
             state.wanted.insert(hash);
             if state.artifacts.contains(&hash) {
                 continue;
@@ -333,17 +345,88 @@ impl Disk {
         }
     }
 
-    /// Puts an artifact in place; its hash was checked. Not yet durable: [`Disk::persist`] sees to that.
+    /// Puts an artifact in place; its hash was checked. Not yet durable: [`Disk::persist`] sees to that. Where the disk is full, all modules
+    /// make room that are not to be here ahead.
     pub(crate) fn store_artifact(&self, hash: ArtifactHash, bytes: &[u8]) -> io::Result<()> {
+        self.write_artifact(hash, bytes, |_| 0)
+    }
+
+    /// The same of one that came on demand; what was used longest ago makes room. Whether there is now more of them than may be.
+    pub(crate) fn store_pulled(&self, hash: ArtifactHash, bytes: &[u8], bytes_max: u64) -> io::Result<bool> {
+        self.write_artifact(hash, bytes, |pulled_bytes| pulled_bytes / 2)?;
+        let mut state = self.state();
+        let pulled_bytes = state.pulled_bytes.map(|before| before + bytes.len() as u64);
+        state.pulled_bytes = pulled_bytes;
+        Ok(pulled_bytes.is_none_or(|pulled_bytes| pulled_bytes > bytes_max))
+    }
+
+    /// `leave`: of the bytes that came on demand, those that may stay where the disk is full.
+    fn write_artifact(&self, hash: ArtifactHash, bytes: &[u8], leave: impl Fn(u64) -> u64) -> io::Result<()> {
         let path = artifact_path(&self.artifacts(), hash);
         let temporary = path.with_extension("tmp");
-        let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path));
+        let write = || fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path));
+        let mut written = write();
+        if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+            let _ = fs::remove_file(&temporary);
+            let pulled_bytes = self.pulled()?.iter().map(|pulled| pulled.bytes).sum();
+            let freed = self.keep_pulled(leave(pulled_bytes), hash)?;
+            tracing::warn!(
+                freed,
+                "the disk is full: modules that came on demand, or that nothing refers to, made room"
+            );
+            written = write();
+        }
         if written.is_err() {
             let _ = fs::remove_file(&temporary);
         }
         written?;
         self.state().artifacts.insert(hash);
         Ok(())
+    }
+
+    /// Removes modules that came on demand, with their code, those that were used longest ago first, until the rest are `bytes_max` or less;
+    /// `last` stays. Gives how many went. What a shard was about to start it asks for again.
+    pub(crate) fn keep_pulled(&self, bytes_max: u64, last: ArtifactHash) -> io::Result<usize> {
+        let mut pulled = self.pulled()?;
+        pulled.sort_unstable_by_key(|pulled| pulled.used);
+        let mut left: u64 = pulled.iter().map(|pulled| pulled.bytes).sum();
+        let mut gone = 0;
+        let mut state = self.state();
+        for old in pulled.iter().filter(|pulled| pulled.hash != last) {
+            if left <= bytes_max {
+                break;
+            }
+            state.artifacts.remove(&old.hash);
+            // Its code first: a cut in between leaves a module without code.
+            let _ = fs::remove_file(self.root.join("code").join(old.hash.to_string()));
+            match fs::remove_file(artifact_path(&self.artifacts(), old.hash)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            left -= old.bytes;
+            gone += 1;
+        }
+        state.pulled_bytes = Some(left);
+        Ok(gone)
+    }
+
+    /// The modules on disk that nobody wants to be here ahead.
+    fn pulled(&self) -> io::Result<Vec<Pulled>> {
+        let ahead = {
+            let state = self.state();
+            let kept = state.kept.iter().flat_map(|(_, snapshot)| pushed_artifacts(snapshot)).map(|(hash, _)| hash);
+            kept.chain(state.wanted.iter().copied()).collect::<HashSet<ArtifactHash>>()
+        };
+        let mut pulled = Vec::new();
+        for path in list(&self.artifacts())? {
+            let hash = path.file_name().and_then(|name| name.to_str()).and_then(ArtifactHash::from_hex);
+            let Some(hash) = hash.filter(|hash| !ahead.contains(hash)) else { continue };
+            // What is pruned meanwhile takes nothing.
+            let Ok(file) = fs::metadata(&path) else { continue };
+            let code = fs::metadata(self.root.join("code").join(hash.to_string())).map_or(0, |code| code.len());
+            pulled.push(Pulled { hash, bytes: file.len() + code, used: file.modified()? });
+        }
+        Ok(pulled)
     }
 
     /// Makes a snapshot what serves after a restart, with the artifacts that came for it, and prunes.
@@ -410,6 +493,7 @@ impl Disk {
         let mut used = state.wanted.clone();
         for (_, snapshot) in &state.kept {
             used.extend(snapshot.deployments().map(|(_, deployment)| deployment.artifact()));
+            used.extend(snapshot.candidates().map(|(_, candidate, _)| candidate.artifact()));
         }
         let now = SystemTime::now();
         // Compiled code goes with its module. In this order, so that a cut in between leaves a module without code.
@@ -510,10 +594,22 @@ impl Disk {
     }
 }
 
-/// Artifacts of deployments that serve, with their sizes.
+/// Artifacts of deployments that serve, those of their candidates too, with their sizes.
 pub(crate) fn active_artifacts(snapshot: &Snapshot) -> impl Iterator<Item = (ArtifactHash, u64)> {
-    let active = snapshot.deployments().filter(|(_, deployment)| deployment.status() == Status::Active);
-    active.map(|(_, deployment)| (deployment.artifact(), deployment.artifact_bytes()))
+    active(snapshot).map(|deployment| (deployment.artifact(), deployment.artifact_bytes()))
+}
+
+/// Those of them that are to be here before the snapshot serves.
+pub(crate) fn pushed_artifacts(snapshot: &Snapshot) -> impl Iterator<Item = (ArtifactHash, u64)> {
+    active(snapshot)
+        .filter(|deployment| deployment.distribution() == Distribution::Push)
+        .map(|deployment| (deployment.artifact(), deployment.artifact_bytes()))
+}
+
+fn active(snapshot: &Snapshot) -> impl Iterator<Item = Deployment<'_>> {
+    let candidates = snapshot.candidates().map(|(_, candidate, _)| candidate);
+    let all = snapshot.deployments().map(|(_, deployment)| deployment).chain(candidates);
+    all.filter(|deployment| deployment.status() == Status::Active)
 }
 
 fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
@@ -532,11 +628,25 @@ mod tests {
 
     /// One active deployment with the module of that number, written to a file that has come in.
     fn received(disk: &Disk, generation: u64, number: u8, key: &Key) -> (Incoming, Arc<Snapshot>) {
+        distributed(disk, generation, &[(number, Distribution::Push)], key)
+    }
+
+    /// Deployments of those numbers, each with its module and its way to come.
+    fn distributed(
+        disk: &Disk,
+        generation: u64,
+        deployments: &[(u8, Distribution)],
+        key: &Key,
+    ) -> (Incoming, Arc<Snapshot>) {
         let mut writer = SnapshotWriter::new(Lineage(1), generation, 0, key.id(), "workers.localhost");
-        writer.deployment(NewDeployment {
-            artifact_bytes: 100,
-            ..NewDeployment::new(DeploymentId(1), AccountId(1), artifact_hash(&module(number)))
-        });
+        for (number, distribution) in deployments {
+            let id = DeploymentId(u128::from(*number));
+            writer.deployment(NewDeployment {
+                artifact_bytes: 100,
+                distribution: *distribution,
+                ..NewDeployment::new(id, AccountId(1), artifact_hash(&module(*number)))
+            });
+        }
         let mut incoming = disk.incoming().expect("a file");
         incoming.write(&writer.finish().expect("valid")).expect("written");
         let snapshot = Snapshot::open(incoming.path(), &|id| disk.base(id)).expect("opens");
@@ -607,6 +717,43 @@ mod tests {
         fs::write(artifact_path(&disk.artifacts(), hash), vec![9; 100]).expect("written");
         assert_eq!(disk.scrub(&snapshot), 1);
         assert_eq!(disk.missing_artifacts(&snapshot), HashSet::from([hash]));
+    }
+
+    #[test]
+    fn what_came_on_demand_stays_within_its_bytes_and_what_was_used_longest_ago_goes_first() {
+        let folder = tempfile::tempdir().expect("folder");
+        let disk = Disk::open(folder.path()).expect("opens");
+        let key = Key::from_bytes([1; 32]);
+        let ways: Vec<_> =
+            (1..=6).map(|number| (number, if number < 3 { Distribution::Push } else { Distribution::Pull })).collect();
+        let (incoming, snapshot) = distributed(&disk, 1, &ways, &key);
+        let hash = |number: u8| artifact_hash(&module(number));
+        assert_eq!(
+            disk.missing_artifacts(&snapshot),
+            HashSet::from([hash(1), hash(2)]),
+            "the others are not to be here"
+        );
+        for number in 1..3 {
+            disk.store_artifact(hash(number), &module(number)).expect("stored");
+            age(&artifact_path(&disk.artifacts(), hash(number)));
+        }
+        disk.persist(incoming, &snapshot, Some(&key), &[], None).expect("durable");
+        let minutes = |ago: u64| SystemTime::now() - Duration::from_secs(ago * 60);
+        for (number, used) in [(3, 2), (4, 9), (5, 5), (6, 0)] {
+            disk.store_pulled(hash(number), &module(number), u64::MAX).expect("stored");
+            let path = artifact_path(&disk.artifacts(), hash(number));
+            File::options().write(true).open(path).and_then(|file| file.set_modified(minutes(used))).expect("aged");
+        }
+        let code = folder.path().join("code").join(hash(4).to_string());
+        fs::write(&code, vec![0; 50]).expect("written");
+        let there = || (1..=6).filter(|number| present(&disk, *number)).collect::<Vec<u8>>();
+        assert_eq!(disk.keep_pulled(450, hash(6)).expect("room"), 0);
+        assert_eq!(disk.keep_pulled(449, hash(6)).expect("room"), 1);
+        assert_eq!((there(), code.exists()), (vec![1, 2, 3, 5, 6], false));
+        assert!(disk.store_pulled(hash(4), &module(4), 399).expect("stored"), "one byte over");
+        assert_eq!(disk.keep_pulled(0, hash(4)).expect("room"), 3);
+        assert_eq!(there(), [1, 2, 4], "what was pushed stays however old it is, and what came last");
+        assert!(disk.missing_artifacts(&snapshot).is_empty());
     }
 
     #[test]

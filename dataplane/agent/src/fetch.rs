@@ -66,6 +66,20 @@ impl Fetches {
         }
     }
 
+    /// Wants artifacts that somebody waits for: before all others, and in this order.
+    pub(crate) fn want_first<const N: usize>(&mut self, items: [Item; N]) {
+        for item in items.into_iter().rev() {
+            if !self.wanted.insert(item) {
+                match self.queue.iter().position(|queued| *queued == item) {
+                    Some(at) => self.queue.remove(at),
+                    // Asked for already.
+                    None => continue,
+                };
+            }
+            self.queue.push_front(item);
+        }
+    }
+
     /// Forgets what has not been asked for yet.
     pub(crate) fn forget_queued(&mut self) {
         for item in self.queue.drain(..) {
@@ -174,6 +188,19 @@ mod tests {
         assert_eq!(fetches.poll_request(), None);
         fetches.want([Item::Module(hashes[39])]);
         assert_eq!(fetches.poll_request(), Some(hashes[39]));
+    }
+
+    #[test]
+    fn what_somebody_waits_for_goes_first_and_is_asked_for_once() {
+        let mut fetches = Fetches::default();
+        let hashes: Vec<_> = (0..4).map(|n| ArtifactHash([n; 32])).collect();
+        fetches.want(hashes[..3].iter().copied().map(Item::Module));
+        assert_eq!(fetches.poll_request(), Some(hashes[0]));
+        fetches.want_first([Item::Code(hashes[2]), Item::Module(hashes[2])]);
+        fetches.want_first([Item::Module(hashes[3])]);
+        fetches.want_first([Item::Module(hashes[0])]);
+        let order: Vec<_> = std::iter::from_fn(|| fetches.poll_request()).collect();
+        assert_eq!(order, [hashes[3], code_name(hashes[2]), hashes[2], hashes[1]]);
     }
 
     #[test]

@@ -14,6 +14,11 @@
 //! new one again. Waiting for the disk first would add its fsync to every activation and promise nothing more. A
 //! snapshot that fails any step before is refused, with the reason, and what serves goes on serving.
 //!
+//! **On demand.** Modules of deployments that the snapshot marks so (`Distribution::Pull`) come with the first request for them: a shard
+//! that has a request and no module asks ([`plane_abi::pull`]), it is fetched once, before all that is fetched ahead, checked
+//! against its SHA-256, and stays on disk until modules that were used later need its room. A module that is missing or damaged
+//! for another reason comes the same way.
+//!
 //! **Succession.** One agent at a time writes to the data folder and speaks to the control plane. While a node is upgraded, the new
 //! process's agent ([`Agent::succeed`]) publishes what is on disk without the lock; then the old one pauses ([`AgentHandle::pause`]: it ends its
 //! connection, finishes its writes, gives the lock up), and the new one takes the lock and looks again ([`Agent::take_over`]). If that fails,
@@ -56,7 +61,8 @@ use std::{
 };
 
 use plane_abi::plane::Plane;
-use plane_abi::wire::{Load, LogRecord};
+use plane_abi::pull::Pulls;
+use plane_abi::wire::{Load, LogRecord, Traffic};
 use tokio::sync::watch;
 
 pub use code::{CodeConfig, Compile};
@@ -82,6 +88,8 @@ pub struct Config {
     pub control: Option<Control>,
     /// Version of the node's program.
     pub software: String,
+    /// Disk space for modules that come on demand, with their code, bytes. Those that were used longest ago make room.
+    pub pulled_bytes_max: u64,
     /// How code caches are made; none: Workers compile from source.
     pub code: Option<CodeConfig>,
 }
@@ -102,8 +110,10 @@ pub struct Hooks {
     pub ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// Metrics of the shards, in Prometheus' text form.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    /// Load for heartbeats; generation and clock are the agent's to fill in.
+    /// Load for heartbeats; generation, clock and traffic are the agent's to fill in.
     pub load: Arc<dyn Fn() -> Load + Send + Sync>,
+    /// Requests of deployments since the last call, most first.
+    pub traffic: Arc<dyn Fn() -> Vec<Traffic> + Send + Sync>,
 }
 
 impl fmt::Debug for Hooks {
@@ -282,6 +292,8 @@ impl Agent {
             }
             None => None,
         };
+        node.pulled_bytes_max = config.pulled_bytes_max;
+        node.pulls = control.as_ref().map(|_| Arc::<Pulls>::default());
         if let Some((_, identity)) = &control {
             node.set_name(identity.name.clone());
         }

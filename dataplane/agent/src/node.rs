@@ -1,24 +1,30 @@
 //! What of a node outlives a connection: disk, plane, history, and the write to disk that is under way.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     future::pending,
     io,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base::id::ArtifactHash;
 use plane_abi::code::CodeStore;
 use plane_abi::plane::{Fleet, Plane, Published};
+use plane_abi::pull::Pulls;
 use plane_abi::seal::Key;
 use plane_abi::wire::DeltaFrom;
 use plane_abi::{Lineage, Snapshot, SnapshotHeader};
 use tokio::task::JoinHandle;
 
 use crate::accept::History;
-use crate::disk::{Disk, Incoming, active_artifacts};
+use crate::disk::{Disk, Incoming, pushed_artifacts};
 use crate::status::Status;
+
+/// An artifact that could not be had for a request is not asked for again before.
+const PULL_AGAIN: Duration = Duration::from_secs(1);
+/// Artifacts that could not be had and are remembered; past it all are forgotten.
+const PULL_FAILURES_MAX: usize = 1024;
 
 /// A snapshot that may be published.
 pub(crate) struct Candidate {
@@ -53,6 +59,12 @@ pub(crate) struct Node {
     pub(crate) history: History,
     /// Compiled code of modules, if this node uses any.
     pub(crate) code: Option<Arc<CodeStore>>,
+    /// Artifacts that requests wait for; none: there is no control plane to have them from.
+    pub(crate) pulls: Option<Arc<Pulls>>,
+    /// Artifacts that came on demand may take as much of the disk, bytes.
+    pub(crate) pulled_bytes_max: u64,
+    /// Artifacts that could not be had for a request.
+    pull_failures: HashMap<ArtifactHash, Instant>,
     /// Artifacts that what is published lacks.
     pub(crate) lacking: HashSet<ArtifactHash>,
     /// Keys of environments from the control plane.
@@ -76,6 +88,9 @@ impl Node {
             name: None,
             history: History::default(),
             code: None,
+            pulls: None,
+            pulled_bytes_max: u64::MAX,
+            pull_failures: HashMap::new(),
             lacking: HashSet::new(),
             keys: Vec::new(),
             unsynced: Vec::new(),
@@ -107,9 +122,14 @@ impl Node {
             return;
         }
         tracing::info!(generation = header.generation, lineage = %header.lineage, "serving the configuration on disk");
-        self.plane.publish(Published::new(snapshot, self.disk.artifacts(), key).with_code(self.code.clone()));
+        self.serve(snapshot, key);
         self.history.publish(header);
         self.history.durable = Some(header);
+    }
+
+    fn serve(&self, snapshot: Arc<Snapshot>, key: Option<Key>) {
+        let published = Published::new(snapshot, self.disk.artifacts(), key);
+        self.plane.publish(published.with_code(self.code.clone()).with_pulls(self.pulls.clone()));
     }
 
     /// Takes its name, and the fleet that it was of when it last ran.
@@ -159,6 +179,45 @@ impl Node {
         Ok(())
     }
 
+    /// Takes an artifact that came on demand and whose hash was checked.
+    pub(crate) fn store_pulled(&mut self, hash: ArtifactHash, bytes: &[u8]) -> io::Result<()> {
+        let bytes_max = self.pulled_bytes_max;
+        if self.disk.store_pulled(hash, bytes, bytes_max)? {
+            let (disk, status) = (Arc::clone(&self.disk), Arc::clone(&self.status));
+            // A tenth more than need be, so that not each one that comes looks through all.
+            tokio::task::spawn_blocking(move || match disk.keep_pulled(bytes_max / 10 * 9, hash) {
+                Ok(gone) => status.evicted(gone),
+                Err(error) => tracing::warn!(%error, "cannot make room among the modules that came on demand"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Says how a fetch ended that requests may wait for.
+    pub(crate) fn pull_ended(&mut self, hash: ArtifactHash, came: bool) {
+        let Some(pulls) = &self.pulls else { return };
+        if !came {
+            if self.pull_failures.len() >= PULL_FAILURES_MAX {
+                self.pull_failures.clear();
+            }
+            self.pull_failures.insert(hash, Instant::now());
+        }
+        pulls.end(hash, came);
+    }
+
+    /// Whether an artifact could not be had a moment ago: then who waits for it is told so again.
+    pub(crate) fn refuse_again(&mut self, hash: ArtifactHash) -> bool {
+        let Some(failed) = self.pull_failures.get(&hash) else { return false };
+        if failed.elapsed() >= PULL_AGAIN {
+            self.pull_failures.remove(&hash);
+            return false;
+        }
+        if let Some(pulls) = &self.pulls {
+            pulls.end(hash, false);
+        }
+        true
+    }
+
     /// Takes compiled code that the control plane sent.
     pub(crate) fn store_code(&mut self, artifact: ArtifactHash, envelope: &[u8]) {
         let Some(code) = &self.code else { return };
@@ -168,18 +227,22 @@ impl Node {
         }
     }
 
-    /// Active deployments' artifacts that have no compiled code here.
+    /// Artifacts that are to be here ahead and have no compiled code here.
     pub(crate) fn without_code(&self, snapshot: &Snapshot) -> HashSet<ArtifactHash> {
         let Some(code) = &self.code else { return HashSet::new() };
-        active_artifacts(snapshot).map(|(hash, _)| hash).filter(|hash| !code.has_file(*hash)).collect()
+        pushed_artifacts(snapshot).map(|(hash, _)| hash).filter(|hash| !code.has_file(*hash)).collect()
+    }
+
+    /// Whether this node uses compiled code and has none of an artifact.
+    pub(crate) fn lacks_code(&self, artifact: ArtifactHash) -> bool {
+        self.code.as_ref().is_some_and(|code| !code.has_file(artifact))
     }
 
     /// Publishes a snapshot and begins to make it durable.
     pub(crate) fn publish(&mut self, candidate: Candidate, took: Duration) {
         let header = candidate.snapshot.header();
         let snapshot = Arc::clone(&candidate.snapshot);
-        let published = Published::new(snapshot, self.disk.artifacts(), candidate.key.clone());
-        self.plane.publish(published.with_code(self.code.clone()));
+        self.serve(snapshot, candidate.key.clone());
         self.lineages_changed |= self.history.publish(header);
         self.lacking.clone_from(&candidate.lacking);
         self.status.activated(took);

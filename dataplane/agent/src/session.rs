@@ -14,7 +14,8 @@ use std::{
 
 use base::id::ArtifactHash;
 use plane_abi::wire::{
-    self, BasePart, Blob, Decoder, Hello, Load, RefuseReason, SnapshotBegin, ToControl, ToNode, Welcome, WireError,
+    self, BasePart, Blob, Decoder, Hello, Load, RefuseReason, SnapshotBegin, Standing, ToControl, ToNode, Welcome,
+    WireError,
 };
 use plane_abi::{BaseId, Lineage, Snapshot, SnapshotError, SnapshotHeader, delta};
 use tokio::{
@@ -37,6 +38,8 @@ const HEARTBEAT_MIN: Duration = Duration::from_millis(50);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
 /// Pings missed that end a connection.
 const PINGS_MISSED_MAX: u32 = 3;
+/// Heartbeats to one that says the traffic of deployments.
+const TRAFFIC_EVERY: u64 = 30;
 const READ_BYTES: usize = 64 * 1024;
 /// A delta, bytes: it is applied in memory. What is larger comes whole, through a file.
 const DELTA_BYTES_MAX: u64 = 64 << 20;
@@ -112,6 +115,7 @@ struct Session<W> {
     fetches: Fetches,
     /// Modules whose compiled code the control plane has not: not asked for again over this connection.
     no_code: HashSet<ArtifactHash>,
+    heartbeats: u64,
 }
 
 /// Runs a connection to its end, which is always an error: the control plane never says good-bye.
@@ -140,6 +144,8 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let welcome = welcome.map_err(|_| SessionError::Timeout("welcome"))??;
     node.set_keys(welcome.env_keys.into_iter().map(|key| key.0).collect());
     node.status.set_connected(true);
+    // It says so if it is otherwise.
+    node.plane.set_standing(Standing::Serving);
     tracing::info!(lineage = %welcome.lineage, "connected to the control plane");
     let heartbeat = Duration::from_millis(welcome.heartbeat_ms.into()).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
     let mut tick = interval(heartbeat);
@@ -150,11 +156,14 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         stage: Stage::Idle,
         fetches: Fetches::default(),
         no_code: HashSet::new(),
+        heartbeats: 0,
     };
     if let Some(published) = node.plane.current() {
         session.want_code(published.snapshot(), node);
     }
     session.fetches.want(node.lacking.iter().copied().map(Item::Module));
+    let pulls = node.pulls.clone().unwrap_or_default();
+    session.pull(pulls.open(), node);
     let mut heard = Instant::now();
     loop {
         while let Some(message) = decoder.poll()? {
@@ -171,6 +180,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                 decoder.push(&buffer[..read]);
             }
             checked = session.stage.checked() => session.handle_checked(checked, node).await?,
+            wanted = pulls.wanted() => session.pull(wanted, node),
             persisted = node.persisted() => session.handle_persisted(persisted).await?,
             batch = logs.next() => session.send_logs(batch, logs).await?,
             _ = tick.tick() => session.heartbeat(node, hooks).await?,
@@ -230,6 +240,11 @@ impl<W: AsyncWrite + Unpin> Session<W> {
             ToNode::Ping(number) => self.send(&ToControl::Pong(number)).await,
             ToNode::Fleet(members) => {
                 node.set_fleet(members);
+                Ok(())
+            }
+            ToNode::Standing(standing) => {
+                tracing::warn!(?standing, "the control plane says what to do with requests");
+                node.plane.set_standing(standing);
                 Ok(())
             }
             ToNode::BasePart(part) => self.handle_base_part(part, node).await,
@@ -442,23 +457,32 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                     Ok(envelope) => node.store_code(artifact, &envelope),
                     Err(problem) => tracing::debug!(%artifact, problem, "no code cache"),
                 }
-                // Whatever came of it, asking again would bring the same.
-                self.no_code.insert(artifact);
+                // What came and was of no use would come again.
+                if node.lacks_code(artifact) {
+                    self.no_code.insert(artifact);
+                }
                 return Ok(());
             }
         };
+        let ahead = node.lacking.contains(&hash)
+            || matches!(&self.stage, Stage::Fetching { missing, .. } if missing.contains(&hash));
         let stored = match bytes {
-            Ok(bytes) => node.store_artifact(hash, &bytes).map_err(|error| error.to_string()),
-            Err(problem) => Err(problem.to_owned()),
+            Ok(bytes) if ahead => node.store_artifact(hash, &bytes).map_err(not_stored),
+            Ok(bytes) => node.store_pulled(hash, &bytes).map_err(not_stored),
+            Err(problem) => Err((RefuseReason::Artifacts, problem.to_owned())),
         };
-        if let Err(problem) = &stored {
+        if let Err((_, problem)) = &stored {
             tracing::error!(%hash, problem, "cannot get a module");
         }
+        if !ahead {
+            node.status.pulled(stored.is_ok());
+        }
+        node.pull_ended(hash, stored.is_ok());
         let Stage::Fetching { candidate, missing, .. } = &mut self.stage else { return Ok(()) };
         if !missing.remove(&hash) {
             return Ok(());
         }
-        if let Err(problem) = stored {
+        if let Err((reason, problem)) = stored {
             // A node that serves nothing is better off with what it can have, and what was lacking before the change
             // is no fault of the change. Anything else would make a good configuration worse.
             let tolerated = node.history.published.is_none() || node.lacking.contains(&hash);
@@ -466,7 +490,7 @@ impl<W: AsyncWrite + Unpin> Session<W> {
                 let header = candidate.snapshot.header();
                 self.stage = Stage::Idle;
                 self.forget_fetches(node);
-                return self.refuse(header, RefuseReason::Artifacts, format!("artifact {hash}: {problem}"), node).await;
+                return self.refuse(header, reason, format!("artifact {hash}: {problem}"), node).await;
             }
             candidate.lacking.insert(hash);
         }
@@ -515,10 +539,25 @@ impl<W: AsyncWrite + Unpin> Session<W> {
         self.fetches.want(lacking.difference(&self.no_code).copied().map(Item::Code));
     }
 
-    /// Wants only what serves now and lacks its modules.
+    /// Wants only what requests wait for, and what serves now and lacks its modules.
     fn forget_fetches(&mut self, node: &Node) {
         self.fetches.forget_queued();
+        self.fetches.want(node.pulls.iter().flat_map(|pulls| pulls.open()).map(Item::Module));
         self.fetches.want(node.lacking.iter().copied().map(Item::Module));
+    }
+
+    /// Wants what requests wait for, each with its code.
+    fn pull(&mut self, wanted: Vec<ArtifactHash>, node: &mut Node) {
+        for hash in wanted {
+            if node.refuse_again(hash) {
+                continue;
+            }
+            if node.lacks_code(hash) && !self.no_code.contains(&hash) {
+                self.fetches.want_first([Item::Code(hash), Item::Module(hash)]);
+            } else {
+                self.fetches.want_first([Item::Module(hash)]);
+            }
+        }
     }
 
     async fn request_artifacts(&mut self) -> Result<(), SessionError> {
@@ -540,12 +579,20 @@ impl<W: AsyncWrite + Unpin> Session<W> {
     async fn heartbeat(&mut self, node: &Node, hooks: &Hooks) -> Result<(), SessionError> {
         let generation = node.history.published.map_or(0, |published| published.generation);
         let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        self.send(&ToControl::Heartbeat(Load { generation, unix_ms, ..(hooks.load)() })).await
+        self.heartbeats += 1;
+        let due = self.heartbeats.is_multiple_of(TRAFFIC_EVERY);
+        let traffic = if due { (hooks.traffic)() } else { Vec::new() };
+        self.send(&ToControl::Heartbeat(Load { generation, unix_ms, traffic, ..(hooks.load)() })).await
     }
 }
 
 fn header(begin: &SnapshotBegin) -> SnapshotHeader {
     SnapshotHeader { lineage: begin.lineage, generation: begin.generation, checksum: begin.checksum }
+}
+
+/// A disk's trouble is the node's own, whatever it was that did not fit.
+fn not_stored(error: io::Error) -> Refused {
+    (RefuseReason::NotStored, error.to_string())
 }
 
 /// A file or its bytes: a disk's trouble is no fault of the snapshot.
@@ -557,7 +604,6 @@ fn refused(error: SnapshotError) -> Refused {
 /// Makes the snapshot's file of what has come in: itself, or a delta. Blocking.
 fn expand(disk: &Disk, incoming: Incoming, begin: &SnapshotBegin, old: Option<&Snapshot>) -> Result<Incoming, Refused> {
     let Some(from) = &begin.delta else { return Ok(incoming) };
-    let not_stored = |error: io::Error| (RefuseReason::NotStored, error.to_string());
     let delta = std::fs::read(incoming.path()).map_err(not_stored)?;
     let bytes = delta::apply(old.map_or(&[], Snapshot::bytes), &delta, from.bytes as usize);
     let bytes = bytes.map_err(|error| (RefuseReason::Corrupt, error.to_string()))?;

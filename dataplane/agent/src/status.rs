@@ -20,6 +20,9 @@ pub(crate) struct Status {
     activation_us_last: AtomicU64,
     refusals: AtomicU64,
     not_durable: AtomicU64,
+    pulled: AtomicU64,
+    pull_failures: AtomicU64,
+    evicted: AtomicU64,
     code: OnceLock<Arc<CodeStore>>,
     code_made: Arc<AtomicU64>,
 }
@@ -46,6 +49,17 @@ impl Status {
 
     pub(crate) fn not_durable(&self) {
         self.not_durable.fetch_add(1, Relaxed);
+    }
+
+    /// A module was fetched on demand, or could not be had.
+    pub(crate) fn pulled(&self, came: bool) {
+        let counter = if came { &self.pulled } else { &self.pull_failures };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    /// So many modules that came on demand were removed from disk.
+    pub(crate) fn evicted(&self, count: usize) {
+        self.evicted.fetch_add(count as u64, Relaxed);
     }
 
     /// Whose numbers are shown, too.
@@ -95,6 +109,11 @@ impl Status {
         metric("activation_microseconds_last", "gauge", help, read(&self.activation_us_last));
         metric("refusals_total", "counter", "Snapshots refused.", read(&self.refusals));
         metric("not_durable_total", "counter", "Snapshots that could not be made durable.", read(&self.not_durable));
+        metric("pulled_total", "counter", "Modules fetched on demand.", read(&self.pulled));
+        let help = "Modules that could not be had on demand.";
+        metric("pull_failures_total", "counter", help, read(&self.pull_failures));
+        let help = "Modules that came on demand and were removed from disk.";
+        metric("pulled_evicted_total", "counter", help, read(&self.evicted));
         metric("log_records_dropped_total", "counter", "Log records lost to a full queue.", log_records_dropped);
         self.render_code(&mut out);
         out

@@ -69,6 +69,9 @@ struct ServeArgs {
     /// Resident memory that the node may have, MiB; three quarters of the machine's or its control group's unless given.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(64..))]
     memory_mb: Option<u64>,
+    /// Disk space for modules that come on demand, MiB: what was used longest ago makes room.
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    pull_mb: u64,
     /// Interface whose packets are steered to shards; that of the default route unless given. Nothing is steered on loopback.
     #[arg(long, value_name = "NAME", conflicts_with = "no_steering")]
     interface: Option<String>,

@@ -5,14 +5,18 @@ use crate::upgrade::{Heir, Predecessor};
 use crate::{ServeArgs, logging, steering, supervisor, upgrade};
 use agent::{Agent, AgentHandle, CodeConfig, Config, Control, Hooks};
 use anyhow::Context;
+use base::id::DeploymentId;
 use base::limits::{MIB, MS_NS};
 use plane_abi::code::CodeEngine;
-use plane_abi::wire::Load;
+use plane_abi::limits::{TRAFFIC_COUNTED_MAX, VERSIONS_COUNTED_MAX};
+use plane_abi::wire::{Load, Traffic, VersionCounts};
 use shard::config::Timeouts;
 use shard::metrics::Metrics;
 use shard::{Node, NodeConfig};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -146,7 +150,14 @@ fn open_agent(args: &ServeArgs, engine: &Engine, heir: Option<&mut Heir>) -> any
     let control = control.map(|(address, identity)| Control { address, identity });
     let software = concat!("selvage-node/", env!("CARGO_PKG_VERSION")).to_owned();
     let code = Some(code_config(engine));
-    let config = Config { data_dir: args.data.clone(), admin: args.admin, control, software, code };
+    let config = Config {
+        data_dir: args.data.clone(),
+        admin: args.admin,
+        control,
+        software,
+        pulled_bytes_max: args.pull_mb.saturating_mul(MIB as u64),
+        code,
+    };
     Ok(match heir {
         Some(heir) => Agent::succeed(config, heir.admin()?)?,
         None => Agent::open(config)?,
@@ -249,7 +260,7 @@ fn node_config(args: &ServeArgs) -> NodeConfig {
 
 fn hooks(node: &Node, engine: Engine, draining: Arc<AtomicBool>) -> Hooks {
     let metrics = node.metrics();
-    let for_load = node.metrics();
+    let (for_load, for_traffic) = (node.metrics(), node.metrics());
     let shards = node.shards() as u32;
     Hooks {
         ready: Arc::new(move || match draining.load(Ordering::Relaxed) {
@@ -258,6 +269,7 @@ fn hooks(node: &Node, engine: Engine, draining: Arc<AtomicBool>) -> Hooks {
         }),
         metrics: Arc::new(move || metrics.render(engine.isolates_abandoned()) + &keys_metric()),
         load: Arc::new(move || load(&for_load, shards)),
+        traffic: Arc::new(move || traffic(&for_traffic)),
     }
 }
 
@@ -272,12 +284,32 @@ fn keys_metric() -> String {
 
 fn load(metrics: &Metrics, shards: u32) -> Load {
     let mut load = Load { shards, ..Load::default() };
+    let mut versions = BTreeMap::new();
     for shard in metrics.shards() {
         load.connections += shard.connections.get();
         load.requests += shard.requests.iter().map(|class| class.get()).sum::<u64>();
         load.errors += shard.requests[4].get();
+        for VersionCounts { deployment, version, requests, errors } in shard.versions() {
+            let sum: &mut (u64, u64) = versions.entry((deployment, version)).or_default();
+            *sum = (sum.0 + requests, sum.1 + errors);
+        }
     }
+    let counts = |((deployment, version), (requests, errors))| VersionCounts { deployment, version, requests, errors };
+    load.versions = versions.into_iter().take(VERSIONS_COUNTED_MAX).map(counts).collect();
     load
+}
+
+/// Requests of deployments since this was asked last, most first.
+fn traffic(metrics: &Metrics) -> Vec<Traffic> {
+    let mut all: HashMap<DeploymentId, u64> = HashMap::new();
+    for (deployment, requests) in metrics.shards().iter().flat_map(|shard| shard.take_traffic()) {
+        *all.entry(deployment).or_default() += requests;
+    }
+    let mut all: Vec<Traffic> =
+        all.into_iter().map(|(deployment, requests)| Traffic { deployment: deployment.0, requests }).collect();
+    all.sort_unstable_by_key(|one| (Reverse(one.requests), one.deployment));
+    all.truncate(TRAFFIC_COUNTED_MAX);
+    all
 }
 
 /// The first signal ends the node, the second the process.

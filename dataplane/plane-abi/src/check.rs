@@ -7,12 +7,12 @@ use std::ops::Range;
 
 use crate::cron::EXPRESSION_BYTES_MAX;
 use crate::layout::{
-    self, BINDING_BYTES, CHECKSUM_AT, DEPLOYMENT_BYTES, FORMAT_VERSION, HEADER_BYTES, MAGIC, NAME_BYTES, NameRecord,
-    SCHEDULE_BYTES, SECTIONS, SECTIONS_AT, Section, TABLE_ENTRY_BYTES, align8, span_at, u16_at, u32_at, u64_at,
-    u128_at,
+    self, BINDING_BYTES, CANDIDATE_BYTES, CHECKSUM_AT, DEPLOYMENT_BYTES, FORMAT_VERSION, HEADER_BYTES, MAGIC,
+    NAME_BYTES, NameRecord, SCHEDULE_BYTES, SECTIONS, SECTIONS_AT, Section, TABLE_ENTRY_BYTES, align8, span_at, u8_at,
+    u16_at, u32_at, u64_at, u128_at,
 };
-use crate::limits::{ENV_BYTES_MAX, HOST_BYTES_MAX, NAME_BYTES_MAX, SEAL_OVERHEAD_BYTES};
-use crate::snapshot::{BindingKind, SUBDOMAIN_KIND, ServiceTarget, Snapshot, SnapshotError, Status};
+use crate::limits::{ENV_BYTES_MAX, HOST_BYTES_MAX, NAME_BYTES_MAX, SEAL_OVERHEAD_BYTES, SHARE_WHOLE};
+use crate::snapshot::{BindingKind, Distribution, SUBDOMAIN_KIND, ServiceTarget, Snapshot, SnapshotError, Status};
 
 fn malformed(section: Section, record: usize, problem: &'static str) -> SnapshotError {
     SnapshotError::Malformed { section: section.label(), record, problem }
@@ -64,7 +64,7 @@ pub(crate) fn sections(bytes: &[u8]) -> Result<[Range<usize>; SECTIONS], Snapsho
         }
     }
     if at != bytes.len() {
-        return Err(malformed(Section::Schedules, 0, "is not the last thing in the snapshot"));
+        return Err(malformed(Section::Candidates, 0, "is not the last thing in the snapshot"));
     }
     Ok(places)
 }
@@ -79,7 +79,8 @@ pub(crate) fn records(snapshot: &Snapshot) -> Result<(), SnapshotError> {
     {
         return Err(malformed(Section::Meta, 0, "platform domain"));
     }
-    let subdomains = deployments(snapshot, strings)?;
+    let (subdomains, own_bindings) = deployments(snapshot, strings)?;
+    candidates(snapshot, strings, own_bindings)?;
     bindings(snapshot, strings)?;
     schedules(snapshot, strings)?;
     names(snapshot, strings)?;
@@ -92,8 +93,8 @@ fn text(strings: &str, span: Range<usize>, bytes_max: usize) -> Option<&str> {
     if span.len() > bytes_max { None } else { strings.get(span) }
 }
 
-/// Checks deployments, and gives how many have a subdomain.
-fn deployments(snapshot: &Snapshot, strings: &str) -> Result<usize, SnapshotError> {
+/// Checks deployments, and gives how many have a subdomain, and where their bindings end.
+fn deployments(snapshot: &Snapshot, strings: &str) -> Result<(usize, u64), SnapshotError> {
     let section = Section::Deployments;
     let (mut env_end, mut binding_end, mut subdomains, mut id_before) = (0u64, 0u64, 0, None);
     for (index, bytes) in snapshot.section(section).chunks_exact(DEPLOYMENT_BYTES).enumerate() {
@@ -101,8 +102,11 @@ fn deployments(snapshot: &Snapshot, strings: &str) -> Result<usize, SnapshotErro
         if id_before.replace(id).is_some_and(|before| before >= id) {
             return Err(malformed(section, index, "ids are not ascending"));
         }
-        if Status::from_code(u16_at(bytes, 96)).is_none() {
+        if Status::from_code(u8_at(bytes, 96)).is_none() {
             return Err(malformed(section, index, "unknown status"));
+        }
+        if Distribution::from_code(u8_at(bytes, 97)).is_none() {
+            return Err(malformed(section, index, "unknown distribution"));
         }
         if u16_at(bytes, 98) > base::limits::WEIGHT_MAX {
             return Err(malformed(section, index, "weight over its limit"));
@@ -126,10 +130,38 @@ fn deployments(snapshot: &Snapshot, strings: &str) -> Result<usize, SnapshotErro
     if env_end != snapshot.section(Section::Blobs).len() as u64 {
         return Err(malformed(Section::Blobs, 0, "not what the deployments refer to"));
     }
+    Ok((subdomains, binding_end))
+}
+
+/// Checks candidates: each a deployment's, which it is in all but what belongs to a version.
+fn candidates(snapshot: &Snapshot, strings: &str, mut binding_end: u64) -> Result<(), SnapshotError> {
+    let (section, deployments) = (Section::Candidates, snapshot.section(Section::Deployments));
+    let mut place_before = None;
+    for (index, bytes) in snapshot.section(section).chunks_exact(CANDIDATE_BYTES).enumerate() {
+        let (place, share) = (u32_at(bytes, DEPLOYMENT_BYTES), u32_at(bytes, DEPLOYMENT_BYTES + 4));
+        if place_before.replace(place).is_some_and(|before| before >= place) {
+            return Err(malformed(section, index, "deployments are not ascending"));
+        }
+        let of = layout::record(deployments, place as usize, DEPLOYMENT_BYTES);
+        let of = of.ok_or(malformed(section, index, "belongs to no deployment"))?;
+        if [0..32, 72..92, 96..120].into_iter().any(|span| of[span.clone()] != bytes[span]) {
+            return Err(malformed(section, index, "is not its deployment in all that it shares"));
+        }
+        if u32_at(bytes, 92) == u32_at(of, 92) || !(1..SHARE_WHOLE).contains(&share) {
+            return Err(malformed(section, index, "version or share"));
+        }
+        if text(strings, span_at(bytes, 120), NAME_BYTES_MAX).is_none() {
+            return Err(malformed(section, index, "text out of place"));
+        }
+        if u64::from(u32_at(bytes, 128)) != binding_end {
+            return Err(malformed(section, index, "bindings out of place"));
+        }
+        binding_end += u64::from(u32_at(bytes, 132));
+    }
     if binding_end != (snapshot.section(Section::Bindings).len() / BINDING_BYTES) as u64 {
         return Err(malformed(Section::Bindings, 0, "not what the deployments refer to"));
     }
-    Ok(subdomains)
+    Ok(())
 }
 
 fn bindings(snapshot: &Snapshot, strings: &str) -> Result<(), SnapshotError> {

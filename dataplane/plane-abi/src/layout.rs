@@ -1,7 +1,7 @@
 //! The bytes of a snapshot: what stands where, and how to read it without trusting it.
 //!
 //! ```text
-//! header (72 bytes) | section table (10 × 24 bytes) | sections, each at a multiple of 8, in the table's order
+//! header (72 bytes) | section table (11 × 24 bytes) | sections, each at a multiple of 8, in the table's order
 //! ```
 //! All integers are little-endian. Every section is there, in the order of [`Section`], with nothing between two but
 //! zero bytes up to the next multiple of 8: one state has one form. Records are of fixed size and refer to each other by
@@ -12,12 +12,13 @@
 //! | header | 0 magic, 8 format, 12 sections, 16 generation, 24 total bytes, 32 lineage, 48 created (Unix ms), 56 env key id, 64 checksum |
 //! | table entry | 0 kind, 4 record bytes, 8 offset, 16 bytes |
 //! | meta | 0 platform domain, 8 the base's checksum, 16 its bytes (both zero for none) |
-//! | deployment | 0 id, 16 account, 32 artifact, 64 artifact bytes, 72 env offset, 80 updated (Unix s), 88 env bytes, 92 version, 96 status (u16), 98 weight (u16; 0 for 100), 100 CPU ms, 104 name, 112 subdomain, 120 compatibility date, 128 first binding, 132 bindings |
+//! | deployment | 0 id, 16 account, 32 artifact, 64 artifact bytes, 72 env offset, 80 updated (Unix s), 88 env bytes, 92 version, 96 status (u8), 97 distribution (u8), 98 weight (u16; 0 for 100), 100 CPU ms, 104 name, 112 subdomain, 120 compatibility date, 128 first binding, 132 bindings |
 //! | name | 0 hash, 8 text offset, 12 text bytes (u16), 14 kind (u16), 16 deployment |
 //! | routes | [`crate::routes`], one for the whole section |
 //! | binding | 0 kind, 4 zero, 8 name, 16 target |
 //! | steering | [`crate::steering::Rules`], one for the whole section |
 //! | schedule | 0 deployment, 4 zero, 8 expression |
+//! | candidate | a deployment's record with another version's artifact, date and bindings, 136 the deployment's place, 140 its share |
 //!
 //! A *name* is a subdomain. Names are sorted by (hash, kind, text); the directory before them holds, for each value of the
 //! hash's top bits, where its names begin, so that a lookup reads one directory entry and, on average, one name.
@@ -33,13 +34,13 @@ use std::ops::Range;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 /// Version of the layout; a node reads exactly this one.
-pub const FORMAT_VERSION: u32 = 6;
+pub const FORMAT_VERSION: u32 = 7;
 
 pub(crate) const MAGIC: [u8; 8] = *b"SLVGPLAN";
 pub(crate) const HEADER_BYTES: usize = 72;
 pub(crate) const CHECKSUM_AT: usize = 64;
 pub(crate) const TABLE_ENTRY_BYTES: usize = 24;
-pub(crate) const SECTIONS: usize = 10;
+pub(crate) const SECTIONS: usize = 11;
 pub(crate) const SECTIONS_AT: usize = HEADER_BYTES + SECTIONS * TABLE_ENTRY_BYTES;
 
 pub(crate) const DEPLOYMENT_BYTES: usize = 136;
@@ -47,6 +48,7 @@ pub(crate) const NAME_BYTES: usize = 20;
 pub(crate) const META_BYTES: usize = 24;
 pub(crate) const BINDING_BYTES: usize = 24;
 pub(crate) const SCHEDULE_BYTES: usize = 16;
+pub(crate) const CANDIDATE_BYTES: usize = DEPLOYMENT_BYTES + 8;
 
 const _: () = assert!(SECTIONS_AT.is_multiple_of(8) && DEPLOYMENT_BYTES.is_multiple_of(8));
 
@@ -63,6 +65,7 @@ pub(crate) enum Section {
     Bindings = 7,
     Steering = 8,
     Schedules = 9,
+    Candidates = 10,
 }
 
 impl Section {
@@ -77,6 +80,7 @@ impl Section {
         Section::Bindings,
         Section::Steering,
         Section::Schedules,
+        Section::Candidates,
     ];
 
     pub(crate) fn record_bytes(self) -> usize {
@@ -88,6 +92,7 @@ impl Section {
             Section::Subdomains => NAME_BYTES,
             Section::Bindings => BINDING_BYTES,
             Section::Schedules => SCHEDULE_BYTES,
+            Section::Candidates => CANDIDATE_BYTES,
         }
     }
 
@@ -104,6 +109,7 @@ impl Section {
             Section::Bindings => "bindings",
             Section::Steering => "steering",
             Section::Schedules => "schedules",
+            Section::Candidates => "candidates",
         }
     }
 }
@@ -140,6 +146,10 @@ pub(crate) fn bucket(hash: u64, buckets: usize) -> usize {
 
 // Readers. Out of range reads as zero or empty: a validated snapshot has no such place, and if its file were changed
 // behind our back the answer would be wrong but never undefined.
+
+pub(crate) fn u8_at(bytes: &[u8], at: usize) -> u8 {
+    bytes.get(at).copied().unwrap_or_default()
+}
 
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     array_at(bytes, at).map_or(0, u16::from_le_bytes)

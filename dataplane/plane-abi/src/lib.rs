@@ -7,13 +7,15 @@
 //! - [`steering`]: its rules for packets: deny list, limits, VIPs.
 //! - [`cron`]: when Workers are to run by themselves.
 //! - [`pattern`]: route patterns, and the one normalisation of hosts and paths that compiler and node use.
+//! - [`split`]: which of two versions a request goes to.
 //! - [`seal`]: authenticated encryption of environment values.
 //! - [`wire`]: frames of the push protocol, without input or output.
 //! - [`code`]: V8's compiled code of modules, in envelopes, and a node's store of them.
+//! - [`pull`]: artifacts that requests wait for.
 //! - [`plane`]: a node's current configuration, one writer (the agent) and many readers (the shards).
 //!
 //! *Invariant:* names no socket, clock or executor. Files are touched in four places only: [`snapshot::Snapshot::open`],
-//! [`seal::Key::load_or_create`], [`plane::Published::artifact`] and [`code::CodeStore`].
+//! [`seal::Key::load_or_create`], [`plane::Published`]'s artifacts and [`code::CodeStore`].
 //! *Invariant:* bytes from outside give typed errors; nothing here panics on them.
 
 #![deny(unsafe_code)]
@@ -27,9 +29,11 @@ mod layout;
 pub mod limits;
 pub mod pattern;
 pub mod plane;
+pub mod pull;
 mod routes;
 pub mod seal;
 pub mod snapshot;
+pub mod split;
 pub mod steering;
 pub mod wire;
 pub mod writer;
@@ -37,7 +41,7 @@ pub mod writer;
 pub use layout::FORMAT_VERSION;
 pub use routes::base::{BaseId, FindBase, RouteBase};
 pub use snapshot::{
-    Binding, BindingKind, Deployment, DeploymentIx, HostKind, HostRoutes, Lineage, PathKind, RoutePath, ServiceTarget,
-    Snapshot, SnapshotError, SnapshotHeader, Status,
+    Binding, BindingKind, Deployment, DeploymentIx, Distribution, HostKind, HostRoutes, Lineage, PathKind, RoutePath,
+    ServiceTarget, Snapshot, SnapshotError, SnapshotHeader, Status,
 };
-pub use writer::{NewDeployment, NewRoute, SnapshotWriter, WriteError};
+pub use writer::{ChangedRoute, NewCandidate, NewDeployment, NewRoute, SnapshotWriter, WriteError};

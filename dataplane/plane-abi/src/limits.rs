@@ -20,6 +20,12 @@ pub const ENV_BYTES_MAX: usize = 128 * (5 * KIB + NAME_BYTES_MAX);
 pub const SEAL_OVERHEAD_BYTES: usize = 1 + 12 + 16;
 /// Bindings of one deployment.
 pub const BINDINGS_MAX: usize = 256;
+/// All of a deployment's requests, as a share: in hundredths of a percent.
+pub const SHARE_WHOLE: u32 = 10_000;
+/// Versions whose requests a node counts for one heartbeat.
+pub const VERSIONS_COUNTED_MAX: usize = 1024;
+/// Deployments whose requests a node counts for one heartbeat.
+pub const TRAFFIC_COUNTED_MAX: usize = 4096;
 /// Schedules of one deployment (Cloudflare's limit of an account).
 pub const SCHEDULES_MAX: usize = 250;
 /// One part of a snapshot or artifact on the wire, bytes: small, so that a ping or an acknowledgement never waits for

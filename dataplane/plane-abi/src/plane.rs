@@ -7,7 +7,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -17,14 +20,17 @@ use ring::digest;
 
 use crate::buffer;
 use crate::code::CodeStore;
+use crate::pull::{Pull, Pulls};
 use crate::seal::{self, Key, SealError};
 use crate::snapshot::{Deployment, Snapshot};
+use crate::wire::Standing;
 
 /// What serves now: nothing, or one [`Published`]; and which nodes there are. Clones are the same plane.
 #[derive(Clone, Default)]
 pub struct Plane {
     published: Arc<ArcSwapOption<Published>>,
     fleet: Arc<ArcSwap<Fleet>>,
+    standing: Arc<AtomicU8>,
 }
 
 impl Plane {
@@ -46,6 +52,23 @@ impl Plane {
     /// A reader for one thread: a look costs one load when nothing has changed.
     pub fn reader(&self) -> PlaneReader {
         PlaneReader(arc_swap::Cache::new(Arc::clone(&self.published)))
+    }
+
+    /// Says what to do with requests.
+    pub fn set_standing(&self, standing: Standing) {
+        self.standing.store(standing as u8, Relaxed);
+    }
+
+    /// What to do with requests.
+    pub fn standing(&self) -> Standing {
+        let known = [Standing::Serving, Standing::Cordoned, Standing::Draining];
+        known.into_iter().find(|standing| *standing as u8 == self.standing.load(Relaxed)).unwrap_or_default()
+    }
+
+    /// Whether connections are to end with their next response.
+    #[inline]
+    pub fn ends_connections(&self) -> bool {
+        self.standing.load(Relaxed) == Standing::Draining as u8
     }
 
     /// Says which nodes there are.
@@ -105,17 +128,23 @@ pub struct Published {
     artifacts: PathBuf,
     env_key: Option<Key>,
     code: Option<Arc<CodeStore>>,
+    pulls: Option<Arc<Pulls>>,
 }
 
 impl Published {
     /// `artifacts` is the node's artifact folder, `env_key` the key that the snapshot names, where the node has it.
     pub fn new(snapshot: Arc<Snapshot>, artifacts: PathBuf, env_key: Option<Key>) -> Published {
-        Published { snapshot, artifacts, env_key, code: None }
+        Published { snapshot, artifacts, env_key, code: None, pulls: None }
     }
 
     /// With the node's code caches.
     pub fn with_code(self, code: Option<Arc<CodeStore>>) -> Published {
         Published { code, ..self }
+    }
+
+    /// With somebody who fetches what is not here.
+    pub fn with_pulls(self, pulls: Option<Arc<Pulls>>) -> Published {
+        Published { pulls, ..self }
     }
 
     /// The snapshot.
@@ -131,6 +160,16 @@ impl Published {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("artifact {hash} on disk is damaged")));
         }
         Ok(bytes)
+    }
+
+    /// Asks for an artifact that is not here whole. `None`: nobody fetches any, or too many are asked for.
+    pub fn pull(&self, hash: ArtifactHash) -> Option<Pull> {
+        self.pulls.as_ref()?.want(hash)
+    }
+
+    /// Where an artifact lies, if it is here.
+    pub fn artifact_path(&self, hash: ArtifactHash) -> PathBuf {
+        artifact_path(&self.artifacts, hash)
     }
 
     /// V8's compiled code of an artifact, every byte of it checked; none: the Worker compiles from source.

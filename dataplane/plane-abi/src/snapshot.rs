@@ -14,8 +14,8 @@ use base::id::{AccountId, ArtifactHash, DeploymentId};
 use memmap2::Mmap;
 
 use crate::layout::{
-    self, BINDING_BYTES, DEPLOYMENT_BYTES, NAME_BYTES, NameRecord, SCHEDULE_BYTES, SECTIONS, Section, array_at, record,
-    span_at, u16_at, u32_at, u64_at, u128_at,
+    self, BINDING_BYTES, CANDIDATE_BYTES, DEPLOYMENT_BYTES, NAME_BYTES, NameRecord, SCHEDULE_BYTES, SECTIONS, Section,
+    array_at, record, span_at, u8_at, u16_at, u32_at, u64_at, u128_at,
 };
 use crate::limits::{NAME_BYTES_MAX, SERVICE_TARGET_BYTES_MAX};
 use crate::routes::base::{BaseId, FindBase, RouteBase};
@@ -50,6 +50,16 @@ pub enum Status {
     Active,
     /// Its owner paused it: its routes stand, requests are answered 503.
     Paused,
+}
+
+/// How the modules of a deployment come to nodes (seed 000, code distribution).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Distribution {
+    /// Ahead, before the snapshot that names them serves.
+    #[default]
+    Push,
+    /// With the first request for them.
+    Pull,
 }
 
 /// How a host pattern matches.
@@ -101,17 +111,34 @@ impl HostKind {
 }
 
 impl Status {
-    pub(crate) fn code(self) -> u16 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             Status::Active => 0,
             Status::Paused => 1,
         }
     }
 
-    pub(crate) fn from_code(code: u16) -> Option<Status> {
+    pub(crate) fn from_code(code: u8) -> Option<Status> {
         match code {
             0 => Some(Status::Active),
             1 => Some(Status::Paused),
+            _ => None,
+        }
+    }
+}
+
+impl Distribution {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Distribution::Push => 0,
+            Distribution::Pull => 1,
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Distribution> {
+        match code {
+            0 => Some(Distribution::Push),
+            1 => Some(Distribution::Pull),
             _ => None,
         }
     }
@@ -410,6 +437,29 @@ impl Snapshot {
             .map(|(index, bytes)| (DeploymentIx(index as u32), Deployment { snapshot: self, bytes }))
     }
 
+    /// The version that gets a share of the requests of the deployment at a place, and that share, in hundredths of a percent: the
+    /// deployment as it is with that version.
+    #[inline]
+    pub fn candidate(&self, ix: DeploymentIx) -> Option<(Deployment<'_>, u32)> {
+        let section = self.section(Section::Candidates);
+        if section.is_empty() {
+            return None;
+        }
+        let place = |index| record(section, index, CANDIDATE_BYTES).map_or(0, |bytes| u32_at(bytes, DEPLOYMENT_BYTES));
+        let index = bisect(section.len() / CANDIDATE_BYTES, |index| place(index) < ix.0);
+        let bytes = record(section, index, CANDIDATE_BYTES)?;
+        let (bytes, rest) = bytes.split_at_checked(DEPLOYMENT_BYTES)?;
+        (u32_at(rest, 0) == ix.0).then_some((Deployment { snapshot: self, bytes }, u32_at(rest, 4)))
+    }
+
+    /// All versions that get a share of a deployment's requests, by deployment.
+    pub fn candidates(&self) -> impl ExactSizeIterator<Item = (DeploymentIx, Deployment<'_>, u32)> {
+        self.section(Section::Candidates).chunks_exact(CANDIDATE_BYTES).map(|bytes| {
+            let (bytes, rest) = bytes.split_at(DEPLOYMENT_BYTES);
+            (DeploymentIx(u32_at(rest, 0)), Deployment { snapshot: self, bytes }, u32_at(rest, 4))
+        })
+    }
+
     /// A deployment by its id.
     pub fn find_deployment(&self, id: DeploymentId) -> Option<DeploymentIx> {
         let section = self.section(Section::Deployments);
@@ -570,7 +620,12 @@ impl<'a> Deployment<'a> {
 
     /// Whether it answers.
     pub fn status(&self) -> Status {
-        Status::from_code(u16_at(self.bytes, 96)).unwrap_or(Status::Paused)
+        Status::from_code(u8_at(self.bytes, 96)).unwrap_or(Status::Paused)
+    }
+
+    /// How its modules come to nodes.
+    pub fn distribution(&self) -> Distribution {
+        Distribution::from_code(u8_at(self.bytes, 97)).unwrap_or_default()
     }
 
     /// Its tenant's share of a saturated core in relation to its neighbours': 1 to [`base::limits::WEIGHT_MAX`].

@@ -6,7 +6,7 @@
 //! One connection, opened by the node over mutual TLS:
 //! ```text
 //! node      Hello                        Ack | Refuse · ArtifactWanted · SnapshotWanted · BaseWanted · Logs · Heartbeat · Pong
-//! control          Welcome   (SnapshotBegin SnapshotPart* SnapshotEnd)* · ArtifactPart* | ArtifactMissing · BasePart* | BaseMissing · Ping · Fleet
+//! control          Welcome   (SnapshotBegin SnapshotPart* SnapshotEnd)* · ArtifactPart* | ArtifactMissing · BasePart* | BaseMissing · Ping · Fleet · Standing
 //! ```
 //! The parts of a snapshot are its bytes, or a delta from one that the node has acknowledged: `SnapshotWanted` answers a delta
 //! that cannot be used, and the whole follows. A snapshot that names a base of routes which the node has not is kept back until
@@ -28,7 +28,7 @@ use crate::seal::Key;
 use crate::snapshot::Lineage;
 
 /// Version of the frames and messages; both sides must speak the same.
-pub const PROTOCOL_VERSION: u8 = 3;
+pub const PROTOCOL_VERSION: u8 = 4;
 const LENGTH_BYTES: usize = 4;
 
 /// The name in the control plane's certificate, whatever address it is reached at.
@@ -118,6 +118,20 @@ pub enum ToNode {
     BasePart(BasePart),
     /// The control plane has no such base any more: a newer snapshot is on its way.
     BaseMissing(BaseId),
+    /// What the node is to do with requests: after `Welcome` unless it serves, and at each change.
+    Standing(Standing),
+}
+
+/// What a node is to do with requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// Serve.
+    #[default]
+    Serving,
+    /// Serve what comes, and say that no more should: it is not ready.
+    Cordoned,
+    /// The same, and end each connection with its next response.
+    Draining,
 }
 
 /// Who connects, and what it has.
@@ -277,8 +291,21 @@ impl LogLevel {
     }
 }
 
+/// Requests of one version, since its node started or it began to get a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionCounts {
+    /// Whose: a `DeploymentId`'s number.
+    pub deployment: u128,
+    /// Which version.
+    pub version: u32,
+    /// Requests that it got.
+    pub requests: u64,
+    /// Those among them without a good answer: of status 500 and above, or broken off.
+    pub errors: u64,
+}
+
 /// How busy a node is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Load {
     /// Generation that serves now.
     pub generation: u64,
@@ -292,6 +319,19 @@ pub struct Load {
     pub errors: u64,
     /// The node's clock, milliseconds since the Unix epoch: shows skew.
     pub unix_ms: u64,
+    /// Of deployments whose requests two versions share; at most `limits::VERSIONS_COUNTED_MAX`.
+    pub versions: Vec<VersionCounts>,
+    /// Requests of deployments since this was said last, most first; at most `limits::TRAFFIC_COUNTED_MAX`. Said about once a minute.
+    pub traffic: Vec<Traffic>,
+}
+
+/// Requests of one deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Whose: a `DeploymentId`'s number.
+    pub deployment: u128,
+    /// How many.
+    pub requests: u64,
 }
 
 /// Bytes that serialise as bytes, not as a sequence of numbers.

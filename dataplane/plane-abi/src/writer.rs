@@ -10,13 +10,18 @@ use std::sync::Arc;
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 
 use crate::cron::Schedule;
-use crate::layout::{self, CHECKSUM_AT, FORMAT_VERSION, MAGIC, NameRecord, SECTIONS, SECTIONS_AT, Section, align8};
-use crate::limits::{BINDINGS_MAX, ENV_BYTES_MAX, HOST_BYTES_MAX, NAME_BYTES_MAX, SCHEDULES_MAX, SEAL_OVERHEAD_BYTES};
+use crate::layout::{
+    self, CHECKSUM_AT, DEPLOYMENT_BYTES, FORMAT_VERSION, MAGIC, NameRecord, SECTIONS, SECTIONS_AT, Section, align8,
+};
+use crate::limits::{
+    BINDINGS_MAX, ENV_BYTES_MAX, HOST_BYTES_MAX, NAME_BYTES_MAX, SCHEDULES_MAX, SEAL_OVERHEAD_BYTES, SHARE_WHOLE,
+};
 use crate::routes::base::RouteBase;
 use crate::routes::build::RouteSet;
 use crate::routes::overlay;
 use crate::snapshot::{
-    BindingKind, HostKind, Lineage, PathKind, SUBDOMAIN_KIND, ServiceTarget, Snapshot, SnapshotError, Status,
+    BindingKind, Distribution, HostKind, Lineage, PathKind, SUBDOMAIN_KIND, ServiceTarget, Snapshot, SnapshotError,
+    Status,
 };
 use crate::steering::{Rules, RulesError};
 
@@ -31,6 +36,8 @@ pub struct NewDeployment {
     pub version: u32,
     /// Whether it answers.
     pub status: Status,
+    /// How its modules come to nodes.
+    pub distribution: Distribution,
     /// SHA-256 of the module.
     pub artifact: ArtifactHash,
     /// Size of the module, bytes.
@@ -56,7 +63,7 @@ pub struct NewDeployment {
 }
 
 impl NewDeployment {
-    /// One that answers with its first version and has nothing else: no name, subdomain, variables, bindings or schedules, and the CPU
+    /// One that answers with its first version, is pushed, and has nothing else: no name, subdomain, variables, bindings or schedules, and the CPU
     /// time and weight of an account without a plan.
     pub fn new(id: DeploymentId, account: AccountId, artifact: ArtifactHash) -> NewDeployment {
         NewDeployment {
@@ -64,6 +71,7 @@ impl NewDeployment {
             account,
             version: 1,
             status: Status::Active,
+            distribution: Distribution::Push,
             artifact,
             artifact_bytes: 0,
             name: String::new(),
@@ -79,6 +87,25 @@ impl NewDeployment {
     }
 }
 
+/// A version that gets a share of a deployment's requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewCandidate {
+    /// Which deployment's: once.
+    pub deployment: DeploymentId,
+    /// Its number: not the active version's.
+    pub version: u32,
+    /// SHA-256 of its module.
+    pub artifact: ArtifactHash,
+    /// Size of its module, bytes.
+    pub artifact_bytes: u64,
+    /// `YYYY-MM-DD` or empty.
+    pub compatibility_date: String,
+    /// (kind, name, target).
+    pub bindings: Vec<(BindingKind, String, String)>,
+    /// In hundredths of a percent: 1 to `SHARE_WHOLE - 1`.
+    pub share: u32,
+}
+
 /// A route to be written: a pattern in normal form and where it leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRoute {
@@ -92,6 +119,21 @@ pub struct NewRoute {
     pub path: String,
     /// Where it leads.
     pub deployment: DeploymentId,
+}
+
+/// A pattern that was changed since a base was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedRoute {
+    /// How the host matches.
+    pub host_kind: HostKind,
+    /// Host in normal form, without `*.`.
+    pub host: String,
+    /// How the path matches.
+    pub path_kind: PathKind,
+    /// Path in normal form, without the final `*`.
+    pub path: String,
+    /// Where it leads now; none: nowhere.
+    pub deployment: Option<DeploymentId>,
 }
 
 /// Why a state cannot be written.
@@ -150,8 +192,10 @@ pub struct SnapshotWriter {
     env_key_id: u64,
     platform_domain: String,
     deployments: Vec<NewDeployment>,
+    candidates: Vec<NewCandidate>,
     routes: RouteSet,
     base: Option<Arc<RouteBase>>,
+    changes: Option<Vec<ChangedRoute>>,
     refused: Option<WriteError>,
     steering: Rules,
 }
@@ -198,8 +242,10 @@ impl SnapshotWriter {
             env_key_id,
             platform_domain: platform_domain.to_owned(),
             deployments: Vec::new(),
+            candidates: Vec::new(),
             routes: RouteSet::new(lineage.0),
             base: None,
+            changes: None,
             refused: None,
             steering: Rules::default(),
         }
@@ -208,6 +254,12 @@ impl SnapshotWriter {
     /// Adds a deployment.
     pub fn deployment(&mut self, deployment: NewDeployment) -> &mut SnapshotWriter {
         self.deployments.push(deployment);
+        self
+    }
+
+    /// Adds a version that gets a share of a deployment's requests.
+    pub fn candidate(&mut self, candidate: NewCandidate) -> &mut SnapshotWriter {
+        self.candidates.push(candidate);
         self
     }
 
@@ -222,6 +274,12 @@ impl SnapshotWriter {
     /// Writes only what differs from the routes of a base, which must be of the same lineage.
     pub fn over(self, base: Option<Arc<RouteBase>>) -> SnapshotWriter {
         SnapshotWriter { base, ..self }
+    }
+
+    /// Takes as routes those of a base, which must be of the same lineage, but for these patterns. Of other patterns the base is
+    /// believed: the cost is that of the changes alone. In place of [`SnapshotWriter::route`].
+    pub fn over_changes(self, base: Arc<RouteBase>, changes: Vec<ChangedRoute>) -> SnapshotWriter {
+        SnapshotWriter { base: Some(base), changes: Some(changes), ..self }
     }
 
     /// Sorts the routes and writes them all as a base.
@@ -281,6 +339,11 @@ impl SnapshotWriter {
             deployment.crons.dedup();
             check_deployment(deployment).map_err(|field| WriteError::Field { id: deployment.id, field })?;
         }
+        self.candidates.sort_unstable_by_key(|candidate| candidate.deployment);
+        for candidate in &mut self.candidates {
+            candidate.bindings.sort_unstable();
+        }
+        check_candidates(&self.candidates, &self.deployments)?;
         if let Some(error) = self.refused.take() {
             return Err(error);
         }
@@ -306,7 +369,7 @@ impl SnapshotWriter {
             records.extend_from_slice(&deployment.updated_unix_s.to_le_bytes());
             records.extend_from_slice(&(deployment.sealed_env.len() as u32).to_le_bytes());
             records.extend_from_slice(&deployment.version.to_le_bytes());
-            records.extend_from_slice(&deployment.status.code().to_le_bytes());
+            records.extend_from_slice(&[deployment.status.code(), deployment.distribution.code()]);
             records.extend_from_slice(&deployment.weight.to_le_bytes());
             records.extend_from_slice(&deployment.cpu_ms.to_le_bytes());
             strings.span(&deployment.name, &mut records);
@@ -315,12 +378,7 @@ impl SnapshotWriter {
             records.extend_from_slice(&bindings_before.to_le_bytes());
             records.extend_from_slice(&(deployment.bindings.len() as u32).to_le_bytes());
             blobs.extend_from_slice(&deployment.sealed_env);
-            for (kind, name, target) in &deployment.bindings {
-                bindings.extend_from_slice(&kind.code().to_le_bytes());
-                bindings.extend_from_slice(&0u32.to_le_bytes());
-                strings.span(name, &mut bindings);
-                strings.span(target, &mut bindings);
-            }
+            write_bindings(&deployment.bindings, strings, &mut bindings);
             for expression in &deployment.crons {
                 schedules.extend_from_slice(&(index as u32).to_le_bytes());
                 schedules.extend_from_slice(&0u32.to_le_bytes());
@@ -328,6 +386,27 @@ impl SnapshotWriter {
             }
             bindings_before += deployment.bindings.len() as u32;
         }
+        let mut candidates = Vec::new();
+        for candidate in &self.candidates {
+            let place = self.deployments.partition_point(|deployment| deployment.id < candidate.deployment);
+            // As the deployment's own record, but for what belongs to a version.
+            let mut record = records[place * DEPLOYMENT_BYTES..(place + 1) * DEPLOYMENT_BYTES].to_vec();
+            let mut put = |at: usize, bytes: &[u8]| record[at..at + bytes.len()].copy_from_slice(bytes);
+            put(32, &candidate.artifact.0);
+            put(64, &candidate.artifact_bytes.to_le_bytes());
+            put(92, &candidate.version.to_le_bytes());
+            let mut date = Vec::new();
+            strings.span(&candidate.compatibility_date, &mut date);
+            put(120, &date);
+            put(128, &bindings_before.to_le_bytes());
+            put(132, &(candidate.bindings.len() as u32).to_le_bytes());
+            write_bindings(&candidate.bindings, strings, &mut bindings);
+            bindings_before += candidate.bindings.len() as u32;
+            candidates.extend_from_slice(&record);
+            candidates.extend_from_slice(&(place as u32).to_le_bytes());
+            candidates.extend_from_slice(&candidate.share.to_le_bytes());
+        }
+        sections[Section::Candidates as usize] = candidates;
         sections[Section::Deployments as usize] = records;
         sections[Section::Blobs as usize] = blobs;
         sections[Section::Bindings as usize] = bindings;
@@ -350,6 +429,10 @@ impl SnapshotWriter {
     }
 
     fn write_routes(&self) -> Result<Vec<u8>, WriteError> {
+        if let (Some(base), Some(changes)) = (&self.base, &self.changes) {
+            let deployments: Vec<DeploymentId> = self.deployments.iter().map(|deployment| deployment.id).collect();
+            return overlay::write_changes(changes, base, &deployments);
+        }
         let place = |id: &DeploymentId| self.deployments.binary_search_by_key(id, |deployment| deployment.id);
         let targets = self.routes.owners().iter().map(|id| match place(id) {
             Ok(place) => Ok(place as u32 + 1),
@@ -393,6 +476,49 @@ impl SnapshotWriter {
     }
 }
 
+fn write_bindings<'a>(from: &'a [(BindingKind, String, String)], strings: &mut Strings<'a>, out: &mut Vec<u8>) {
+    for (kind, name, target) in from {
+        out.extend_from_slice(&kind.code().to_le_bytes());
+        out.extend_from_slice(&0u32.to_le_bytes());
+        strings.span(name, out);
+        strings.span(target, out);
+    }
+}
+
+/// Checks sorted candidates of sorted deployments.
+fn check_candidates(candidates: &[NewCandidate], deployments: &[NewDeployment]) -> Result<(), WriteError> {
+    let mut before = None;
+    for candidate in candidates {
+        let id = candidate.deployment;
+        let wrong = |field| WriteError::Field { id, field };
+        let of = deployments.binary_search_by_key(&id, |deployment| deployment.id);
+        let of = of.map_err(|_| WriteError::UnknownDeployment(id))?;
+        if before.replace(id) == Some(id) || deployments[of].version == candidate.version {
+            return Err(wrong("candidate version"));
+        }
+        if !(1..SHARE_WHOLE).contains(&candidate.share) {
+            return Err(wrong("candidate's share"));
+        }
+        if candidate.compatibility_date.len() > NAME_BYTES_MAX {
+            return Err(wrong("compatibility date"));
+        }
+        check_bindings(&candidate.bindings).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+fn check_bindings(bindings: &[(BindingKind, String, String)]) -> Result<(), &'static str> {
+    let bound = |ok: bool, field| if ok { Ok(()) } else { Err(field) };
+    bound(bindings.len() <= BINDINGS_MAX, "bindings")?;
+    let texts_ok = |(kind, name, target): &(BindingKind, String, String)| {
+        name.len() <= NAME_BYTES_MAX && target.len() <= kind.target_bytes_max()
+    };
+    bound(bindings.iter().all(texts_ok), "bindings")?;
+    let services = bindings.iter().filter(|(kind, ..)| *kind == BindingKind::Service);
+    let targets_ok = |(_, _, target): &(BindingKind, String, String)| ServiceTarget::parse(target).is_some();
+    bound(services.into_iter().all(targets_ok), "service")
+}
+
 fn check_deployment(deployment: &NewDeployment) -> Result<(), &'static str> {
     let bound = |ok: bool, field| if ok { Ok(()) } else { Err(field) };
     bound(deployment.name.len() <= NAME_BYTES_MAX, "name")?;
@@ -400,14 +526,7 @@ fn check_deployment(deployment: &NewDeployment) -> Result<(), &'static str> {
     bound(deployment.compatibility_date.len() <= NAME_BYTES_MAX, "compatibility date")?;
     bound((1..=base::limits::WEIGHT_MAX).contains(&deployment.weight), "weight")?;
     bound(deployment.sealed_env.len() <= ENV_BYTES_MAX + SEAL_OVERHEAD_BYTES, "environment")?;
-    bound(deployment.bindings.len() <= BINDINGS_MAX, "bindings")?;
-    let texts_ok = |(kind, name, target): &(BindingKind, String, String)| {
-        name.len() <= NAME_BYTES_MAX && target.len() <= kind.target_bytes_max()
-    };
-    bound(deployment.bindings.iter().all(texts_ok), "bindings")?;
-    let services = deployment.bindings.iter().filter(|(kind, ..)| *kind == BindingKind::Service);
-    let targets_ok = |(_, _, target): &(BindingKind, String, String)| ServiceTarget::parse(target).is_some();
-    bound(services.into_iter().all(targets_ok), "service")?;
+    check_bindings(&deployment.bindings)?;
     bound(deployment.crons.len() <= SCHEDULES_MAX, "schedules")?;
     bound(deployment.crons.iter().all(|text| text.parse::<Schedule>().is_ok()), "schedule")
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 use plane_abi::{
-    BaseId, HostKind, Lineage, NewDeployment, NewRoute, PathKind, RouteBase, Snapshot, SnapshotError, SnapshotWriter,
-    WriteError,
+    BaseId, ChangedRoute, HostKind, Lineage, NewDeployment, NewRoute, PathKind, RouteBase, Snapshot, SnapshotError,
+    SnapshotWriter, WriteError,
 };
 use proptest::prelude::*;
 
@@ -96,6 +96,40 @@ proptest! {
     }
 
     #[test]
+    fn what_is_known_to_have_changed_gives_the_same_bytes_as_comparing_all(
+        old in some_routes(0..8),
+        changed in some_routes(2..10),
+        gone in any::<u64>(),
+        more in any::<u64>(),
+    ) {
+        let base = base_of(&old);
+        let deployments: Vec<u128> = (2..10).collect();
+        let mut routes = old.clone();
+        let mut touched: Vec<(String, String)> = Vec::new();
+        for (index, pattern) in old.keys().enumerate() {
+            if gone >> (index % 64) & 1 == 0 {
+                routes.remove(pattern);
+                touched.push(pattern.clone());
+            } else if more >> (index % 64) & 1 == 0 {
+                // Changed and changed back.
+                touched.push(pattern.clone());
+            }
+        }
+        touched.extend(changed.keys().cloned());
+        routes.extend(changed);
+        let changes = touched.iter().map(|pattern| {
+            let NewRoute { host_kind, host, path_kind, path, .. } = new_route(pattern, 0);
+            let deployment = routes.get(pattern).map(|id| DeploymentId(*id));
+            ChangedRoute { host_kind, host, path_kind, path, deployment }
+        });
+        let fast = writer(&deployments, &Routes::new()).over_changes(base.clone(), changes.collect()).finish();
+        // All that leads to a deployment which is there; the rest is no route.
+        let there: Routes = routes.into_iter().filter(|(_, to)| *to >= 2).collect();
+        let slow = writer(&deployments, &there).over(Some(base)).finish();
+        prop_assert_eq!(fast, slow);
+    }
+
+    #[test]
     fn a_base_is_a_function_of_its_routes(routes in some_routes(0..8), by in any::<usize>()) {
         let mut shuffled: Vec<NewRoute> = routes.iter().map(|(pattern, to)| new_route(pattern, *to)).collect();
         shuffled.rotate_left(by % routes.len());
@@ -155,6 +189,20 @@ fn a_base_that_is_not_as_written_is_refused_or_harmless() {
     }
     // Those of deployments' ids and of letters of paths: what is left is another base, of the same form.
     assert!(passed < 2 * bytes.len(), "{passed} of {} flips passed", bytes.len() * 8);
+}
+
+#[test]
+fn a_pattern_cannot_change_to_two_things() {
+    let changed = |to: Option<u128>| {
+        let NewRoute { host_kind, host, path_kind, path, .. } = new_route(&("b.org".into(), "/api/*".into()), 0);
+        ChangedRoute { host_kind, host, path_kind, path, deployment: to.map(DeploymentId) }
+    };
+    let write = |changes: [Option<u128>; 2]| {
+        writer(&[3, 4], &Routes::new()).over_changes(base_of(&sample()), changes.map(changed).to_vec()).finish()
+    };
+    assert!(write([Some(3), Some(3)]).is_ok());
+    assert!(matches!(write([Some(4), Some(3)]), Err(WriteError::RouteConflict { first: DeploymentId(3), .. })));
+    assert!(matches!(write([Some(4), None]), Err(WriteError::Route(_))));
 }
 
 #[test]

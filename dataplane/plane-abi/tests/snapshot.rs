@@ -8,8 +8,8 @@ use plane_abi::plane::{Plane, Published, artifact_hash, artifact_path, seal_env}
 use plane_abi::seal::{Key, SealError};
 use plane_abi::steering::{Deny, Limits, Member, Prefix, Protocol, Rules, RulesError, Vip};
 use plane_abi::{
-    Binding, BindingKind, DeploymentIx, HostKind, Lineage, NewDeployment, NewRoute, PathKind, RoutePath, ServiceTarget,
-    Snapshot, SnapshotError, SnapshotWriter, Status, WriteError,
+    Binding, BindingKind, DeploymentIx, Distribution, HostKind, Lineage, NewCandidate, NewDeployment, NewRoute,
+    PathKind, RoutePath, ServiceTarget, Snapshot, SnapshotError, SnapshotWriter, Status, WriteError,
 };
 use proptest::prelude::*;
 
@@ -23,6 +23,7 @@ fn deployment(id: u128, subdomain: &str) -> NewDeployment {
         account: AccountId(id + 1000),
         version: 5,
         status: Status::Active,
+        distribution: Distribution::Push,
         artifact: ArtifactHash([id as u8; 32]),
         artifact_bytes: 1234,
         name: format!("worker {id} ü"),
@@ -38,6 +39,18 @@ fn deployment(id: u128, subdomain: &str) -> NewDeployment {
             (BindingKind::Service, "OTHER".to_owned(), target().to_string()),
         ],
         crons: vec!["0 0 * * *".to_owned(), "*/5 * * * *".to_owned()],
+    }
+}
+
+fn candidate(of: u128, version: u32) -> NewCandidate {
+    NewCandidate {
+        deployment: DeploymentId(of),
+        version,
+        artifact: ArtifactHash([version as u8; 32]),
+        artifact_bytes: 99,
+        compatibility_date: "2026-01-01".to_owned(),
+        bindings: vec![(BindingKind::Kv, "OTHER_CACHE".to_owned(), "ns_new".to_owned())],
+        share: 250,
     }
 }
 
@@ -62,12 +75,14 @@ fn sample() -> Vec<u8> {
     writer.deployment(deployment(2, "two")).deployment(deployment(1, "one"));
     writer.deployment(NewDeployment {
         status: Status::Paused,
+        distribution: Distribution::Pull,
         weight: 1000,
         sealed_env: vec![],
         bindings: vec![],
         crons: vec![],
         ..deployment(3, "")
     });
+    writer.candidate(candidate(3, 8)).candidate(candidate(1, 6));
     writer.route(route(HostKind::Exact, "example.com", PathKind::Prefix, "/", 1));
     writer.route(route(HostKind::Exact, "example.com", PathKind::Prefix, "/api/", 2));
     writer.route(route(HostKind::Exact, "example.com", PathKind::Exact, "/api/", 3));
@@ -91,6 +106,43 @@ fn steering() -> Rules {
             nodes: vec![member(1), member(2)],
             before: vec![vec![member(1)]],
         }],
+    }
+}
+
+#[test]
+fn a_candidate_is_its_deployment_with_another_version() {
+    let snapshot = Snapshot::from_vec(sample()).expect("opens");
+    let (one, share) = snapshot.candidate(DeploymentIx(0)).expect("there");
+    let active = snapshot.deployment(DeploymentIx(0)).expect("there");
+    assert_eq!((one.version(), one.artifact(), one.artifact_bytes(), share), (6, ArtifactHash([6; 32]), 99, 250));
+    assert_eq!(
+        (one.id(), one.account(), one.name(), one.subdomain()),
+        (active.id(), active.account(), active.name(), "one")
+    );
+    assert_eq!((one.sealed_env(), one.cpu_ms(), one.status()), (active.sealed_env(), 50, Status::Active));
+    assert_eq!(one.compatibility_date(), "2026-01-01");
+    let bindings: Vec<_> = one.bindings().collect();
+    assert_eq!(bindings, [Binding { kind: BindingKind::Kv, name: "OTHER_CACHE", target: "ns_new" }]);
+    assert!(!one.same_code(&active) && snapshot.candidate(DeploymentIx(1)).is_none());
+    let all: Vec<_> = snapshot.candidates().map(|(ix, one, share)| (ix.0, one.version(), share)).collect();
+    assert_eq!(all, [(0, 6, 250), (2, 8, 250)]);
+}
+
+#[test]
+fn a_candidate_of_nobody_twice_of_the_same_version_or_of_all_requests_is_refused() {
+    let refused = |candidates: Vec<NewCandidate>| {
+        let mut writer = writer(1);
+        writer.deployment(deployment(1, "one"));
+        candidates.into_iter().for_each(|candidate| _ = writer.candidate(candidate));
+        writer.finish().err()
+    };
+    assert_eq!(refused(vec![candidate(1, 6)]), None);
+    assert_eq!(refused(vec![candidate(2, 6)]), Some(WriteError::UnknownDeployment(DeploymentId(2))));
+    assert!(matches!(refused(vec![candidate(1, 6), candidate(1, 7)]), Some(WriteError::Field { .. })));
+    assert!(matches!(refused(vec![candidate(1, 5)]), Some(WriteError::Field { .. })));
+    for share in [0, 10_000] {
+        let wrong = NewCandidate { share, ..candidate(1, 6) };
+        assert!(matches!(refused(vec![wrong]), Some(WriteError::Field { .. })));
     }
 }
 
@@ -134,6 +186,7 @@ fn reads_back_what_was_written() {
     let schedules: Vec<_> = snapshot.schedules().map(|(of, text)| (of.0, text)).collect();
     assert_eq!(schedules, [(0, "*/5 * * * *"), (0, "0 0 * * *"), (1, "*/5 * * * *"), (1, "0 0 * * *")]);
     let three = snapshot.deployment(DeploymentIx(2)).expect("there");
+    assert_eq!((one.distribution(), three.distribution()), (Distribution::Push, Distribution::Pull));
     assert_eq!((three.status(), three.bindings().len(), three.sealed_env()), (Status::Paused, 0, &[][..]));
     assert_eq!(three.weight(), 1000);
     assert!(snapshot.deployment(DeploymentIx(3)).is_none());
@@ -242,6 +295,28 @@ fn a_weight_is_within_its_bounds_and_zero_is_the_usual_one() {
     let (one, other) = (open(one), open(other));
     let first = |snapshot| Snapshot::deployment(snapshot, DeploymentIx(0)).expect("there");
     assert!(first(&one).same_code(&first(&other)), "a change of weight starts nothing again");
+}
+
+#[test]
+fn a_distribution_is_one_byte_and_no_third_is_taken() {
+    let [pushed, pulled] = [Distribution::Push, Distribution::Pull].map(|distribution| {
+        let mut writer = writer(1);
+        writer.deployment(NewDeployment { distribution, ..deployment(1, "one") });
+        writer.finish().expect("valid")
+    });
+    let outside = |at: &usize| !(CHECKSUM_AT..HEADER_BYTES).contains(at);
+    let differ: Vec<usize> = (0..pushed.len()).filter(outside).filter(|at| pushed[*at] != pulled[*at]).collect();
+    let [at] = differ[..] else { panic!("{differ:?}") };
+    let read = |code: u8| {
+        let mut bytes = pushed.clone();
+        bytes[at] = code;
+        Snapshot::from_vec(with_checksum(bytes)).map(|s| s.deployment(DeploymentIx(0)).expect("there").distribution())
+    };
+    assert_eq!((read(0).expect("opens"), read(1).expect("opens")), (Distribution::Push, Distribution::Pull));
+    assert!(matches!(read(2), Err(SnapshotError::Malformed { .. })));
+    let (pushed, pulled) = (Snapshot::from_vec(pushed).expect("opens"), Snapshot::from_vec(pulled).expect("opens"));
+    let first = |snapshot| Snapshot::deployment(snapshot, DeploymentIx(0)).expect("there");
+    assert!(first(&pushed).same_code(&first(&pulled)), "how code comes starts nothing again");
 }
 
 /// Reads everything a snapshot has, so that a bad offset would show.

@@ -39,6 +39,13 @@ impl Canned {
         text: "503: the Worker is not available on this node\n",
         retry_after: "",
     };
+    /// Its code did not come to this node in time.
+    pub(crate) const CODE_LATE: Canned = Canned {
+        status: 503,
+        label: "unavailable",
+        text: "503: the Worker's code is on its way to this node, try again\n",
+        retry_after: "1",
+    };
     pub(crate) const INVALID_RESPONSE: Canned = Canned {
         status: 500,
         label: "invalid_response",

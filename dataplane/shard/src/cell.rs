@@ -123,8 +123,12 @@ pub(crate) struct WorkerCell {
     pub(crate) version_header: Box<[u8]>,
     /// The Workers that its bindings name.
     pub(crate) services: Box<[ServiceTarget]>,
+    /// Its version shares the deployment's requests with another: how they fare is counted.
+    pub(crate) counted: Cell<bool>,
     /// When a request last came.
     pub(crate) used_ns: Cell<MonotonicNs>,
+    /// Requests that were counted in the shard's traffic.
+    requests_told: Cell<u64>,
     /// The timeout that the shard's timer knows of.
     pub(crate) armed_ns: Cell<MonotonicNs>,
     /// It is in `Turns`.
@@ -220,7 +224,9 @@ impl WorkerCell {
             tenant: tenant.clone(),
             services,
             version_header: format!("v{}", identity.version).into_bytes().into_boxed_slice(),
+            counted: Cell::new(false),
             used_ns: Cell::new(now_ns),
+            requests_told: Cell::new(0),
             armed_ns: Cell::new(MonotonicNs::MAX),
             waits: Cell::new(false),
             forecast: Cell::new(forecast),
@@ -246,6 +252,12 @@ impl WorkerCell {
     fn loading(&self, shard: &Shard) {
         self.lifecycle.to(&shard.metrics.transitions, IsolateState::Loading);
         self.lifecycle.to(&shard.metrics.transitions, IsolateState::Compiling);
+    }
+
+    /// Requests that it was given since this was asked last.
+    pub(crate) fn take_requests(&self) -> u64 {
+        let total = self.mail.borrow().requests_total;
+        total - self.requests_told.replace(total)
     }
 
     /// Opens a mailbox for a new request with such a body.

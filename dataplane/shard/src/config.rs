@@ -30,6 +30,8 @@ pub const COLLECT_GAP_NS: u64 = limits::S_NS;
 pub const START_BACKOFF_NS: u64 = limits::S_NS;
 /// Longest wait after failures to start, ns.
 pub const START_BACKOFF_MAX_NS: u64 = 60 * limits::S_NS;
+/// How long a request waits for code that is on its way to the node.
+pub const CODE_WAIT: Duration = Duration::from_secs(5);
 /// Period of a shard's ticker: the resolution of connection time limits and the delay of a drain.
 pub const TICK: Duration = Duration::from_millis(50);
 /// Bytes that one read takes from a socket at most: the body window.

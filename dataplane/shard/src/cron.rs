@@ -231,7 +231,7 @@ pub(crate) async fn execute(shard: &Rc<Shard>, deployment: DeploymentId, express
 }
 
 async fn attempt(shard: &Rc<Shard>, deployment: DeploymentId, expression: &str, unix_ms: u64) -> Outcome {
-    let cell = match shard.worker_of(deployment) {
+    let cell = match shard.worker_of(deployment).await {
         Ok(cell) => cell,
         Err(canned) => return Outcome::NotStarted(canned.label),
     };

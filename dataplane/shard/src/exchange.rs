@@ -29,6 +29,8 @@ use crate::link::{self, Drained, Filled, Link, SendBody};
 use crate::origin::{self, Passage};
 use crate::shard::Shard;
 use crate::socket::Socket;
+use crate::split::Asker;
+use crate::workers::{self, Unrouted};
 use base::limits::BODY_BYTES_MAX;
 use bytes::Bytes;
 use h1::body::{self, BodyError, Decoded, Decoder};
@@ -103,6 +105,8 @@ struct Exchange {
     discarded: u64,
     /// Bytes moved when the time limit was set last.
     moved: u64,
+    /// The response ended before its end.
+    broken: bool,
 }
 
 /// The way out of an exchange from any depth: what becomes of the connection.
@@ -111,7 +115,7 @@ type Step = Result<(), After>;
 /// Serves one request.
 pub(crate) async fn run<S: Socket>(shard: &Rc<Shard>, connection: &mut Connection<S>, head: RequestHead) -> After {
     let now = shard.clock.now();
-    let context = ResponseContext::of(&head, !shard.draining(), shard.clock.date());
+    let context = ResponseContext::of(&head, !shard.ends_connections(), shard.clock.date());
     if head.asterisk {
         return refuse(shard, connection, &head, &context, Canned::OPTIONS);
     }
@@ -119,7 +123,15 @@ pub(crate) async fn run<S: Socket>(shard: &Rc<Shard>, connection: &mut Connectio
         Ok(accept) => accept,
         Err(canned) => return refuse(shard, connection, &head, &context, canned),
     };
-    let cell = match shard.route(&head) {
+    let address = || connection.io.socket.peer();
+    let asker = Asker::Client { head: &head, address: &address };
+    let mut found = shard.route(&head, &asker);
+    if let Err(Unrouted::Comes(pull)) = found {
+        // Rare, and not to make every connection's future larger.
+        let arrived = Box::pin(workers::arrived(pull)).await;
+        found = arrived.map_err(Unrouted::from).and_then(|()| shard.route(&head, &asker));
+    }
+    let cell = match found.map_err(Unrouted::answer) {
         Ok(cell) => cell,
         Err(canned) => {
             shard.metrics.failure(canned.label);
@@ -164,6 +176,7 @@ pub(crate) async fn run<S: Socket>(shard: &Rc<Shard>, connection: &mut Connectio
         keep_alive: false,
         discarded: 0,
         moved: 0,
+        broken: false,
     };
     exchange.cell.send_at(shard, now, Event::Request { id, head });
     loop {
@@ -349,8 +362,10 @@ impl Exchange {
         self.retry = Retry::Done;
         self.asked = false;
         self.cell.detach(self.id);
-        let routed = route_head(&self.head.url).ok_or(Canned::NOT_FOUND).and_then(|head| shard.route(&head));
-        match routed {
+        let same = Asker::Version(self.cell.identity.version);
+        let routed =
+            route_head(&self.head.url).ok_or(Canned::NOT_FOUND.into()).and_then(|head| shard.route(&head, &same));
+        match routed.map_err(Unrouted::answer) {
             Ok(cell) => {
                 shard.metrics.request_retries.add(1);
                 let now = shard.clock.now();
@@ -388,7 +403,7 @@ impl Exchange {
         let body = response.body.length().map_or(Body::Unknown, Body::Known);
         self.context.date = shard.clock.date();
         // A client that was not told to send its body may or may not send it: only a close tells the two apart.
-        self.context.keep_alive &= !shard.draining() && !self.owes_continue;
+        self.context.keep_alive &= !shard.ends_connections() && !self.owes_continue;
         let version = [("X-Deployment-Version", &*self.cell.version_header)];
         let output = connection.io.output();
         let version = if self.passage.is_none() { &version[..] } else { &[] };
@@ -487,6 +502,7 @@ impl Exchange {
 
     /// The response cannot be completed: the peer must see that it is not complete.
     fn broken<S: Socket>(&mut self, shard: &Rc<Shard>, connection: &mut Connection<S>) -> After {
+        self.broken = true;
         shard.metrics.failure("broken_body");
         self.send(shard, Event::ClientGone { id: self.id });
         if matches!(self.reply, Reply::Streaming { framing: SendFraming::UntilClose, .. }) {
@@ -500,15 +516,23 @@ impl Exchange {
     /// One of the node's own answers takes the place of the Worker's.
     fn answer<S: Socket>(&mut self, shard: &Shard, connection: &mut Connection<S>, canned: Canned) {
         let context = ResponseContext {
-            keep_alive: self.context.keep_alive && self.body.is_none() && !shard.draining(),
+            keep_alive: self.context.keep_alive && self.body.is_none() && !shard.ends_connections(),
             date: shard.clock.date(),
             ..self.context
         };
         let latency_ns = shard.clock.now_ns().saturating_sub(self.started_ns);
         let version = Some(&*self.cell.version_header);
         self.keep_alive = connection.answer(shard, canned, &context, version, latency_ns);
+        self.count(shard, canned.status < 500);
         self.reply = Reply::Complete;
         self.status = 0;
+    }
+
+    /// Counts how the request fared, where its version shares the deployment's requests.
+    fn count(&self, shard: &Shard, good: bool) {
+        if self.cell.counted.get() {
+            shard.counts.ended(self.cell.identity.deployment, self.cell.identity.version, good);
+        }
     }
 
     /// Gives the Worker the chunk it waits for, if it is here. Whether something happened.
@@ -764,6 +788,7 @@ impl Exchange {
         if self.status != 0 {
             let latency_ns = shard.clock.now_ns().saturating_sub(self.started_ns);
             shard.metrics.response(self.status, latency_ns);
+            self.count(shard, self.status < 500 && !self.broken && self.passage.is_none());
         }
         if let Some(link) = self.body_from.take() {
             link.leave();

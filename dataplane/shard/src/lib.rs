@@ -43,6 +43,7 @@ mod shard;
 mod socket;
 mod sockets;
 mod spares;
+mod split;
 mod turns;
 mod watch;
 mod websocket;

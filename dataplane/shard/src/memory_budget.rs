@@ -11,7 +11,7 @@
 //! | over the budget | the largest Workers are ended with their requests (503 `overloaded`) |
 //!
 //! Nothing has to end it: the next reading below a mark does. What malloc keeps of freed blocks between live ones goes back to the
-//! kernel once memory has grown by [`TRIM_GROWTH_BYTES`], at most every [`TRIM_PERIOD_NS`]: half of what a node of hostile tenants
+//! kernel once memory has grown by [`TRIM_GROWTH_BYTES`] ([`IDLE_TRIM_GROWTH_BYTES`] while no request is open), at most every [`TRIM_PERIOD_NS`]: half of what a node of hostile tenants
 //! has after an hour were such holes.
 //!
 //! *Does not:* limit one isolate; that is `isolate::memory`. *Bounds:* what happens between two readings adds to the budget: a tick's
@@ -34,6 +34,8 @@ const SHARE: u64 = 75;
 
 /// Growth after which malloc is asked to give back what it keeps, bytes.
 const TRIM_GROWTH_BYTES: u64 = 8 << 20;
+/// The same while no request is open: nobody waits for it.
+const IDLE_TRIM_GROWTH_BYTES: u64 = 1 << 20;
 /// Between two such times, ns.
 const TRIM_PERIOD_NS: u64 = 30 * limits::S_NS;
 
@@ -132,11 +134,12 @@ impl MemoryBudget {
     }
 
     /// Lets malloc give back what it keeps if memory has grown since it last did. Called by one shard, now and then.
-    pub(crate) fn trim_if_grown(&self, now_ns: u64) {
+    pub(crate) fn trim_if_grown(&self, now_ns: u64, idle: bool) {
         let resident = self.resident();
         let floor = self.floor.fetch_min(resident, Ordering::Relaxed).min(resident);
         let due = self.trimmed_ns.load(Ordering::Relaxed).saturating_add(TRIM_PERIOD_NS) <= now_ns;
-        if due && resident - floor >= TRIM_GROWTH_BYTES {
+        let growth = if idle { IDLE_TRIM_GROWTH_BYTES } else { TRIM_GROWTH_BYTES };
+        if due && resident - floor >= growth {
             MemoryBudget::trim();
             self.read();
             self.floor.store(self.resident(), Ordering::Relaxed);
@@ -241,11 +244,18 @@ mod tests {
         assert!(budget.resident() >= before + (100 << 20), "{before} to {}", budget.resident());
         let live: Vec<_> = blocks.into_iter().map(|(_, live)| live).collect();
         budget.floor.store(before, Ordering::Relaxed);
-        budget.trim_if_grown(TRIM_PERIOD_NS - 1);
+        budget.trim_if_grown(TRIM_PERIOD_NS - 1, true);
         budget.read();
         assert!(budget.resident() >= before + (100 << 20), "not yet: {before} to {}", budget.resident());
-        budget.trim_if_grown(TRIM_PERIOD_NS);
+        budget.trim_if_grown(TRIM_PERIOD_NS, false);
         assert!(budget.resident() < before + (20 << 20), "{before} to {}", budget.resident());
+        // Half as much is little to a busy node, and not to one without requests.
+        let (trimmed, later) = (|| budget.trimmed_ns.load(Ordering::Relaxed), TRIM_PERIOD_NS * 2);
+        budget.floor.store(budget.resident() - TRIM_GROWTH_BYTES / 2, Ordering::Relaxed);
+        budget.trim_if_grown(later, false);
+        assert_eq!(trimmed(), TRIM_PERIOD_NS);
+        budget.trim_if_grown(later, true);
+        assert_eq!(trimmed(), later);
         drop(live);
     }
 

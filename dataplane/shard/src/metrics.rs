@@ -5,10 +5,16 @@
 
 use crate::lifecycle::Transitions;
 use crate::memory_budget::MemoryBudget;
+use base::id::DeploymentId;
+use plane_abi::wire::VersionCounts;
+use std::collections::HashMap;
 use std::fmt::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use worker_api::Held;
+
+/// Deployments whose requests are counted between two readings.
+const TRAFFIC_KEPT_MAX: usize = 16 * 1024;
 
 /// A number with one writer.
 #[derive(Default)]
@@ -126,6 +132,10 @@ pub struct ShardMetrics {
     pub restarts: Number,
     latency: [Number; LATENCY_BUCKETS],
     latency_sum_ns: Number,
+    /// Of versions that share a deployment's requests. Its writer tries the lock and never waits.
+    pub(crate) versions: Mutex<Vec<VersionCounts>>,
+    /// Requests of deployments that the agent has not taken yet.
+    traffic: Mutex<HashMap<DeploymentId, u64>>,
 }
 
 impl ShardMetrics {
@@ -149,6 +159,26 @@ impl ShardMetrics {
         if let Some(at) = HELD.iter().position(|known| *known == held) {
             self.held[at].add(1);
         }
+    }
+
+    /// How requests of versions fare that share a deployment's, as of the last tick.
+    pub fn versions(&self) -> Vec<VersionCounts> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts requests of deployments; not while the agent takes them: a shard does not wait.
+    pub(crate) fn count_traffic(&self, counts: impl Iterator<Item = (DeploymentId, u64)>) {
+        let Ok(mut traffic) = self.traffic.try_lock() else { return };
+        for (deployment, requests) in counts.filter(|(_, requests)| *requests > 0) {
+            if traffic.len() < TRAFFIC_KEPT_MAX || traffic.contains_key(&deployment) {
+                *traffic.entry(deployment).or_default() += requests;
+            }
+        }
+    }
+
+    /// Requests of deployments since this was asked last.
+    pub fn take_traffic(&self) -> HashMap<DeploymentId, u64> {
+        std::mem::take(&mut *self.traffic.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Failures of that label so far.

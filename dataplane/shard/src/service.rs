@@ -91,7 +91,7 @@ async fn run(shard: &Rc<Shard>, caller: &Rc<WorkerCell>, call: Call) -> Result<(
     let head = Arc::new(head_of(call.head, call.body));
     let mut tries = 0;
     loop {
-        let callee = shard.worker_of(target.deployment).map_err(not_there)?;
+        let callee = shard.worker_of(target.deployment).await.map_err(not_there)?;
         let exchange = Exchange::begin(shard, caller, call.fetch, &callee, target, &chain, head.clone(), call.rpc);
         match exchange.run(shard).await {
             // Its isolate was condemned before it began, by another request's doing.

@@ -13,10 +13,11 @@ use crate::memory_budget::MemoryBudget;
 use crate::metrics::ShardMetrics;
 use crate::outbound::{Outbound, Shelf, Tls};
 use crate::spares::{self, Spares};
+use crate::split::{self, Asker, Counts, Lane};
 use crate::turns::{self, Turns};
 use crate::watch::Watches;
 use crate::worker_timers::{self, WorkerTimers};
-use crate::workers::Workers;
+use crate::workers::{Unrouted, Workers, arrived};
 use crate::{io, listener};
 use base::id::DeploymentId;
 use glommio::timer::Timer;
@@ -82,6 +83,7 @@ pub(crate) struct Shard {
     routes: RefCell<RouteCache>,
     workers: RefCell<Workers>,
     pub(crate) spares: Spares,
+    pub(crate) counts: Counts,
 }
 
 fn random<const N: usize>(common: &Common) -> [u8; N] {
@@ -112,6 +114,7 @@ impl Shard {
             routes: RefCell::new(RouteCache::new(u64::from_ne_bytes(random(&common)))),
             workers: RefCell::new(Workers::new()),
             spares: Spares::new(&common.engine, common.config.spares),
+            counts: Counts::default(),
             common,
         })
     }
@@ -124,41 +127,74 @@ impl Shard {
         self.common.draining.load(Ordering::Relaxed)
     }
 
+    /// Whether connections end with their next response: the shard drains, or the operator has the node's clients go elsewhere.
+    pub(crate) fn ends_connections(&self) -> bool {
+        self.draining() || self.common.plane.ends_connections()
+    }
+
     /// Whether a successor has the listening sockets: connections that idle are left a while for the request that may be on its way.
     pub(crate) fn handed_over(&self) -> bool {
         self.common.handover.handed_over()
     }
 
     /// The Worker for a request, by the newest configuration.
-    pub(crate) fn route(self: &Rc<Self>, head: &RequestHead) -> Result<Rc<WorkerCell>, Canned> {
+    pub(crate) fn route(self: &Rc<Self>, head: &RequestHead, asker: &Asker<'_>) -> Result<Rc<WorkerCell>, Unrouted> {
         let mut plane = self.plane.borrow_mut();
-        let Some(published) = plane.current() else { return Err(Canned::NO_CONFIGURATION) };
+        let Some(published) = plane.current() else { return Err(Canned::NO_CONFIGURATION.into()) };
         let snapshot = published.snapshot();
         let (host, path) = (head.authority().as_bytes(), head.path().as_bytes());
         let now_ns = self.clock.recent_ns();
         let place = self.routes.borrow_mut().lookup(snapshot, host, path, now_ns).ok_or(Canned::NOT_FOUND)?;
-        self.worker_at(published, place)
+        let (lane, shares) = split::lane(snapshot, place, asker);
+        let found = self.worker_at(published, place, lane);
+        match &found {
+            Ok(cell) => cell.counted.set(shares),
+            // What the node or the owner is short of is no fault of the version.
+            Err(Unrouted::Answer(Canned::PAUSED | Canned::OVERLOADED) | Unrouted::Comes(_)) => {}
+            Err(_) if lane == Lane::Candidate => {
+                if let Some(candidate) = split::deployment_in(snapshot, place, lane) {
+                    self.counts.ended(candidate.id(), candidate.version(), false);
+                }
+            }
+            Err(_) => {}
+        }
+        found
     }
 
-    /// The Worker of a deployment, by the newest configuration.
-    pub(crate) fn worker_of(self: &Rc<Self>, deployment: DeploymentId) -> Result<Rc<WorkerCell>, Canned> {
+    /// The active Worker of a deployment, by the newest configuration. Waits for its code where that is on its way.
+    pub(crate) async fn worker_of(self: &Rc<Self>, deployment: DeploymentId) -> Result<Rc<WorkerCell>, Canned> {
+        match self.worker_of_now(deployment) {
+            Err(Unrouted::Comes(pull)) => {
+                Box::pin(arrived(pull)).await?;
+                self.worker_of_now(deployment).map_err(Unrouted::answer)
+            }
+            found => found.map_err(Unrouted::answer),
+        }
+    }
+
+    fn worker_of_now(self: &Rc<Self>, deployment: DeploymentId) -> Result<Rc<WorkerCell>, Unrouted> {
         let mut plane = self.plane.borrow_mut();
-        let Some(published) = plane.current() else { return Err(Canned::NO_CONFIGURATION) };
+        let Some(published) = plane.current() else { return Err(Canned::NO_CONFIGURATION.into()) };
         let place = published.snapshot().find_deployment(deployment).ok_or(Canned::NOT_FOUND)?;
-        self.worker_at(published, place)
+        self.worker_at(published, place, Lane::Active)
     }
 
     #[inline]
-    fn worker_at(self: &Rc<Self>, published: &Published, place: DeploymentIx) -> Result<Rc<WorkerCell>, Canned> {
-        let deployment = published.snapshot().deployment(place).ok_or(Canned::NOT_FOUND)?;
+    fn worker_at(
+        self: &Rc<Self>,
+        published: &Published,
+        place: DeploymentIx,
+        lane: Lane,
+    ) -> Result<Rc<WorkerCell>, Unrouted> {
+        let deployment = split::deployment_in(published.snapshot(), place, lane).ok_or(Canned::NOT_FOUND)?;
         if deployment.status() == Status::Paused {
-            return Err(Canned::PAUSED);
+            return Err(Canned::PAUSED.into());
         }
         let mut workers = self.workers.borrow_mut();
-        if let Some(cell) = workers.up(published, place, self.clock.recent_ns()) {
+        if let Some(cell) = workers.up(published, (place, lane), self.clock.recent_ns()) {
             return Ok(cell.clone());
         }
-        workers.get(self, published, place, &deployment)
+        workers.get(self, published, (place, lane), &deployment)
     }
 
     /// The newest configuration.
@@ -198,12 +234,15 @@ impl Shard {
     fn sweep(self: &Rc<Self>) {
         let mut plane = self.plane.borrow_mut();
         let published = plane.current().map(Arc::as_ref);
+        if let Some(published) = published {
+            self.counts.sweep(published);
+        }
         self.workers.borrow_mut().sweep(self, published);
         self.outbound.sweep(self);
         self.turns.sweep(self.clock.now_ns());
         self.metrics.workers_waiting.set(self.turns.waiting());
         if self.index == 0 {
-            self.memory().trim_if_grown(self.clock.now_ns());
+            self.memory().trim_if_grown(self.clock.now_ns(), self.requests_open() == 0);
         }
     }
 
@@ -291,6 +330,7 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: &StdListener) {
         if ticks.is_multiple_of(SWEEP_TICKS) {
             shard.sweep();
         }
+        shard.counts.show(&shard);
         shard.workers.borrow_mut().relieve(&shard);
         if !shard.draining() {
             shard.warm();

@@ -4,6 +4,7 @@ use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 use std::io;
 use std::mem::size_of;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -21,6 +22,11 @@ pub(crate) trait Socket {
         Poll::Ready(Ok(()))
     }
 
+    /// Whom it is connected to, if that is known.
+    fn peer(&self) -> Option<IpAddr> {
+        None
+    }
+
     /// Says that nothing more will be sent.
     fn shutdown_write(&mut self);
 
@@ -35,6 +41,10 @@ impl Socket for TcpStream {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         AsyncWrite::poll_write(Pin::new(self), cx, buf)
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        self.peer_addr().ok().map(|address| address.ip())
     }
 
     fn shutdown_write(&mut self) {

@@ -8,23 +8,36 @@
 //! configuration comes, the Workers that were in use are started in their new version before requests ask for them. One that was
 //! dropped for idleness and whose requests come at regular times is started a moment before the next is due
 //! ([`Forecast`]).
+//!
+//! **Code on its way.** A Worker whose module is not on this node is asked for ([`Unrouted::Comes`]); who wants it waits ([`arrived`]) and
+//! comes again.
 
 use crate::canned::Canned;
 use crate::cell::{Identity, WorkerCell};
 use crate::config::{
-    BACKLOG_MAX, COLLECT_GAP_NS, EVICTIONS_AT_ONCE_MAX, EXTRA_IDLE_NS, IDLE_NS, ISOLATES_PER_WORKER_MAX,
+    BACKLOG_MAX, CODE_WAIT, COLLECT_GAP_NS, EVICTIONS_AT_ONCE_MAX, EXTRA_IDLE_NS, IDLE_NS, ISOLATES_PER_WORKER_MAX,
     PREWARM_PER_TICK, START_BACKOFF_MAX_NS, START_BACKOFF_NS, START_BYTES, WORKER_IDLE_NS, WORKERS_PER_SHARD_MAX,
 };
 use crate::forecast::{EARLY_NS, Forecast};
 use crate::lifecycle::IsolateState;
 use crate::memory_budget::{MemoryBudget, Pressure};
 use crate::shard::Shard;
+use crate::split::{self, Lane};
 use base::id::{AccountId, ArtifactHash, DeploymentId};
 use base::limits;
+use glommio::timer::Timer;
 use plane_abi::plane::Published;
-use plane_abi::{BindingKind, Deployment, DeploymentIx, Lineage, ServiceTarget, Status};
+use plane_abi::pull::Pull;
+use plane_abi::{BindingKind, Deployment, DeploymentIx, Distribution, Lineage, ServiceTarget, Status};
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::future::{Future as _, poll_fn};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::pin::pin;
 use std::rc::{Rc, Weak};
+use std::task::Poll;
+use std::time::{Duration, UNIX_EPOCH};
 use worker_api::WorkerSpec;
 use worker_api::event::MonotonicNs;
 
@@ -74,21 +87,72 @@ enum State {
     Down { answer: Canned, retry_ns: MonotonicNs, failures: u32 },
 }
 
+/// Why there is no Worker for a request.
+pub(crate) enum Unrouted {
+    /// It is answered so.
+    Answer(Canned),
+    /// Its code is on its way to this node.
+    Comes(Pull),
+}
+
+impl Unrouted {
+    /// The answer to a request that does not wait.
+    pub(crate) fn answer(self) -> Canned {
+        match self {
+            Unrouted::Answer(canned) => canned,
+            Unrouted::Comes(_) => Canned::CODE_LATE,
+        }
+    }
+}
+
+impl From<Canned> for Unrouted {
+    fn from(canned: Canned) -> Unrouted {
+        Unrouted::Answer(canned)
+    }
+}
+
+/// Notes that a module was used: what came on demand stays the longer for it.
+fn note_use(path: &Path, unix_ms: u64) {
+    let now = UNIX_EPOCH + Duration::from_millis(unix_ms);
+    // Lost, it is only thought older than it is.
+    let _ = File::options().write(true).open(path).and_then(|file| file.set_modified(now));
+}
+
+/// Waits until code that was on its way is here.
+pub(crate) async fn arrived(pull: Pull) -> Result<(), Canned> {
+    let (mut pull, mut late) = (pin!(pull), pin!(Timer::new(CODE_WAIT)));
+    poll_fn(|cx| match pull.as_mut().poll(cx) {
+        Poll::Ready(true) => Poll::Ready(Ok(())),
+        Poll::Ready(false) => Poll::Ready(Err(Canned::UNAVAILABLE)),
+        Poll::Pending => late.as_mut().poll(cx).map(|_| Err(Canned::CODE_LATE)),
+    })
+    .await
+}
+
+/// A version of a deployment that serves.
+type Key = (DeploymentId, Lane);
+
+/// The deployment of a key, by a configuration.
+fn deployment_of(published: &Published, (id, lane): Key) -> Option<Deployment<'_>> {
+    let snapshot = published.snapshot();
+    snapshot.find_deployment(id).and_then(|place| split::deployment_in(snapshot, place, lane))
+}
+
 /// The Workers of a shard.
 pub(crate) struct Workers {
     /// The snapshot that `by_place` speaks of.
     of: (Lineage, u64),
     /// Shortcut for requests: valid for one generation.
-    by_place: HashMap<DeploymentIx, Rc<WorkerCell>>,
-    by_deployment: HashMap<DeploymentId, Entry>,
+    by_place: HashMap<(DeploymentIx, Lane), Rc<WorkerCell>>,
+    by_deployment: HashMap<Key, Entry>,
     /// Out of service with requests in flight.
     retiring: Vec<Rc<WorkerCell>>,
     /// To be started before a request asks for them.
-    prewarm: VecDeque<DeploymentId>,
+    prewarm: VecDeque<Key>,
     /// The snapshot that `prewarm` was made for.
     prewarmed: (Lineage, u64),
     /// Of Workers that were dropped for idleness.
-    forecasts: HashMap<DeploymentId, Forecast>,
+    forecasts: HashMap<Key, Forecast>,
     /// Became idle; their garbage is to be collected when there is time.
     shrinking: VecDeque<Weak<WorkerCell>>,
     cells_total: u64,
@@ -119,7 +183,7 @@ impl Workers {
     pub(crate) fn up(
         &self,
         published: &Published,
-        place: DeploymentIx,
+        place: (DeploymentIx, Lane),
         now_ns: MonotonicNs,
     ) -> Option<&Rc<WorkerCell>> {
         if which(published) != self.of {
@@ -133,15 +197,15 @@ impl Workers {
         &mut self,
         shard: &Rc<Shard>,
         published: &Published,
-        place: DeploymentIx,
+        place: (DeploymentIx, Lane),
         deployment: &Deployment<'_>,
-    ) -> Result<Rc<WorkerCell>, Canned> {
+    ) -> Result<Rc<WorkerCell>, Unrouted> {
         let of = which(published);
         if of != self.of {
             self.by_place.clear();
             self.of = of;
         }
-        let cell = self.find(shard, published, deployment)?;
+        let cell = self.find(shard, published, place.1, deployment)?;
         self.by_place.insert(place, cell.clone());
         Ok(cell)
     }
@@ -150,10 +214,12 @@ impl Workers {
         &mut self,
         shard: &Rc<Shard>,
         published: &Published,
+        lane: Lane,
         deployment: &Deployment<'_>,
-    ) -> Result<Rc<WorkerCell>, Canned> {
-        let id = deployment.id();
+    ) -> Result<Rc<WorkerCell>, Unrouted> {
+        let id = (deployment.id(), lane);
         let code = Code::of(published, deployment);
+        self.promote(shard, id, &code);
         self.note_failed_start(shard, id);
         let mut failures = 0;
         match self.by_deployment.get_mut(&id) {
@@ -166,7 +232,12 @@ impl Workers {
                     if let Some(cell) = cells.iter().find(|_| shard.memory().pressure() >= Pressure::High) {
                         return Ok(cell.clone());
                     }
-                    let cell = self.start(shard, published, deployment)?;
+                    let cell = match self.start(shard, published, id, deployment) {
+                        Ok(cell) => cell,
+                        // Those that are up do, until it is here again.
+                        Err(Unrouted::Comes(_)) => return self.any_of(id).ok_or(Canned::OVERLOADED.into()),
+                        Err(answer) => return Err(answer),
+                    };
                     if let Some(Entry { state: State::Up(cells), .. }) = self.by_deployment.get_mut(&id) {
                         cells.push(cell.clone());
                     }
@@ -178,7 +249,7 @@ impl Workers {
                 if *failed == code =>
             {
                 if shard.clock.now_ns() < *retry_ns {
-                    return Err(*answer);
+                    return Err((*answer).into());
                 }
                 failures = *before;
             }
@@ -190,26 +261,35 @@ impl Workers {
         self.make_room(shard);
         if !self.make_room_in_memory(shard) {
             shard.metrics.memory_refusals.add(1);
-            return Err(Canned::OVERLOADED);
+            return Err(Canned::OVERLOADED.into());
         }
-        let state = match self.start(shard, published, deployment) {
+        let state = match self.start(shard, published, id, deployment) {
             Ok(cell) => match cell.refused() {
                 None => State::Up(vec![cell]),
                 Some(answer) => down(shard, answer, failures),
             },
-            Err(answer) => down(shard, answer, failures),
+            Err(Unrouted::Answer(answer)) => down(shard, answer, failures),
+            Err(comes) => return Err(comes),
         };
         let found = match &state {
             State::Up(cells) => Ok(cells[0].clone()),
-            State::Down { answer, .. } => Err(*answer),
+            State::Down { answer, .. } => Err((*answer).into()),
         };
         self.by_deployment.insert(id, Entry { code, state });
         shard.metrics.workers.set(self.up_count());
         found
     }
 
+    /// A Worker of those that are up.
+    fn any_of(&self, id: Key) -> Option<Rc<WorkerCell>> {
+        match &self.by_deployment.get(&id)?.state {
+            State::Up(cells) => cells.first().cloned(),
+            State::Down { .. } => None,
+        }
+    }
+
     /// A start that was suspended may have failed since.
-    fn note_failed_start(&mut self, shard: &Shard, id: DeploymentId) {
+    fn note_failed_start(&mut self, shard: &Shard, id: Key) {
         let Some(entry) = self.by_deployment.get_mut(&id) else { return };
         if let State::Up(cells) = &entry.state
             && let Some(answer) = cells.iter().find_map(|cell| cell.refused())
@@ -223,8 +303,9 @@ impl Workers {
         &mut self,
         shard: &Rc<Shard>,
         published: &Published,
+        key: Key,
         deployment: &Deployment<'_>,
-    ) -> Result<Rc<WorkerCell>, Canned> {
+    ) -> Result<Rc<WorkerCell>, Unrouted> {
         let identity =
             Identity { account: deployment.account(), deployment: deployment.id(), version: deployment.version() };
         let unavailable = |what: &str, error: &dyn std::fmt::Display| {
@@ -232,9 +313,22 @@ impl Workers {
             tracing::error!(deployment = %identity.deployment, version = identity.version, %error, "{what}");
             Canned::UNAVAILABLE
         };
-        let module = published
-            .artifact(deployment.artifact())
-            .map_err(|error| unavailable("the artifact cannot be read", &error))?;
+        let artifact = deployment.artifact();
+        let module = match published.artifact(artifact) {
+            Ok(module) => module,
+            // Not here, or not whole: it can be had again.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {
+                let pull = published.pull(artifact);
+                return Err(pull.map_or_else(
+                    || Unrouted::Answer(unavailable("the artifact is not here and cannot be had", &error)),
+                    Unrouted::Comes,
+                ));
+            }
+            Err(error) => return Err(unavailable("the artifact cannot be read", &error).into()),
+        };
+        if deployment.distribution() == Distribution::Pull {
+            note_use(&published.artifact_path(artifact), shard.clock.now().unix_ms);
+        }
         let env = published.env(deployment).map_err(|error| unavailable("the environment cannot be opened", &error))?;
         let cpu_ns = match deployment.cpu_ms() {
             0 => limits::CPU_PER_REQUEST_NS,
@@ -243,7 +337,7 @@ impl Workers {
         let (names, services): (Vec<_>, Vec<_>) = services_of(deployment).into_iter().unzip();
         let spec = WorkerSpec {
             module,
-            code_cache: published.code(deployment.artifact()),
+            code_cache: published.code(artifact),
             module_name: "worker.js".to_owned(),
             env,
             services: names,
@@ -256,13 +350,30 @@ impl Workers {
         self.cells_total += 1;
         // Its start is charged too.
         shard.turns.tenant(identity.account).set_weight(deployment.weight());
-        let forecast = self.forecasts.remove(&identity.deployment).unwrap_or_default();
-        let code_rejected = published.code_rejected(deployment.artifact());
+        let forecast = self.forecasts.remove(&key).unwrap_or_default();
+        let code_rejected = published.code_rejected(artifact);
         Ok(WorkerCell::start(shard, self.cells_total, identity, spec, services.into(), forecast, code_rejected))
     }
 
+    /// A candidate that has become the active version goes on with its isolates.
+    fn promote(&mut self, shard: &Shard, (id, lane): Key, code: &Code) {
+        let ready = |entry: &Entry| entry.code == *code && matches!(entry.state, State::Up(_));
+        let (from, to) = ((id, Lane::Candidate), (id, Lane::Active));
+        if lane == Lane::Candidate
+            || !self.by_deployment.get(&from).is_some_and(ready)
+            || self.by_deployment.get(&to).is_some_and(ready)
+        {
+            return;
+        }
+        self.remove(shard, to);
+        if let Some(entry) = self.by_deployment.remove(&from) {
+            self.by_deployment.insert(to, entry);
+        }
+        self.by_place.retain(|(_, lane), cell| *lane == Lane::Active || cell.identity.deployment != id);
+    }
+
     /// Takes a deployment's Worker out of service.
-    fn remove(&mut self, shard: &Shard, deployment: DeploymentId) {
+    fn remove(&mut self, shard: &Shard, deployment: Key) {
         let Some(Entry { state: State::Up(cells), .. }) = self.by_deployment.remove(&deployment) else { return };
         self.by_place.retain(|_, other| !cells.iter().any(|cell| Rc::ptr_eq(other, cell)));
         for cell in cells {
@@ -391,6 +502,7 @@ impl Workers {
 
     /// Drops what is idle, condemned or no longer configured. Called about once a second.
     pub(crate) fn sweep(&mut self, shard: &Rc<Shard>, published: Option<&Published>) {
+        shard.metrics.count_traffic(self.cells().map(|cell| (cell.identity.deployment, cell.take_requests())));
         self.drop_retired(shard);
         for cell in self.cells() {
             cell.count_memory();
@@ -437,11 +549,10 @@ impl Workers {
 
     /// Gives tenants the weights of a new configuration.
     fn weigh(&self, published: &Published) {
-        let snapshot = published.snapshot();
         for (id, entry) in &self.by_deployment {
             if let State::Up(cells) = &entry.state
                 && let Some(cell) = cells.first()
-                && let Some(found) = snapshot.find_deployment(*id).and_then(|place| snapshot.deployment(place))
+                && let Some(found) = deployment_of(published, *id)
             {
                 cell.tenant.set_weight(found.weight());
             }
@@ -464,10 +575,9 @@ impl Workers {
                 return;
             }
             let Some(id) = self.prewarm.pop_front() else { return };
-            let snapshot = published.snapshot();
-            let deployment = snapshot.find_deployment(id).and_then(|place| snapshot.deployment(place));
+            let deployment = deployment_of(published, id);
             let Some(deployment) = deployment.filter(|found| found.status() != Status::Paused) else { continue };
-            if self.find(shard, published, &deployment).is_ok() {
+            if self.find(shard, published, id.1, &deployment).is_ok() {
                 shard.metrics.worker_prewarms.add(1);
             }
         }
@@ -477,7 +587,7 @@ impl Workers {
     pub(crate) fn prewarm(&mut self, published: &Published, deployments: &[DeploymentId]) {
         self.prewarmed = which(published);
         self.weigh(published);
-        self.prewarm.extend(deployments);
+        self.prewarm.extend(deployments.iter().map(|id| (*id, Lane::Active)));
     }
 
     /// Whether no Worker is to be started ahead.
@@ -487,9 +597,9 @@ impl Workers {
 
     /// The deployments whose Workers are up, those that were used last first.
     pub(crate) fn latest(&self, most: usize) -> Vec<DeploymentId> {
-        let used = |(id, entry): (&DeploymentId, &Entry)| match &entry.state {
-            State::Up(cells) => Some((cells.iter().map(|cell| cell.used_ns.get()).max()?, *id)),
-            State::Down { .. } => None,
+        let used = |((id, lane), entry): (&Key, &Entry)| match (&entry.state, lane) {
+            (State::Up(cells), Lane::Active) => Some((cells.iter().map(|cell| cell.used_ns.get()).max()?, *id)),
+            _ => None,
         };
         let mut up: Vec<_> = self.by_deployment.iter().filter_map(used).collect();
         up.sort_unstable_by(|one, other| other.cmp(one));
@@ -596,10 +706,8 @@ fn retire_extra(
     }
 }
 
-fn is_configured(published: &Published, id: DeploymentId, code: &Code) -> bool {
-    let snapshot = published.snapshot();
-    let found = snapshot.find_deployment(id).and_then(|place| snapshot.deployment(place));
-    found.is_some_and(|found| found.version() == code.version)
+fn is_configured(published: &Published, key: Key, code: &Code) -> bool {
+    deployment_of(published, key).is_some_and(|found| found.version() == code.version)
 }
 
 fn down(shard: &Shard, answer: Canned, failures: u32) -> State {

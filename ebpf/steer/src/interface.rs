@@ -7,6 +7,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 /// Longest name (`IFNAMSIZ` without the final zero).
 const NAME_BYTES_MAX: usize = 15;
+/// The kind of rtnetlink's answer about an interface.
+const RTM_NEWLINK: u16 = 16;
 
 /// An interface that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +68,9 @@ fn link_message(index: u32) -> io::Result<Vec<u8>> {
     let mut reply = vec![0; 16 << 10];
     let (bytes, _) = recv(&socket, &mut reply[..], RecvFlags::empty())?;
     reply.truncate(bytes);
-    Ok(reply)
+    // A node that does not know its own address would take a VIP's packets for another's.
+    let link = reply.get(4..6) == Some(&RTM_NEWLINK.to_ne_bytes());
+    if link { Ok(reply) } else { Err(io::Error::other("the kernel does not describe it")) }
 }
 
 /// `ifi_type` of an `RTM_NEWLINK` message is ARPHRD_LOOPBACK.
@@ -76,12 +80,8 @@ fn is_loopback(message: &[u8]) -> bool {
 
 /// `IFLA_ADDRESS` of an `RTM_NEWLINK` message, if it is an Ethernet address.
 fn address_of_link(message: &[u8]) -> Option<[u8; 6]> {
-    const RTM_NEWLINK: u16 = 16;
     const IFLA_ADDRESS: u16 = 1;
     let half = |at: usize| Some(u16::from_ne_bytes(message.get(at..at + 2)?.try_into().ok()?));
-    if half(4)? != RTM_NEWLINK {
-        return None;
-    }
     let mut at = 32;
     loop {
         let (bytes, kind) = (usize::from(half(at)?), half(at + 2)?);
@@ -119,8 +119,6 @@ mod tests {
         let whole = message.len() - 2;
         assert_eq!(address_of_link(&message), Some([2, 0x53, 0x56, 1, 0, 255]));
         assert!((0..whole).all(|bytes| address_of_link(&message[..bytes]).is_none()));
-        message[4] = 2;
-        assert_eq!(address_of_link(&message), None, "an error is no link");
     }
 
     #[test]

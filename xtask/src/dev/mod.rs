@@ -203,7 +203,7 @@ impl Platform {
         command.arg("serve").arg("--data").arg(self.data.join("control"));
         command.args(["--listen", &loopback(arguments.api_port).to_string()]);
         command.args(["--push-listen", &loopback(arguments.push_port).to_string()]);
-        command.args(["--platform-domain", PLATFORM_DOMAIN]);
+        command.args(["--platform-domain", PLATFORM_DOMAIN, "--platform-port", &arguments.port.to_string()]);
         let ready = self.start("control", &mut command)?;
         Ok((address(&ready, "api")?, address(&ready, "push")?))
     }

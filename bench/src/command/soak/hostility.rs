@@ -36,7 +36,7 @@ pub(super) struct Done {
     pub(super) redeploys: AtomicU64,
     /// Uploads without a verdict, requests without an end, calls of the API that failed.
     pub(super) wrong: Mutex<Vec<String>>,
-    /// Nothing hostile comes meanwhile: the rest at a slice's end, in which memory shows what has remained.
+    /// Nothing hostile comes meanwhile, and none of it is deployed: a rest, in which memory shows what has remained.
     pub(super) resting: AtomicBool,
     /// Hostile Workers since the last look.
     names: Mutex<Vec<String>>,
@@ -55,17 +55,21 @@ impl Done {
     }
 }
 
-/// Sleeps until `at` and until nobody rests, or until told to stop.
-fn sleep_until(at: Instant, stop: &AtomicBool, done: &Done) {
+/// Sleeps until `at`, calls `leave` where a rest begins before, and sits that out. False: told to stop.
+fn sleep_until(at: Instant, stop: &AtomicBool, done: &Done, mut leave: impl FnMut()) -> bool {
+    let (step, mut has_left) = (Duration::from_millis(50), false);
     while !stop.load(Ordering::Relaxed) {
         let left = at.saturating_duration_since(Instant::now());
         let resting = done.resting.load(Ordering::Relaxed);
-        if left.is_zero() && !resting {
-            return;
+        if resting && !std::mem::replace(&mut has_left, true) {
+            leave();
         }
-        let step = Duration::from_millis(50);
+        if left.is_zero() && !resting {
+            return true;
+        }
         std::thread::sleep(if resting { step } else { left.min(step) });
     }
+    false
 }
 
 /// Deploys and asks hostile Workers, `rate` a second.
@@ -75,8 +79,14 @@ pub(super) fn workers(stack: &Stack, done: &Done, stop: &AtomicBool, rate: f64, 
     let interval = Duration::from_secs_f64(1.0 / rate);
     let mut due = Instant::now();
     for number in 0.. {
-        sleep_until(due, stop, done);
-        if stop.load(Ordering::Relaxed) {
+        let mut leave = || {
+            for old in slots.iter_mut().filter_map(Option::take) {
+                if let Err(error) = stack.delete(&old) {
+                    done.wrong(format!("deleting {}: {error:#}", old.subdomain));
+                }
+            }
+        };
+        if !sleep_until(due, stop, done, &mut leave) {
             return;
         }
         due = (due + interval).max(Instant::now());
@@ -138,8 +148,7 @@ pub(super) fn requests(stack: &Stack, done: &Done, stop: &AtomicBool, rate: f64,
     let mut random = Random::new(seed);
     let interval = Duration::from_secs_f64(1.0 / rate);
     let mut due = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
-        sleep_until(due, stop, done);
+    while sleep_until(due, stop, done, || {}) {
         due = (due + interval).max(Instant::now());
         let bytes = requests::nth(&mut random);
         let patience = Duration::from_millis(if random.one_in(50) { 200 } else { 5 });
@@ -159,9 +168,8 @@ pub(super) fn requests(stack: &Stack, done: &Done, stop: &AtomicBool, rate: f64,
 pub(super) fn redeploys(stack: &Stack, done: &Done, stop: &AtomicBool, deployment: &Deployment) {
     let mut due = Instant::now();
     for number in 0u64.. {
-        due += REDEPLOY;
-        sleep_until(due, stop, done);
-        if stop.load(Ordering::Relaxed) {
+        due = (due + REDEPLOY).max(Instant::now());
+        if !sleep_until(due, stop, done, || {}) {
             return;
         }
         let module = format!("// {number}\n{HELLO_MODULE}");

@@ -2,9 +2,9 @@
 //! stay flat.
 //!
 //! The time is cut into slices; in each, every normal tenant has an open-loop load of its own, while hostile Workers are deployed,
-//! asked, replaced and deleted, hostile requests come in, and one of the normal tenants is redeployed. Each slice of a minute ends
-//! with a rest from what is hostile, so that its floor is what remained and not what happened to run. Memory is read every
-//! second. What fails is written to `target/soak/failures.log` with its slice, its cause, the node's own count of causes and the
+//! asked, replaced and deleted, hostile requests come in, and one of the normal tenants is redeployed. Memory is read every
+//! second. In a long run all rest after each five slices, and what is hostile is deleted: nothing but what has remained is compared then, and not
+//! which Workers happened to be up with how much garbage, which is a tenth of it from minute to minute. What fails is written to `target/soak/failures.log` with its slice, its cause, the node's own count of causes and the
 //! hostile Workers of that slice; `target/soak/memory.svg` shows the memory. It ends by itself, early if the node dies.
 
 mod hostility;
@@ -40,8 +40,12 @@ const SHORT_GROWTH_MAX: f64 = 10.0;
 /// Slices of a short run; those of a long one are a minute.
 const SHORT_SLICES: f64 = 12.0;
 const SLICE_MAX: Duration = Duration::from_secs(60);
-/// The end of a slice in which nothing hostile comes; shorter slices have none.
-const REST: Duration = Duration::from_secs(10);
+/// Slices between two rests of a long run.
+const SLICES_TO_REST: usize = 5;
+/// A rest: Workers count as idle after 10 s, those of more isolates than they need lose them, and holes in malloc's heaps go back every 30 s.
+const REST: Duration = Duration::from_secs(65);
+/// What is read of a rest: its end.
+const REST_READ: Duration = Duration::from_secs(10);
 /// Between two readings of memory.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
@@ -81,6 +85,8 @@ struct Slice {
     hostile_workers: u64,
     resident_min_mb: f64,
     resident_max_mb: f64,
+    /// At the rest that came after it.
+    resident_at_rest_mb: Option<f64>,
     virtual_mb: f64,
     workers_up: f64,
     abandoned: f64,
@@ -209,6 +215,14 @@ fn all_slices(
                 Ok(slice) => slices.push(slice),
                 Err(error) => break Err(error),
             }
+            if arguments.minutes >= TREND_MINUTES_MIN && slices.len().is_multiple_of(SLICES_TO_REST) {
+                match rest(shared) {
+                    Ok(mb) => {
+                        slices.last_mut().into_iter().for_each(|slice: &mut Slice| slice.resident_at_rest_mb = mb)
+                    }
+                    Err(error) => break Err(error),
+                }
+            }
             eprintln!("{}", line(&slices[slices.len() - 1]));
         };
         stop.store(true, Ordering::Relaxed);
@@ -249,11 +263,7 @@ fn one_slice(
     let from = shared.begin.elapsed().as_secs_f64() / 60.0;
     let before = stack.metrics().ok();
     let ran_before = ran(&shared.done);
-    let over = AtomicBool::new(false);
     let outcomes = std::thread::scope(|scope| {
-        if duration >= REST * 3 {
-            scope.spawn(|| rest(shared, duration - REST, &over));
-        }
         let loads: Vec<_> = tenants
             .iter()
             .zip(0u64..)
@@ -263,9 +273,7 @@ fn one_slice(
             })
             .collect();
         let joined = loads.into_iter().map(|load| load.join().map_err(|_| anyhow!("a load panicked"))?);
-        let outcomes = joined.collect::<anyhow::Result<Vec<Outcome>>>();
-        over.store(true, Ordering::Relaxed);
-        outcomes
+        joined.collect::<anyhow::Result<Vec<Outcome>>>()
     })?;
     let after = stack.metrics().ok();
     let names = shared.done.take_names();
@@ -297,20 +305,25 @@ fn one_slice(
         hostile_workers: ran(&shared.done) - ran_before,
         resident_min_mb: mb(of_slice().map(|memory| memory.resident_bytes).min()),
         resident_max_mb: mb(of_slice().map(|memory| memory.resident_bytes).max()),
+        resident_at_rest_mb: None,
         virtual_mb: mb(of_slice().map(|memory| memory.virtual_bytes).next_back()),
         workers_up: sum("selvage_workers"),
         abandoned: sum("selvage_isolates_abandoned_total"),
     })
 }
 
-/// Lets what is hostile rest from `after` until the slice is over.
-fn rest(shared: &Shared, after: Duration, over: &AtomicBool) {
+/// Lets all rest; gives the node's resident memory at the end, MB. None where it was told to stop.
+fn rest(shared: &Shared) -> anyhow::Result<Option<f64>> {
     let begin = Instant::now();
-    while !over.load(Ordering::Relaxed) {
-        shared.done.resting.store(begin.elapsed() >= after, Ordering::Relaxed);
+    shared.done.resting.store(true, Ordering::Relaxed);
+    while begin.elapsed() < REST && !shared.stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50));
     }
+    let from = (shared.begin.elapsed() - REST_READ.min(shared.begin.elapsed())).as_secs_f64() / 60.0;
+    let readings = shared.readings.lock().map_err(|_| anyhow!("the reader of memory panicked"))?;
+    let last = readings.iter().filter(|reading| reading.minutes >= from).map(|reading| reading.memory.resident_bytes);
     shared.done.resting.store(false, Ordering::Relaxed);
+    Ok(last.min().filter(|_| begin.elapsed() >= REST).map(|bytes| round(bytes as f64 / 1e6)))
 }
 
 /// Hostile Workers so far.
@@ -339,12 +352,17 @@ fn finish(
 ) -> anyhow::Result<Verdict> {
     let count = |value: &AtomicU64| value.load(Ordering::Relaxed);
     let grown = |name: &str| Some(after.sum(name)? - before.sum(name).unwrap_or(0.0));
-    let floors: Vec<trend::Point> = slices.iter().map(|slice| (slice.minutes, slice.resident_min_mb)).collect();
+    let at_rest = slices.iter().filter_map(|slice| Some((slice.minutes, slice.resident_at_rest_mb?)));
+    let floors: Vec<trend::Point> = if arguments.minutes >= TREND_MINUTES_MIN {
+        at_rest.collect()
+    } else {
+        slices.iter().map(|slice| (slice.minutes, slice.resident_min_mb)).collect()
+    };
     let per_hour = trend::percent_an_hour(&floors);
     let wrong = shared.done.wrong.lock().map_err(|_| anyhow!("a hostile thread panicked"))?.clone();
     let failed = slices.iter().map(|slice| slice.failed).sum::<u64>();
     let growth = if arguments.minutes >= TREND_MINUTES_MIN {
-        let what = "growth of resident memory over the second half, % an hour";
+        let what = "growth of resident memory at rest over the second half, % an hour";
         Promise::at_most(what, per_hour.map(round), GROWTH_PER_HOUR_MAX)
     } else {
         let what = "growth of resident memory over the second half, % (30 minutes and more: an hour)";
@@ -390,8 +408,9 @@ fn finish(
 
 /// A slice as it ends, for who waits.
 fn line(slice: &Slice) -> String {
+    let at_rest = slice.resident_at_rest_mb.map(|mb| format!(", at rest {mb:.1}")).unwrap_or_default();
     format!(
-        "minute {:.1}: {} requests, {} failed, p99 {}; {} hostile Workers; resident {:.0} to {:.0} MB",
+        "minute {:.1}: {} requests, {} failed, p99 {}; {} hostile Workers; resident {:.0} to {:.0} MB{at_rest}",
         slice.minutes,
         slice.requests,
         slice.failed,
@@ -431,6 +450,7 @@ fn print(report: &Report, folder: &Path) {
             slice.workers_up.to_string(),
             format!("{:.1}", slice.resident_min_mb),
             format!("{:.1}", slice.resident_max_mb),
+            slice.resident_at_rest_mb.map(|mb| format!("{mb:.1}")).unwrap_or_default(),
             table::grouped(slice.virtual_mb),
             slice.abandoned.to_string(),
         ]
@@ -446,6 +466,7 @@ fn print(report: &Report, folder: &Path) {
         "up",
         "MB min",
         "MB max",
+        "at rest",
         "virtual MB",
         "abandoned",
     ];

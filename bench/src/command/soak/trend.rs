@@ -1,7 +1,7 @@
-//! Whether memory grows: the floors of the slices of a run, and their trend.
+//! Whether memory grows: the floors of a run, those of its rests or its slices, and their trend.
 //!
 //! A hostile Worker may fill its heap at any moment, so single readings jump by its limit. What remains when it is gone is the
-//! lowest reading of a slice; a leak lifts those. The trend is the median of all slopes between two of them (Theil and Sen), which
+//! lowest reading of a rest, or of a slice; a leak lifts those. The trend is the median of all slopes between two of them (Theil and Sen), which
 //! a few slices that never came down do not bend.
 
 /// A reading: minutes since the start, and a value.

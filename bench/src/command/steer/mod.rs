@@ -152,7 +152,7 @@ fn print(report: &Report) {
         let heading = ["flood", "packets/s", "unloaded, requests/s", "with the program", "without"];
         print!("{}", table::render(&heading, &rows));
         let rows: Vec<Vec<String>> = report.drops.iter().map(flood::Drops::row).collect();
-        print!("{}", table::render(&["dropped by", "packets/s of one core", "a drop, ns"], &rows));
+        print!("{}", table::render(&["dropped by", "packets/s of one core, which makes them too", "of ours"], &rows));
     }
     if let Some(vip) = &report.vip {
         println!("{}", vip.line());

@@ -118,7 +118,7 @@ pub(crate) async fn list_tokens(
 /// Makes a token's successor: the same name, scope, access and length of life, and a new secret, in this answer and never
 /// again. The old one ends after `overlap_s`.
 #[utoipa::path(post, path = "/v1/accounts/{account_id}/tokens/{token_id}/rotate", operation_id = "rotate_token",
-    tag = "tokens", params(("account_id" = AccountId, Path), ("token_id" = TokenId, Path)), request_body = RotateToken,
+    tag = "tokens", params(("account_id" = AccountId, Path), ("token_id" = TokenId, Path)), request_body = Option<RotateToken>,
     responses((status = 201, description = "Made", body = Envelope<CreatedToken>), Problems))]
 pub(crate) async fn rotate_token(
     State(app): State<App>,

@@ -33,7 +33,7 @@ pub(crate) async fn create(
         bindings: request.bindings,
     };
     let row = app.store.create_deployment(project, &new).await?;
-    Ok(Reply::created(row.to_api(&app.platform_domain)))
+    Ok(Reply::created(row.to_api(&app.platform)))
 }
 
 /// Lists a project's deployments.
@@ -48,7 +48,7 @@ pub(crate) async fn list(
 ) -> ApiResult<Vec<Deployment>> {
     caller.project(&app, project).await?;
     let rows = app.store.deployments(project, &page).await?;
-    let items = rows.iter().map(|row| row.to_api(&app.platform_domain)).collect();
+    let items = rows.iter().map(|row| row.to_api(&app.platform)).collect();
     Ok(Reply::page(items, page.limit, |deployment: &Deployment| deployment.id.to_string()))
 }
 
@@ -57,7 +57,7 @@ pub(crate) async fn list(
     params(("deployment_id" = DeploymentId, Path)),
     responses((status = 200, description = "The deployment", body = Envelope<Deployment>), Problems))]
 pub(crate) async fn get(State(app): State<App>, caller: Caller, Ids(id): Ids<DeploymentId>) -> ApiResult<Deployment> {
-    Ok(Reply::ok(caller.deployment(&app, id).await?.to_api(&app.platform_domain)))
+    Ok(Reply::ok(caller.deployment(&app, id).await?.to_api(&app.platform)))
 }
 
 /// Deletes a deployment. Its subdomain and routes are free when this answers.
@@ -71,7 +71,7 @@ pub(crate) async fn delete(
 ) -> ApiResult<Deployment> {
     caller.deployment(&app, id).await?;
     let done = ops::run(&app, id, |app| ops::delete(app, id)).await?;
-    Ok(Reply::ok(done.result.to_api(&app.platform_domain)).with_messages(done.messages))
+    Ok(Reply::ok(done.result.to_api(&app.platform)).with_messages(done.messages))
 }
 
 /// Rolls back: without a body to the version that was active when the present one was activated.
@@ -112,5 +112,5 @@ pub(crate) async fn resume(
 async fn set_paused(app: App, caller: Caller, id: DeploymentId, paused: bool) -> ApiResult<Deployment> {
     caller.deployment(&app, id).await?;
     let done = ops::run(&app, id, move |app| ops::set_paused(app, id, paused)).await?;
-    Ok(Reply::ok(done.result.to_api(&app.platform_domain)).with_messages(done.messages))
+    Ok(Reply::ok(done.result.to_api(&app.platform)).with_messages(done.messages))
 }

@@ -10,6 +10,7 @@ pub(crate) mod logs;
 pub(crate) mod operator;
 pub(crate) mod plans;
 pub(crate) mod projects;
+pub(crate) mod rollouts;
 pub(crate) mod routes;
 pub(crate) mod steering;
 pub(crate) mod versions;

@@ -1,16 +1,16 @@
 //! What is behind the deployments: nodes, and the configuration as it is compiled now.
 
 use axum::extract::State;
-use model::{DeploymentId, Envelope, Node};
+use model::{DeploymentId, Envelope, Node, PatchNode, Pop, Region, SetPop};
 use plan::edge::{EdgeConfig, EdgeSnapshot};
 use plane_abi::snapshot::Snapshot;
 use serde_json::Value;
 
-use crate::App;
 use crate::auth::Caller;
 use crate::error::{ApiError, ApiResult, Reply};
-use crate::extract::Ids;
+use crate::extract::{Body, Ids};
 use crate::openapi::Problems;
+use crate::{App, ops, places};
 
 /// Where the debug form says that artifacts are: a place in the artifact store, not a URL that answers.
 const ARTIFACT_BASE: &str = "artifacts";
@@ -27,7 +27,56 @@ pub(crate) async fn healthz() -> &'static str {
     responses((status = 200, description = "By name", body = Envelope<Vec<Node>>), Problems))]
 pub(crate) async fn nodes(State(app): State<App>, caller: Caller) -> ApiResult<Vec<Node>> {
     caller.admin()?;
-    Ok(Reply::page(app.fleet.nodes(), u32::MAX, |node| node.name.clone()))
+    Ok(Reply::page(places::nodes(&app).await?, u32::MAX, |node| node.name.clone()))
+}
+
+/// Says where a node stands, or what it is to do with requests. Takes nodes that have not come yet. For operators.
+#[utoipa::path(patch, path = "/v1/nodes/{node}", operation_id = "update_node", tag = "operator",
+    params(("node" = String, Path, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")),
+    request_body = PatchNode,
+    responses((status = 200, description = "All nodes, by name", body = Envelope<Vec<Node>>), Problems))]
+pub(crate) async fn update_node(
+    State(app): State<App>,
+    caller: Caller,
+    Ids(name): Ids<String>,
+    Body(patch): Body<PatchNode>,
+) -> ApiResult<Vec<Node>> {
+    caller.admin()?;
+    model::place_name("node", &name)?;
+    let nodes = ops::detached(&app, move |app| places::set(app, name, patch)).await?;
+    Ok(Reply::page(nodes, u32::MAX, |node| node.name.clone()))
+}
+
+/// Lists points of presence. For operators.
+#[utoipa::path(get, path = "/v1/pops", operation_id = "list_pops", tag = "operator",
+    responses((status = 200, description = "By name", body = Envelope<Vec<Pop>>), Problems))]
+pub(crate) async fn pops(State(app): State<App>, caller: Caller) -> ApiResult<Vec<Pop>> {
+    caller.admin()?;
+    Ok(Reply::page(app.store.pops().await?, u32::MAX, |pop| pop.name.clone()))
+}
+
+/// Makes a point of presence, or moves it to another region. For operators.
+#[utoipa::path(put, path = "/v1/pops/{pop}", operation_id = "set_pop", tag = "operator",
+    params(("pop" = String, Path, min_length = 1, max_length = 63, pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")),
+    request_body = SetPop, responses((status = 200, description = "It", body = Envelope<Pop>), Problems))]
+pub(crate) async fn set_pop(
+    State(app): State<App>,
+    caller: Caller,
+    Ids(name): Ids<String>,
+    Body(request): Body<SetPop>,
+) -> ApiResult<Pop> {
+    caller.admin()?;
+    model::place_name("pop", &name)?;
+    model::place_name("region", &request.region)?;
+    Ok(Reply::ok(app.store.set_pop(&name, &request.region).await?))
+}
+
+/// Lists regions. For operators.
+#[utoipa::path(get, path = "/v1/regions", operation_id = "list_regions", tag = "operator",
+    responses((status = 200, description = "By name", body = Envelope<Vec<Region>>), Problems))]
+pub(crate) async fn regions(State(app): State<App>, caller: Caller) -> ApiResult<Vec<Region>> {
+    caller.admin()?;
+    Ok(Reply::page(app.store.regions().await?, u32::MAX, |region| region.name.clone()))
 }
 
 /// Shows the configuration as it is compiled now, in the short form of the wire (seed 000): for operators whole, else the

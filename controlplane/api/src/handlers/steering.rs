@@ -1,5 +1,7 @@
 //! What packets meet at every node: deny list, limits, VIPs. For operators.
 
+use std::collections::BTreeSet;
+
 use axum::extract::State;
 use model::{Envelope, Steering};
 
@@ -22,7 +24,9 @@ pub(crate) async fn get(State(app): State<App>, caller: Caller) -> ApiResult<Ste
     responses((status = 200, description = "As they are now", body = Envelope<Steering>), Problems))]
 pub(crate) async fn set(State(app): State<App>, caller: Caller, Body(request): Body<Steering>) -> ApiResult<Steering> {
     caller.admin()?;
-    let request = request.after(&Steering::default());
+    // What it says of before is the store's to say.
+    let none = BTreeSet::new();
+    let request = request.after(&Steering::default(), &none, &none);
     plan::steering::rules(&request)?;
     let done = ops::detached(&app, move |app| ops::set_steering(app, request)).await?;
     Ok(Reply::ok(done.result).with_messages(done.messages))

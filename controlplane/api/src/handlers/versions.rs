@@ -225,8 +225,7 @@ pub(crate) async fn source_map(
     let row = app.store.version(id, version_ref(&version)?).await?;
     let row = row.ok_or_else(|| ApiError::not_found("version"))?;
     let hash = row.map_hash.as_deref().and_then(ArtifactHash::from_hex);
-    let map = app.artifacts.get(hash.ok_or_else(|| ApiError::not_found("source map"))?).await;
-    let map = map.map_err(ApiError::internal)?;
+    let map = app.artifacts.get(hash.ok_or_else(|| ApiError::not_found("source map"))?).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], map).into_response())
 }
 

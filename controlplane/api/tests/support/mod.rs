@@ -16,7 +16,7 @@ use api::{App, Artifacts, Parts, RateLimit, Shutdown, Source, Validator};
 use e2e::postgres::PostgresServer;
 use plane_abi::Lineage;
 use plane_abi::seal::Key;
-use push::{Ca, PushConfig, PushServer};
+use push::{ArtifactSource, Ca, PushConfig, PushServer};
 use serde_json::{Value, json};
 use store::{Database, Store};
 use tempfile::TempDir;
@@ -48,6 +48,9 @@ pub(crate) struct Home {
     database: Database,
     server: Option<Mutex<PostgresServer>>,
     rate_limit: RateLimit,
+    /// Where artifacts are, if not in the folder.
+    artifacts: Option<Artifacts>,
+    pub(crate) platform_port: Option<u16>,
 }
 
 impl Home {
@@ -57,9 +60,9 @@ impl Home {
         match postgres.then(|| PostgresServer::start("the API's tests on PostgreSQL")).flatten() {
             Some(server) => {
                 let database = Database::postgres(&server.url()).unwrap();
-                Home { database, server: Some(Mutex::new(server)), rate_limit }
+                Home { database, server: Some(Mutex::new(server)), rate_limit, artifacts: None, platform_port: None }
             }
-            None => Home { database: Database::Folder, server: None, rate_limit },
+            None => Home { database: Database::Folder, server: None, rate_limit, artifacts: None, platform_port: None },
         }
     }
 }
@@ -68,6 +71,8 @@ impl Home {
 pub(crate) struct Control {
     pub(crate) address: String,
     pub(crate) push: Arc<PushServer>,
+    /// What nodes may have.
+    pub(crate) source: Arc<Source>,
     pub(crate) ca: Ca,
     pub(crate) store: Store,
     pub(crate) account: String,
@@ -88,6 +93,15 @@ impl Control {
 
     pub(crate) async fn with_rate_limit(rate_limit: RateLimit) -> Control {
         Control::with(Home::new(rate_limit), "/nonexistent/selvage-node".into()).await
+    }
+
+    pub(crate) async fn with_artifacts(artifacts: Artifacts, program: PathBuf) -> Control {
+        Control::with(Home { artifacts: Some(artifacts), ..Home::new(RateLimit::default()) }, program).await
+    }
+
+    pub(crate) async fn with_platform_port(port: u16) -> Control {
+        let home = Home { platform_port: Some(port), ..Home::new(RateLimit::default()) };
+        Control::with(home, "/nonexistent/selvage-node".into()).await
     }
 
     async fn with(home: Home, program: PathBuf) -> Control {
@@ -112,12 +126,14 @@ impl Control {
         account: String,
         admin: String,
     ) -> Control {
-        let artifacts = Artifacts::local(&dir.path().join("artifacts")).unwrap();
+        let folder = || Artifacts::local(&dir.path().join("artifacts")).unwrap();
+        let artifacts = home.artifacts.clone().unwrap_or_else(folder);
         let env_key = Key::load_or_create(&dir.path().join("env.key")).unwrap();
         let ca = Ca::load_or_create(&dir.path().join("ca.pem")).unwrap();
         let push_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let source = Arc::new(Source::new(artifacts.clone(), store.clone()));
-        let config = PushConfig::new(Lineage(store.lineage()), vec![env_key.clone()], source);
+        let served: Arc<dyn ArtifactSource> = Arc::<Source>::clone(&source);
+        let config = PushConfig::new(Lineage(store.lineage()), vec![env_key.clone()], served);
         let push = Arc::new(PushServer::start(push_listener, &ca, config).unwrap());
         let app = App::start(Parts {
             store: store.clone(),
@@ -126,14 +142,17 @@ impl Control {
             push: Arc::clone(&push),
             env_key,
             platform_domain: "workers.localhost".to_owned(),
+            platform_port: home.platform_port,
+            routes: dir.path().join("routes"),
             rate_limit: home.rate_limit,
+            pushed_max: 1000,
         });
         let app = app.await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let shutdown = app.shutdown();
         tokio::spawn(api::serve(listener, api::router(app), shutdown.clone()));
-        Control { address, push, ca, store, account, admin, shutdown, dir, home }
+        Control { address, push, source, ca, store, account, admin, shutdown, dir, home }
     }
 
     /// Everything that the database has of variables and tokens.
@@ -169,7 +188,8 @@ impl Control {
     }
 
     pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(String, String)], body: &[u8]) -> Answer {
-        let answer = send(&self.address, method, path, headers, body).await;
+        let stream = TcpStream::connect(&self.address).await.unwrap();
+        let answer = exchange(stream, method, path, headers, body).await;
         schema::check(method, path, &answer);
         answer
     }
@@ -246,8 +266,14 @@ impl Answer {
     }
 }
 
-async fn send(address: &str, method: &str, path: &str, headers: &[(String, String)], body: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+/// One request and its answer, on a connection of their own.
+pub(crate) async fn exchange(
+    mut stream: TcpStream,
+    method: &str,
+    path: &str,
+    headers: &[(String, String)],
+    body: &[u8],
+) -> Answer {
     let mut request = format!("{method} {path} HTTP/1.1\r\nHost: api\r\nConnection: close\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));

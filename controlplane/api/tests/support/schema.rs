@@ -76,6 +76,10 @@ fn validate(schema: &Value, value: &Value) -> Result<(), String> {
                 let low = value.as_f64().zip(argument.as_f64()).is_some_and(|(value, least)| value < least);
                 (!low).then_some(()).ok_or_else(|| format!("{value} is below {argument}"))?;
             }
+            "maximum" => {
+                let high = value.as_f64().zip(argument.as_f64()).is_some_and(|(value, most)| value > most);
+                (!high).then_some(()).ok_or_else(|| format!("{value} is above {argument}"))?;
+            }
             "description" | "examples" | "format" | "title" | "default" | "additionalProperties" | "propertyNames" => {}
             other => panic!("the document uses the keyword {other}, which this test does not know"),
         }

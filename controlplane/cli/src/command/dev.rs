@@ -12,7 +12,7 @@ mod vars;
 mod watch;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -113,11 +113,16 @@ fn start(context: &Context, args: &DevArgs, stop: &AtomicBool) -> Outcome<Platfo
                 .arg(&identity),
         )?;
     }
+    // Before the control plane, which is to know the port: it stands in URLs.
+    let bad = |error: std::io::Error| Failure::failed(format!("cannot listen on {}: {error}", args.listen));
+    let listener = TcpListener::bind(args.listen).map_err(bad)?;
+    let port = listener.local_addr().map_err(bad)?.port().to_string();
     let spinner = output.spinner("starting the control plane");
     let mut command = Command::new(&control_program);
     let own_id = std::process::id().to_string();
     command.args(["serve", "--end-with", &own_id]);
     command.args(["--push-listen", "127.0.0.1:0", "--platform-domain", DOMAIN, "--data"]).arg(&control_data);
+    command.args(["--platform-port", &port]);
     command.arg("--listen").arg(args.api_listen.to_string()).arg("--validator").arg(&node_program);
     let (control, ready) = Process::start("control", command, output, args.verbose, READY_TIMEOUT, stop)?;
     let (api, push) = (ready.address("api")?, ready.address("push")?);
@@ -131,7 +136,7 @@ fn start(context: &Context, args: &DevArgs, stop: &AtomicBool) -> Outcome<Platfo
     let (node, ready) = Process::start("node", command, output, args.verbose, READY_TIMEOUT, stop)?;
     spinner.finish_and_clear();
     let http = ready.address("http")?;
-    let front = Front::start(args.listen, http)?;
+    let front = Front::start(listener, http);
     let context = context.elsewhere(format!("http://{api}"), bootstrap.token, bootstrap.account_id);
     Ok(Platform { node, control, http, front, context, _folder: folder })
 }
@@ -201,7 +206,7 @@ impl Session<'_> {
                     answer(platform.http, &deployed, stop)?;
                 }
                 platform.front.deployed();
-                let url = url(&deployed, platform.front.address());
+                let url = format!("{}/", deployed.deployment.url);
                 if self.ready {
                     say_redeployed(&output, &deployed, begun.elapsed());
                 } else {
@@ -312,10 +317,6 @@ fn head_of(http: SocketAddr, host: &str) -> std::io::Result<String> {
     let mut head = Vec::new();
     stream.take(64 * 1024).read_to_end(&mut head)?;
     Ok(String::from_utf8_lossy(&head).into_owned())
-}
-
-fn url(deployed: &Deployed, http: SocketAddr) -> String {
-    format!("http://{}.{DOMAIN}:{}/", deployed.deployment.subdomain, http.port())
 }
 
 fn say_ready(output: &Output, url: &str, api_url: &str, deployed: &Deployed) {

@@ -1,4 +1,4 @@
-//! What operators look at and set: `nodes`, `config show`, `plan`.
+//! What operators look at and set: `config show`, `plan`.
 
 use model::{AccountId, SetPlan, Steering, UpdateAccount};
 use std::path::Path;
@@ -6,23 +6,7 @@ use std::path::Path;
 use crate::args::Target;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::output::{Ink, printable};
-
-/// Lists the platform's nodes.
-pub(crate) fn nodes(context: &Context) -> Outcome {
-    let nodes = context.client()?.nodes()?;
-    context.output.result(&nodes, |output| {
-        let rows = nodes.iter().map(|node| {
-            let refusal = node.refusal.as_ref().map_or_else(String::new, |refusal| {
-                format!("generation {}: {}", refusal.generation, printable(&refusal.reason))
-            });
-            let state = if node.connected { "connected" } else { "away" };
-            vec![printable(&node.name), state.to_owned(), node.generation.to_string(), refusal]
-        });
-        output.table(&["node", "state", "generation", "refused"], rows.collect(), "No nodes.")
-    });
-    Ok(())
-}
+use crate::output::{Ink, bytes, printable};
 
 /// Prints the compact JSON form of seed 000 ("Edge Configuration Wire Format"): of one deployment, or of all.
 pub(crate) fn config(context: &Context, target: &Target, all: bool) -> Outcome {
@@ -46,10 +30,14 @@ pub(crate) fn plans(context: &Context) -> Outcome {
     let plans = context.client()?.plans()?;
     context.output.result(&plans, |output| {
         let rows = plans.iter().map(|plan| {
-            let deployments = plan.deployments_max.map_or_else(|| "any".to_owned(), |most| most.to_string());
-            vec![printable(&plan.tier), plan.cpu_ms.to_string(), plan.weight.to_string(), deployments]
+            let most = |most: Option<u32>| most.map_or_else(|| "any".to_owned(), |most| most.to_string());
+            let (deployments, routes) = (most(plan.deployments_max), most(plan.routes_max));
+            let modules = plan.artifact_bytes_max.map_or_else(|| "any".to_owned(), bytes);
+            let (cpu_ms, weight) = (plan.cpu_ms.to_string(), plan.weight.to_string());
+            vec![printable(&plan.tier), cpu_ms, weight, deployments, routes, modules]
         });
-        output.table(&["tier", "CPU ms", "weight", "deployments"], rows.collect(), "No plans.")
+        let titles = ["tier", "CPU ms", "weight", "deployments", "routes", "modules"];
+        output.table(&titles, rows.collect(), "No plans.")
     });
     Ok(())
 }

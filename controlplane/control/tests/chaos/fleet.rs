@@ -26,12 +26,17 @@ impl Node {
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             control: Some(Control { address: world.push(), identity }),
             software: "chaos".to_owned(),
+            pulled_bytes_max: u64::MAX,
             code: None,
         };
         let agent = Agent::open(config).expect("opens");
         let handle = agent.handle();
-        let hooks =
-            Hooks { ready: Arc::new(|| Ok(())), metrics: Arc::new(String::new), load: Arc::new(Default::default) };
+        let hooks = Hooks {
+            ready: Arc::new(|| Ok(())),
+            metrics: Arc::new(String::new),
+            load: Arc::new(Default::default),
+            traffic: Arc::new(Vec::new),
+        };
         let thread = std::thread::spawn(move || agent.run(hooks).expect("runs"));
         Node { handle, thread: Some(thread) }
     }

@@ -1,6 +1,7 @@
 //! The agent against the real push server over loopback TLS, and against a control plane that does wrong.
 
 mod bases;
+mod pull;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,7 +9,10 @@ use std::{
     io::{Read as _, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -22,9 +26,9 @@ use plane_abi::plane::artifact_hash;
 use plane_abi::seal::Key;
 use plane_abi::wire::{
     self, ArtifactPart, Blob, Decoder, DeltaFrom, Load, LogLevel, LogRecord, RefuseReason, SnapshotBegin, ToControl,
-    ToNode, Welcome, WireKey,
+    ToNode, Traffic, Welcome, WireKey,
 };
-use plane_abi::{DeploymentIx, Lineage, SnapshotHeader, Status};
+use plane_abi::{DeploymentIx, Distribution, Lineage, SnapshotHeader, Status};
 use push::{Acks, ArtifactFuture, ArtifactSource, Ca, PushConfig, PushServer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -55,6 +59,7 @@ fn snapshot_of(lineage: Lineage, generation: u64, version: u32) -> Vec<u8> {
             name: "hello".into(),
             subdomain: "hello".into(),
             status: Status::Active,
+            distribution: Distribution::Push,
             version,
             artifact: artifact_hash(&module),
             artifact_bytes: module.len() as u64,
@@ -66,6 +71,7 @@ fn snapshot_of(lineage: Lineage, generation: u64, version: u32) -> Vec<u8> {
             env: vec![("VERSION".into(), version.to_string())],
             bindings: Vec::new(),
             crons: Vec::new(),
+            candidate: None,
         }],
         steering: Default::default(),
     };
@@ -79,18 +85,20 @@ fn snapshot(generation: u64, version: u32) -> Vec<u8> {
 #[derive(Default)]
 struct Artifacts {
     modules: Mutex<HashMap<ArtifactHash, Bytes>>,
+    fetched: AtomicUsize,
     delay: Duration,
 }
 
 impl Artifacts {
     fn with(versions: impl IntoIterator<Item = u32>) -> Arc<Artifacts> {
         let modules = versions.into_iter().map(module).map(|bytes| (artifact_hash(&bytes), bytes));
-        Arc::new(Artifacts { modules: Mutex::new(modules.collect()), delay: Duration::ZERO })
+        Arc::new(Artifacts { modules: Mutex::new(modules.collect()), ..Artifacts::default() })
     }
 }
 
 impl ArtifactSource for Artifacts {
     fn fetch(&self, hash: ArtifactHash) -> ArtifactFuture<'_> {
+        self.fetched.fetch_add(1, Relaxed);
         let found = self.modules.lock().expect("lock").get(&hash).cloned();
         Box::pin(async move {
             tokio::time::sleep(self.delay).await;
@@ -124,6 +132,7 @@ impl Place {
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             control: control.map(|address| Control { address: address.to_string(), identity }),
             software: "test".into(),
+            pulled_bytes_max: u64::MAX,
             code: None,
         }
     }
@@ -150,6 +159,7 @@ impl Running {
             ready: Arc::new(|| Ok(())),
             metrics: Arc::new(|| "shard_metric 1\n".to_owned()),
             load: Arc::new(|| Load { shards: 2, requests: 5, ..Load::default() }),
+            traffic: Arc::new(|| vec![Traffic { deployment: 1, requests: 7 }]),
         };
         let thread = std::thread::spawn(move || agent.run(hooks).expect("runs"));
         Running { handle, thread: Some(thread) }
@@ -256,7 +266,7 @@ async fn a_slow_source_of_artifacts_does_not_break_the_connection() {
     let place = Place::new();
     let modules = Mutex::new(HashMap::from([(artifact_hash(&module(1)), module(1))]));
     // The heartbeat is 200 ms: much longer than both sides' patience with a silent peer.
-    let slow = Arc::new(Artifacts { modules, delay: Duration::from_secs(2) });
+    let slow = Arc::new(Artifacts { modules, delay: Duration::from_secs(2), ..Artifacts::default() });
     let server = place.server(LINEAGE, slow, "127.0.0.1:0").await;
     let running = Running::start(place.config(Some(server.local_addr())));
     connected(&server).await;

@@ -52,12 +52,7 @@ impl RouteSet {
         (path_kind, path): (PathKind, &str),
         deployment: DeploymentId,
     ) -> Result<(), WriteError> {
-        let host_ok = host.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'));
-        let path_ok = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
-        let lengths_ok = (1..=HOST_BYTES_MAX).contains(&host.len()) && path.len() <= PATTERN_BYTES_MAX;
-        if !host_ok || !path_ok || !lengths_ok {
-            return Err(WriteError::Route(text(host_kind, host.as_bytes(), path_kind, path.as_bytes())));
-        }
+        check((host_kind, host), (path_kind, path))?;
         let text_at = u32::try_from(self.text.len()).map_err(|_| WriteError::TooLarge(self.text.len()))?;
         self.text.extend_from_slice(host.as_bytes());
         self.text.extend_from_slice(path.as_bytes());
@@ -205,6 +200,20 @@ impl TableWriter {
         out.extend_from_slice(&self.records);
         Ok(out)
     }
+}
+
+/// Refuses a pattern that no table has.
+pub(crate) fn check(
+    (host_kind, host): (HostKind, &str),
+    (path_kind, path): (PathKind, &str),
+) -> Result<(), WriteError> {
+    let host_ok = host.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'));
+    let path_ok = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
+    let lengths_ok = (1..=HOST_BYTES_MAX).contains(&host.len()) && path.len() <= PATTERN_BYTES_MAX;
+    if host_ok && path_ok && lengths_ok {
+        return Ok(());
+    }
+    Err(WriteError::Route(text(host_kind, host.as_bytes(), path_kind, path.as_bytes())))
 }
 
 /// A pattern as it is written.

@@ -1,16 +1,17 @@
 //! The routes of a snapshot itself: all of them, or what they differ by from a base.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use base::id::DeploymentId;
 
 use super::base::RouteBase;
-use super::build::{RouteSet, TableWriter};
+use super::build::{self, RouteSet, TableWriter};
 use super::trie::{self, Leaf};
 use super::{Host, Table};
 use crate::layout::name_hash;
 use crate::snapshot::{HostKind, PathKind};
-use crate::writer::WriteError;
+use crate::writer::{ChangedRoute, WriteError};
 
 /// A pattern of the base that leads nowhere: taken away.
 pub(crate) const REMOVED: u32 = 0;
@@ -42,6 +43,56 @@ pub(crate) fn write(
     let mut changes = Changes { base, places, hosts: Vec::new() };
     changes.collect(set, targets);
     changes.write()
+}
+
+/// Writes the table of what a base's routes become by these changes alone: the same bytes as [`write()`] over all routes. Reads of
+/// the base what the changes are about.
+pub(crate) fn write_changes(
+    changes: &[ChangedRoute],
+    base: &RouteBase,
+    deployments: &[DeploymentId],
+) -> Result<Vec<u8>, WriteError> {
+    let place = |id: DeploymentId| deployments.binary_search(&id).map_or(REMOVED, |place| place as u32 + 1);
+    let (table, bytes) = base.table();
+    let lineage = base.lineage().0;
+    let mut hosts: BTreeMap<HostKey, BTreeMap<(&[u8], PathKind), &ChangedRoute>> = BTreeMap::new();
+    for change in changes {
+        build::check((change.host_kind, &change.host), (change.path_kind, &change.path))?;
+        let hash = name_hash(lineage, change.host_kind.code(), change.host.as_bytes());
+        let host = hosts.entry((change.host_kind, hash, change.host.clone().into_bytes())).or_default();
+        if let Some(other) = host.insert((change.path.as_bytes(), change.path_kind), change)
+            && other.deployment != change.deployment
+        {
+            return Err(contradiction(other, change));
+        }
+    }
+    let targets: Vec<DeploymentId> = base.targets().collect();
+    let mut changed = Changes { base, places: Vec::new(), hosts: Vec::new() };
+    for ((kind, hash, host), routes) in hosts {
+        let tree = table.find(bytes, kind, hash, &host);
+        let led_to = |path: &[u8], kind| {
+            let at = trie::matches(tree?, table.width(), path).find(|(rank, _)| *rank == (path.len(), kind));
+            at.and_then(|(_, target)| targets.get(target as usize)).copied()
+        };
+        let differ = routes.into_iter().filter_map(|((path, kind), change)| {
+            let leads_to = change.deployment.map_or(REMOVED, place);
+            (leads_to != led_to(path, kind).map_or(REMOVED, place)).then(|| (path.to_vec(), kind, leads_to))
+        });
+        let differ: Vec<Owned> = differ.collect();
+        if !differ.is_empty() {
+            changed.hosts.push(((kind, hash, host), differ));
+        }
+    }
+    changed.write()
+}
+
+/// One pattern, changed to two things.
+fn contradiction(one: &ChangedRoute, other: &ChangedRoute) -> WriteError {
+    let route = build::text(one.host_kind, one.host.as_bytes(), one.path_kind, one.path.as_bytes());
+    match (one.deployment.min(other.deployment), one.deployment.max(other.deployment)) {
+        (Some(first), Some(second)) => WriteError::RouteConflict { route, first, second },
+        _ => WriteError::Route(route),
+    }
 }
 
 /// A host in the table's order: its kind, the hash of its name, its name.

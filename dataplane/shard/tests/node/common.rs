@@ -2,6 +2,7 @@
 
 use base::id::{AccountId, DeploymentId};
 use plane_abi::plane::{Plane, Published, artifact_hash, artifact_path};
+use plane_abi::pull::Pulls;
 use plane_abi::{
     BindingKind, HostKind, Lineage, NewDeployment, NewRoute, PathKind, ServiceTarget, Snapshot, SnapshotWriter, Status,
 };
@@ -9,6 +10,7 @@ use shard::metrics::Metrics;
 use shard::{LogSink, Node, NodeConfig, WorkerLog};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use worker_api::Engine;
@@ -68,6 +70,8 @@ impl LogSink for Logs {
 pub(crate) struct TestNode {
     node: Option<Node>,
     pub(crate) plane: Plane,
+    /// Whom the node asks for code that it has not, by later configurations.
+    pub(crate) pulls: Option<Arc<Pulls>>,
     artifacts: tempfile::TempDir,
     generation: u64,
     pub(crate) address: SocketAddr,
@@ -89,6 +93,7 @@ impl TestNode {
             metrics: node.metrics(),
             node: Some(node),
             plane,
+            pulls: None,
             artifacts: tempfile::tempdir().expect("a folder"),
             generation: 0,
             logs,
@@ -128,7 +133,13 @@ impl TestNode {
             });
         }
         let snapshot = Snapshot::from_vec(writer.finish().expect("a valid snapshot")).expect("it opens");
-        self.plane.publish(Published::new(Arc::new(snapshot), self.artifacts.path().to_owned(), None));
+        let published = Published::new(Arc::new(snapshot), self.artifacts.path().to_owned(), None);
+        self.plane.publish(published.with_pulls(self.pulls.clone()));
+    }
+
+    /// Where a module lies.
+    pub(crate) fn artifact(&self, source: &str) -> PathBuf {
+        artifact_path(self.artifacts.path(), artifact_hash(source.as_bytes()))
     }
 
     /// A connection to the node.

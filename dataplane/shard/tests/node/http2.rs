@@ -1,6 +1,6 @@
 //! Outbound HTTP/2, with an origin of the `h2` crate's server; and connections that all shards share.
 
-use crate::common::{TestNode, active, eventually};
+use crate::common::{Deployed, TestNode, active, eventually};
 use crate::fetching::{authority, serve};
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -195,7 +195,9 @@ fn node(authority: &CertifiedIssuer<'static, KeyPair>, shards: usize) -> (TestNo
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("ca.pem");
     std::fs::write(&file, authority.pem()).expect("written");
-    let node = TestNode::start(&[active("f", FETCHER)], |config| {
+    // Megabytes through JavaScript, on whatever machine.
+    let fetcher = Deployed { cpu_ms: 5_000, ..active("f", FETCHER) };
+    let node = TestNode::start(&[fetcher], |config| {
         config.extra_ca = Some(file.clone());
         config.shards = shards;
     });

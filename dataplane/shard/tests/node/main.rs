@@ -14,6 +14,7 @@ mod neighbours;
 mod panics;
 mod passing;
 mod protocol;
+mod pulling;
 mod routing;
 mod services;
 mod streaming;

@@ -68,7 +68,12 @@ fn what_shared_an_isolate_with_a_panic_is_tried_again_where_that_is_safe() {
     let mut unsafe_ones = [waiting("POST", "/c", 0), waiting("GET", "/fetch", 0), waiting("GET", "/read", 3)];
     let shard = &node.metrics.shards()[0];
     eventually("its outbound request failed", || shard.fetch_failures.get() == 1);
-    assert!(waiting("GET", "/fault", 0).rest().is_empty(), "its own connection ends");
+    // Its own connection ends; or, where its turn was interrupted and goes on later, it is answered as the others are.
+    let mut own = node.connect();
+    own.send(b"GET /fault HTTP/1.1\r\nHost: w.workers.localhost\r\nConnection: close\r\n\r\n");
+    let own = own.rest();
+    let answered = u64::from(own.starts_with(b"HTTP/1.1 503 "));
+    assert!(answered == 1 || own.is_empty(), "{}", own.escape_ascii());
     let [a, b] = &mut safe;
     assert!(a.response().text().starts_with("/a"));
     assert_eq!(b.head().status, 200);
@@ -77,5 +82,5 @@ fn what_shared_an_isolate_with_a_panic_is_tried_again_where_that_is_safe() {
         assert_eq!((response.status, response.text()), (503, "503: the Worker was stopped\n"));
     }
     assert_eq!((shard.request_retries.get(), shard.panics.get(), shard.worker_starts.get()), (2, 1, 2));
-    assert_eq!(shard.failures("condemned"), 3);
+    assert_eq!(shard.failures("condemned"), 3 + answered);
 }

@@ -12,8 +12,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::failure::{Failure, Outcome};
-
 const CONNECTIONS_MAX: usize = 256;
 /// A head that is longer is passed on unread; the node refuses it.
 const HEAD_BYTES_MAX: usize = 128 * 1024;
@@ -50,17 +48,13 @@ struct State {
 #[derive(Clone)]
 pub(super) struct Front {
     state: Arc<(Mutex<State>, Condvar)>,
-    address: SocketAddr,
 }
 
 impl Front {
-    /// Begins to listen; connections are answered once [`Front::deployed`] or [`Front::failed`] was called.
-    pub(super) fn start(listen: SocketAddr, node: SocketAddr) -> Outcome<Front> {
-        let bad = |error: std::io::Error| Failure::failed(format!("cannot listen on {listen}: {error}"));
-        let listener = TcpListener::bind(listen).map_err(bad)?;
-        let address = listener.local_addr().map_err(bad)?;
+    /// Begins to accept; connections are answered once [`Front::deployed`] or [`Front::failed`] was called.
+    pub(super) fn start(listener: TcpListener, node: SocketAddr) -> Front {
         let state = State { node: Some(node), ..State::default() };
-        let front = Front { state: Arc::new((Mutex::new(state), Condvar::new())), address };
+        let front = Front { state: Arc::new((Mutex::new(state), Condvar::new())) };
         let accepting = front.clone();
         let open = Arc::new(AtomicUsize::new(0));
         // Ends with the process.
@@ -78,11 +72,7 @@ impl Front {
                 });
             }
         });
-        Ok(front)
-    }
-
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
+        front
     }
 
     /// A version serves.
@@ -331,12 +321,18 @@ mod tests {
         assert!(Request::of(b"HEAD / HTTP/1.1\r\n\r\n").head);
     }
 
-    fn ask(front: &Front, head: &str) -> String {
-        let mut client = TcpStream::connect(front.address()).expect("it listens");
+    fn ask(front: SocketAddr, head: &str) -> String {
+        let mut client = TcpStream::connect(front).expect("it listens");
         client.write_all(head.as_bytes()).expect("sent");
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).expect("an answer");
         String::from_utf8(answer).expect("text")
+    }
+
+    fn front(node: SocketAddr) -> (Front, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        (Front::start(listener, node), address)
     }
 
     /// A node that answers every request alike.
@@ -355,36 +351,36 @@ mod tests {
     #[test]
     fn browsers_see_what_is_broken_and_others_what_was_there() {
         let node = node("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
-        let front = Front::start(SocketAddr::from(([127, 0, 0, 1], 0)), node).expect("a front");
-        front.deployed();
+        let (browsed, address) = front(node);
+        browsed.deployed();
         let (html, plain) = ("GET / HTTP/1.1\r\nAccept: text/html\r\n\r\n", "GET / HTTP/1.1\r\n\r\n");
-        assert!(ask(&front, html).ends_with("\r\n\r\nok"));
-        front.failed(Fault { title: "src/a.ts:1:2: <bad>".into(), text: "1 │ x".into(), hint: None });
-        let page = ask(&front, html);
+        assert!(ask(address, html).ends_with("\r\n\r\nok"));
+        browsed.failed(Fault { title: "src/a.ts:1:2: <bad>".into(), text: "1 │ x".into(), hint: None });
+        let page = ask(address, html);
         assert!(page.starts_with("HTTP/1.1 500 ") && page.contains("src/a.ts:1:2: &lt;bad&gt;"), "{page}");
-        assert!(ask(&front, plain).ends_with("\r\n\r\nok"));
-        assert!(ask(&front, "GET /__selvage_dev/turn HTTP/1.1\r\n\r\n").ends_with("\r\n\r\n2"));
-        front.deployed();
-        assert!(ask(&front, html).ends_with("\r\n\r\nok"));
+        assert!(ask(address, plain).ends_with("\r\n\r\nok"));
+        assert!(ask(address, "GET /__selvage_dev/turn HTTP/1.1\r\n\r\n").ends_with("\r\n\r\n2"));
+        browsed.deployed();
+        assert!(ask(address, html).ends_with("\r\n\r\nok"));
     }
 
     #[test]
     fn exceptions_are_shown_with_their_stack_and_a_workers_own_500_is_its_own() {
         let node_500 =
             "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 34\r\n\r\n500: the Worker threw an exception";
-        let front = Front::start(SocketAddr::from(([127, 0, 0, 1], 0)), node(node_500)).expect("a front");
-        front.threw(Fault { title: "of before".into(), text: String::new(), hint: None });
-        let late = front.clone();
+        let (front_500, address) = front(node(node_500));
+        front_500.threw(Fault { title: "of before".into(), text: String::new(), hint: None });
+        let late = front_500.clone();
         let thread = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(50));
             late.threw(Fault { title: "TypeError: x".into(), text: "at src/a.ts:1:2".into(), hint: None });
         });
-        let answer = ask(&front, "GET / HTTP/1.1\r\n\r\n");
+        let answer = ask(address, "GET / HTTP/1.1\r\n\r\n");
         assert!(answer.ends_with("\r\n\r\nTypeError: x\n\nat src/a.ts:1:2\n"), "{answer}");
         thread.join().expect("it ends");
         let own =
             "HTTP/1.1 500 Oops\r\nX-Deployment-Version: v1\r\nConnection: close\r\n\r\n500: the Worker says so itself";
-        let front = Front::start(SocketAddr::from(([127, 0, 0, 1], 0)), node(own)).expect("a front");
-        assert!(ask(&front, "GET / HTTP/1.1\r\n\r\n").ends_with("500: the Worker says so itself"));
+        let (_front, address) = front(node(own));
+        assert!(ask(address, "GET / HTTP/1.1\r\n\r\n").ends_with("500: the Worker says so itself"));
     }
 }

@@ -19,61 +19,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base::id::{AccountId, ArtifactHash, DeploymentId};
-use plane_abi::{HostKind, Lineage, NewDeployment, NewRoute, PathKind, RouteBase, Snapshot, SnapshotWriter};
+use plane_abi::{
+    ChangedRoute, HostKind, Lineage, NewDeployment, NewRoute, PathKind, RouteBase, Snapshot, SnapshotWriter,
+};
 use route::{ENTRIES_MAX, RouteCache};
 
-const ROUTES_PER_HOST: u64 = 10;
+mod sample;
+
+use sample::{ROUTES_PER_HOST, WORDS, host, mix, path, pick};
+
 const HOSTS_PER_DEPLOYMENT: u64 = 10;
 const LOOKUPS: usize = 400_000;
 const CHANGED: u64 = 10;
-const WORDS: [&str; 16] = [
-    "amber", "birch", "cobalt", "delta", "ember", "fjord", "garnet", "harbor", "indigo", "juniper", "kestrel", "lumen",
-    "maple", "nimbus", "onyx", "prairie",
-];
-const TOP: [&str; 5] = ["com", "org", "net", "example", "co.uk"];
-const PATHS: [(&str, PathKind); 7] = [
-    ("/", PathKind::Prefix),
-    ("/api/", PathKind::Prefix),
-    ("/api/v1/users/", PathKind::Prefix),
-    ("/api/v2/", PathKind::Prefix),
-    ("/assets/", PathKind::Prefix),
-    ("/login", PathKind::Exact),
-    ("/shop/checkout", PathKind::Exact),
-];
-
-/// SplitMix64.
-fn mix(number: u64) -> u64 {
-    let mut z = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-fn pick<'a>(words: &[&'a str], number: u64) -> &'a str {
-    words[(number % words.len() as u64) as usize]
-}
-
-fn host(index: u64) -> (HostKind, String) {
-    let bits = mix(index);
-    let (word, other, top) = (pick(&WORDS, bits), pick(&WORDS, bits >> 8), pick(&TOP, bits >> 16));
-    match index % 20 {
-        0 => (HostKind::Wildcard, format!("{word}-{index}.{top}")),
-        odd if odd % 2 == 1 => (HostKind::Exact, format!("www.{word}{other}-{index}.{top}")),
-        _ => (HostKind::Exact, format!("{word}-{index}.{top}")),
-    }
-}
-
-fn path(index: u64, route: u64) -> (PathKind, String) {
-    match PATHS.get(route as usize) {
-        Some((path, kind)) => (*kind, (*path).to_owned()),
-        None => {
-            let bits = mix(index ^ route << 40);
-            let (word, other) = (pick(&WORDS, bits), pick(&WORDS, bits >> 8));
-            (PathKind::Prefix, format!("/{word}/{other}{}/", bits >> 16 & 0x3ff))
-        }
-    }
-}
-
 fn deployment(id: u64) -> NewDeployment {
     let bits = mix(id ^ 1 << 50);
     NewDeployment {
@@ -90,24 +47,42 @@ fn deployment(id: u64) -> NewDeployment {
     }
 }
 
-/// A state with every deployment, and the routes of each host; the first `changed` hosts lead one of theirs elsewhere.
-fn writer(hosts: u64, generation: u64, changed: u64) -> SnapshotWriter {
+fn deployments(hosts: u64) -> u64 {
+    (hosts / HOSTS_PER_DEPLOYMENT).max(2)
+}
+
+/// A state with every deployment.
+fn without_routes(hosts: u64, generation: u64) -> SnapshotWriter {
     let mut writer = SnapshotWriter::new(Lineage(7 << 64 | 11), generation, 0, 0, "workers.localhost");
-    let deployments = (hosts / HOSTS_PER_DEPLOYMENT).max(2);
-    let ids: Vec<DeploymentId> = (0..deployments).map(|id| deployment(id).id).collect();
-    for id in 0..deployments {
+    for id in 0..deployments(hosts) {
         writer.deployment(deployment(id));
     }
+    writer
+}
+
+/// The same with the routes of each host.
+fn writer(hosts: u64) -> SnapshotWriter {
+    let mut writer = without_routes(hosts, 1);
+    let ids: Vec<DeploymentId> = (0..deployments(hosts)).map(|id| deployment(id).id).collect();
     for index in 0..hosts {
         let (host_kind, host) = host(index);
         for number in 0..ROUTES_PER_HOST {
             let (path_kind, path) = path(index, number);
-            let to = mix(index) + u64::from(index < changed && number == 3);
-            let deployment = ids[(to % deployments) as usize];
+            let deployment = ids[(mix(index) % ids.len() as u64) as usize];
             writer.route(NewRoute { host_kind, host: host.clone(), path_kind, path, deployment });
         }
     }
     writer
+}
+
+/// The first `changed` hosts lead one of theirs elsewhere.
+fn changes(hosts: u64, changed: u64) -> Vec<ChangedRoute> {
+    let change = |index| {
+        let ((host_kind, host), (path_kind, path)) = (host(index), path(index, 3));
+        let to = deployment((mix(index) + 1) % deployments(hosts)).id;
+        ChangedRoute { host_kind, host, path_kind, path, deployment: Some(to) }
+    };
+    (0..changed).map(change).collect()
 }
 
 /// A request that some route of the host takes.
@@ -185,7 +160,7 @@ fn measure(routes: u64) -> anyhow::Result<Row> {
     let hosts = (routes / ROUTES_PER_HOST).max(20);
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("routes");
-    let mut state = writer(hosts, 1, 0);
+    let mut state = writer(hosts);
     let start = Instant::now();
     let table = state.base()?;
     let written = start.elapsed();
@@ -201,9 +176,9 @@ fn measure(routes: u64) -> anyhow::Result<Row> {
     let verified = start.elapsed();
     let base = Arc::new(base);
     let head = |generation, changed| {
-        let state = writer(hosts, generation, changed);
+        let state = without_routes(hosts, generation);
         let start = Instant::now();
-        let bytes = state.over(Some(Arc::clone(&base))).finish();
+        let bytes = state.over_changes(Arc::clone(&base), changes(hosts, changed)).finish();
         bytes.map(|bytes| (bytes, start.elapsed()))
     };
     let (first, _) = head(1, 0)?;
@@ -270,7 +245,7 @@ fn main() -> anyhow::Result<ExitCode> {
         "evenly",
         "cache MB",
         "10 chg B",
-        "write s"
+        "write ms"
     );
     let mut kept = true;
     for routes in counts {
@@ -293,7 +268,7 @@ fn main() -> anyhow::Result<ExitCode> {
             row.evenly.at(0.5),
             megabytes(row.cache_bytes),
             row.change_bytes,
-            row.change_written.as_secs_f64(),
+            row.change_written.as_secs_f64() * 1e3,
         );
         kept = row.table_bytes + row.head_bytes <= 500_000_000
             && row.uncached.at(0.5) <= 800
