@@ -20,6 +20,7 @@ mod limits;
 mod logs;
 mod main_job;
 mod malformed_http;
+mod many_routes;
 mod modules;
 mod npm_packages;
 mod rollout;

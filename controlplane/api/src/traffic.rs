@@ -6,7 +6,6 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use crate::error::ApiError;
 use crate::{App, ops, serve};
 
 /// Between two looks at what nodes have counted.
@@ -18,12 +17,24 @@ const RANK_EVERY: Duration = Duration::from_secs(300);
 pub(crate) async fn rank(app: App, pushed_max: u32) {
     let mut stop = pin!(serve::stopping(app.stopping()));
     let mut changed: Option<Instant> = None;
+    // Ranks have changed that no node has been told.
+    let mut owed = false;
     loop {
         if changed.is_none_or(|changed| changed.elapsed() >= RANK_EVERY) {
-            match rank_once(&app, pushed_max).await {
-                Ok(true) => changed = Some(Instant::now()),
-                Ok(false) => {}
-                Err(error) => tracing::error!(?error, "cannot rank deployments by their requests"),
+            match app.store.rank_by_traffic(pushed_max).await {
+                Ok(Some(generation)) => {
+                    tracing::info!(generation, pushed_max, "which modules nodes have ahead has changed");
+                    (changed, owed) = (Some(Instant::now()), true);
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, "cannot rank deployments by their requests"),
+            }
+        }
+        if owed {
+            let published = ops::publish(&app).await;
+            owed = published.is_err();
+            if let Err(error) = published {
+                tracing::error!(?error, "cannot publish which modules nodes have ahead; tried again");
             }
         }
         tokio::select! {
@@ -38,12 +49,4 @@ pub(crate) async fn rank(app: App, pushed_max: u32) {
             tracing::error!(%error, "cannot store how many requests deployments had");
         }
     }
-}
-
-/// Whether anything has changed.
-async fn rank_once(app: &App, pushed_max: u32) -> Result<bool, ApiError> {
-    let Some(generation) = app.store.rank_by_traffic(pushed_max).await? else { return Ok(false) };
-    tracing::info!(generation, pushed_max, "which modules nodes have ahead has changed");
-    ops::publish(app).await?;
-    Ok(true)
 }

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use model::DeploymentId;
 use store::{Database, NewRoute, Store};
 
-/// Lines that are read before they are stored.
-const LINES_AT_ONCE: usize = 200_000;
+/// Lines that are read before they are stored; some hundreds of megabytes.
+const LINES_AT_ONCE: usize = 2_000_000;
 
 pub(crate) async fn routes(data: &Path, database: &Database, platform_domain: &str) -> Result<()> {
     let store = Store::open_in(data, database).await;
@@ -20,11 +20,10 @@ pub(crate) async fn routes(data: &Path, database: &Database, platform_domain: &s
             lines.push(read(&line, platform_domain).with_context(|| format!("line {}: {line:?}", number + 1))?);
         }
         if lines.len() >= LINES_AT_ONCE {
-            added += store.import_routes(&lines).await?;
-            lines.clear();
+            added += store.import_routes(std::mem::take(&mut lines)).await?;
         }
     }
-    added += store.import_routes(&lines).await?;
+    added += store.import_routes(lines).await?;
     store.close().await;
     writeln!(io::stdout(), "{}", serde_json::json!({ "added": added })).context("writing to standard output")
 }

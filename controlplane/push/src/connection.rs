@@ -2,7 +2,7 @@
 //!
 //! The writer chooses what to send next: answers and pings, then parts of an artifact, then parts of the latest
 //! snapshot. It looks at the latest snapshot before every part: a newer one begins at once in place of what is left of
-//! an older one.
+//! an older one. A snapshot that a node could not store (its disk is full, say) is sent it again after [`AGAIN_AFTER`].
 
 use std::{
     net::SocketAddr,
@@ -29,7 +29,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::latest::{Latest, Offer};
-use crate::nodes::{Arrival, Refusal};
+use crate::nodes::{Arrival, Refusal, Tried};
 use crate::server::{NodeLog, Shared, unix_ms};
 
 /// TLS handshake and `Hello`, each.
@@ -42,6 +42,8 @@ const ARTIFACT_TIMEOUT: Duration = Duration::from_secs(30);
 const WANTED_MAX: usize = 64;
 /// Missed heartbeats that end a connection.
 const HEARTBEATS_MISSED_MAX: u32 = 3;
+/// From a snapshot that a node could not store until it is sent it again, in heartbeats.
+const AGAIN_AFTER: u32 = 15;
 const READ_BYTES: usize = 16 * 1024;
 const DETAIL_BYTES_MAX: usize = 1024;
 
@@ -339,6 +341,7 @@ impl Peer<'_> {
         let mut transfer: Option<Transfer> = None;
         let mut base_transfer: Option<BaseTransfer> = None;
         let mut next_ping = Instant::now() + config.heartbeat;
+        let mut begun = Instant::now();
         let mut first_look = true;
         let mut next = None;
         loop {
@@ -350,6 +353,7 @@ impl Peer<'_> {
                 let current = self.shared.current(&self.name).filter(|current| looked_at != Some(current.header));
                 looked_at = current.as_ref().map(|current| current.header).or(looked_at);
                 if let Some(current) = current.filter(|current| self.needs(hello, current)) {
+                    begun = Instant::now();
                     transfer = Some(self.begin(&mut stream, &current, false).await?);
                     // Of the base of the one before, if it was on its way, the new one may have no need: it asks again.
                     base_transfer = None;
@@ -368,6 +372,13 @@ impl Peer<'_> {
             if Instant::now() >= next_ping {
                 next_ping = Instant::now() + config.heartbeat;
                 self.send(&mut stream, &ToNode::Ping(unix_ms())).await?;
+                if begun.elapsed() >= config.heartbeat * AGAIN_AFTER
+                    && let Some(current) =
+                        self.shared.current(&self.name).filter(|current| self.could_not_store(current))
+                {
+                    begun = Instant::now();
+                    transfer = Some(self.begin(&mut stream, &current, false).await?);
+                }
             }
             if let Some(what) = next.take().or_else(|| wanted.try_recv().ok()) {
                 match what {
@@ -444,6 +455,16 @@ impl Peer<'_> {
             self.refused(header.generation, RefuseReason::Older, detail);
         }
         false
+    }
+
+    /// Whether the node has refused it for a trouble of its own, which may be over.
+    fn could_not_store(&self, latest: &Latest) -> bool {
+        let generation = latest.header.generation;
+        let Some(Tried::Refused(refusal)) = self.shared.nodes(|nodes| nodes.tried(&self.name, generation)) else {
+            return false;
+        };
+        let own = matches!(refusal.reason, RefuseReason::NotStored | RefuseReason::NotDurable);
+        own && refusal.generation == generation
     }
 
     /// Sends the next part of a snapshot, or its end: then true.

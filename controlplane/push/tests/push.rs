@@ -464,6 +464,38 @@ async fn one_node_tries_a_snapshot_before_the_others_and_is_not_sent_it_again() 
 }
 
 #[tokio::test]
+async fn what_a_node_could_not_store_is_sent_again_and_what_it_does_not_want_is_not() {
+    let setup = setup(|config| config.heartbeat = Duration::from_millis(100)).await;
+    let server = &setup.server;
+    let (mut full, mut picky) = (Client::node(&setup, "full", 0, 0).await, Client::node(&setup, "picky", 0, 0).await);
+    server.publish(1, snapshot(1)).expect("published");
+    let refuse = |reason| ToControl::Refuse { lineage: LINEAGE, generation: 1, reason, detail: "no".to_owned() };
+    let (first, other) = tokio::join!(full.snapshot(), picky.snapshot());
+    full.send(&refuse(RefuseReason::NotStored)).await;
+    picky.send(&refuse(RefuseReason::Corrupt)).await;
+    // Fifteen heartbeats and some more; who says nothing meanwhile is cut off.
+    let comes = async |client: &mut Client| {
+        let mut whole = 0;
+        for _ in 0..25 {
+            client.send(&ToControl::Pong(0)).await;
+            let quiet = tokio::time::sleep(Duration::from_millis(100));
+            let listen = async {
+                loop {
+                    whole += usize::from(matches!(client.next().await, Some(ToNode::SnapshotEnd { .. })));
+                }
+            };
+            tokio::select! { () = quiet => {}, () = listen => {} }
+        }
+        whole
+    };
+    let (again, never) = tokio::join!(comes(&mut full), comes(&mut picky));
+    assert_eq!((again, never), (1, 0));
+    assert_eq!((first.1, other.1), (snapshot(1).to_vec(), snapshot(1).to_vec()));
+    full.ack(1).await;
+    until("it has it", || server.nodes().iter().any(|node| node.name == "full" && node.refusal.is_none())).await;
+}
+
+#[tokio::test]
 async fn nodes_are_told_what_to_do_with_requests_and_when_that_changes() {
     let setup = setup(|_| {}).await;
     let server = &setup.server;

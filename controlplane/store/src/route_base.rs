@@ -15,7 +15,11 @@ use sqlx::{AnyConnection, Row};
 use crate::{DesiredState, NewRoute, Result, Store, desired, routes, row};
 
 /// Routes that are put in with one transaction.
-const IMPORT_ROWS: usize = 20_000;
+const IMPORT_ROWS: usize = 50_000;
+/// And with one statement.
+const STATEMENT_ROWS: usize = 200;
+/// Routes that are read with one statement.
+const READ_ROWS: i64 = 20_000;
 
 /// The base that was made last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,11 +74,24 @@ impl Store {
     pub async fn each_route(&self, mut take: impl FnMut(DeploymentId, &str) + Send) -> Result<u64> {
         let mut tx = self.read().await?;
         let generation = desired::generation(&mut tx).await?;
-        let mut routes = sqlx::query("SELECT deployment_id, pattern FROM routes WHERE enabled").fetch(&mut *tx);
-        while let Some(route) = routes.try_next().await? {
-            take(row::parsed(&route, "deployment_id")?, route.try_get("pattern")?);
+        // Page by page: a statement over all of millions would take longer than a statement may.
+        let sql = "SELECT id, deployment_id, pattern FROM routes WHERE enabled AND id > $1 ORDER BY id LIMIT $2";
+        let mut after = String::new();
+        loop {
+            let mut few = 0;
+            let mut routes = sqlx::query(sql).bind(after.clone()).bind(READ_ROWS).fetch(&mut *tx);
+            while let Some(route) = routes.try_next().await? {
+                take(row::parsed(&route, "deployment_id")?, route.try_get("pattern")?);
+                few += 1;
+                if few == READ_ROWS {
+                    after = route.try_get("id")?;
+                }
+            }
+            drop(routes);
+            if few < READ_ROWS {
+                break;
+            }
         }
-        drop(routes);
         tx.commit().await?;
         Ok(generation)
     }
@@ -146,7 +163,9 @@ impl Store {
 
     /// Puts in many routes, in their normal form, some thousands with a transaction. Those whose pattern is taken are left out. Gives how
     /// many were put in.
-    pub async fn import_routes(&self, new: &[(DeploymentId, NewRoute)]) -> Result<u64> {
+    pub async fn import_routes(&self, mut new: Vec<(DeploymentId, NewRoute)>) -> Result<u64> {
+        // Patterns are indexed: in their order, neighbours go to the same page. Among millions each would have one of its own to write.
+        new.sort_by(|(_, one), (_, other)| one.pattern.cmp(&other.pattern));
         let mut added = 0;
         for part in new.chunks(IMPORT_ROWS) {
             let mut tx = self.write().await?;
@@ -155,8 +174,8 @@ impl Store {
                 .bind(i64::try_from(generation).unwrap_or(i64::MAX))
                 .execute(&mut *tx)
                 .await?;
-            for (deployment, route) in part {
-                added += routes::insert_new(&mut tx, *deployment, route).await?;
+            for few in part.chunks(STATEMENT_ROWS) {
+                added += routes::insert_new(&mut tx, few).await?;
             }
             tx.commit().await?;
         }

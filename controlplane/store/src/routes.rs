@@ -2,7 +2,7 @@
 
 use model::{DeploymentId, Route, RouteId, rules};
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use crate::error::conflict;
 use crate::{NewRoute, Page, Result, Store, StoreError, deployments, plans, route_base, row};
@@ -43,20 +43,25 @@ pub(crate) async fn insert(
     Ok(route)
 }
 
-/// Inserts a route unless its pattern is taken; gives how many were inserted.
-pub(crate) async fn insert_new(
-    connection: &mut AnyConnection,
-    deployment: DeploymentId,
-    new: &NewRoute,
-) -> Result<u64> {
-    let sql = "INSERT INTO routes (id, deployment_id, pattern, zone_id, enabled) VALUES ($1, $2, $3, $4, $5) \
-               ON CONFLICT (pattern) DO NOTHING";
-    let query = sqlx::query(sql)
-        .bind(RouteId::new().to_string())
-        .bind(deployment.to_string())
-        .bind(&new.pattern)
-        .bind(&new.zone_id)
-        .bind(new.enabled);
+/// Inserts routes with one statement, but for those whose pattern is taken; gives how many were inserted.
+pub(crate) async fn insert_new(connection: &mut AnyConnection, new: &[(DeploymentId, NewRoute)]) -> Result<u64> {
+    const COLUMNS: usize = 5;
+    let row = |first: usize| (first..first + COLUMNS).map(|column| format!("${column}")).collect::<Vec<_>>().join(", ");
+    let rows: Vec<String> = (0..new.len()).map(|number| format!("({})", row(number * COLUMNS + 1))).collect();
+    let sql = format!(
+        "INSERT INTO routes (id, deployment_id, pattern, zone_id, enabled) VALUES {} ON CONFLICT (pattern) DO NOTHING",
+        rows.join(", ")
+    );
+    // Placeholders and no values: see above.
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    for (deployment, route) in new {
+        query = query
+            .bind(RouteId::new().to_string())
+            .bind(deployment.to_string())
+            .bind(&route.pattern)
+            .bind(&route.zone_id)
+            .bind(route.enabled);
+    }
     Ok(query.execute(connection).await?.rows_affected())
 }
 

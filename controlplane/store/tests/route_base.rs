@@ -106,7 +106,7 @@ async fn bulk_raises_the_floor(place: &Place) {
     // One that was begun before and is done after.
     let begun = place.store.each_route(|_, _| ()).await.unwrap();
     let many: Vec<_> = ["a.example/*", "b.example/*", "c.example/*"].map(|pattern| (one, route(pattern))).into();
-    assert_eq!(place.store.import_routes(&many).await.unwrap(), 2, "one was taken");
+    assert_eq!(place.store.import_routes(many).await.unwrap(), 2, "one was taken");
     assert_eq!((place.store.route_base().await.unwrap(), place.changes("first").await), (None, None));
     let late = BaseRecord { name: "late".to_owned(), generation: begun, platform_domain: DOMAIN.to_owned() };
     assert!(!place.store.set_route_base(&late).await.unwrap());
@@ -115,6 +115,22 @@ async fn bulk_raises_the_floor(place: &Place) {
     assert!(place.store.routes_exceed(2).await.unwrap() && !place.store.routes_exceed(3).await.unwrap());
     place.store.forget_route_base().await.unwrap();
     assert_eq!(place.changes("second").await, None);
+}
+
+#[tokio::test]
+async fn more_routes_than_a_statement_has_go_in_and_come_out_once_each() {
+    for home in Home::both("a great many routes") {
+        let place = Place::new(home).await;
+        let one = place.deployment("one", &["h7.example/*"]).await;
+        // Each second one twice, in no order; 20,000 are read at once.
+        let numbers = (0..30_150u64).map(|number| number.wrapping_mul(7_919) % 20_100);
+        let many = numbers.map(|number| (one, route(&format!("h{number}.example/*")))).collect();
+        assert_eq!(place.store.import_routes(many).await.unwrap(), 20_099, "one was there");
+        let mut routes = Vec::new();
+        place.store.each_route(|_, pattern| routes.push(pattern.to_owned())).await.unwrap();
+        let different: BTreeSet<&String> = routes.iter().collect();
+        assert_eq!((routes.len(), different.len()), (20_100, 20_100));
+    }
 }
 
 #[tokio::test]

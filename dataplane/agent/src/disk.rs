@@ -149,7 +149,7 @@ impl Disk {
             Err(fs::TryLockError::WouldBlock) => return Err(DiskError::Locked(self.root.clone())),
             Err(fs::TryLockError::Error(error)) => return Err(fail(&self.root.join("lock"), error)),
         }
-        for folder in ["snapshots", "artifacts", "code", "keys", "."] {
+        for folder in ["snapshots", "routes", "artifacts", "code", "keys", "."] {
             let folder = self.root.join(folder);
             let temporary = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tmp");
             for path in list(&folder).map_err(|error| fail(&folder, error))?.into_iter().filter(temporary) {
@@ -282,7 +282,18 @@ impl Disk {
 
     /// A new file for a snapshot that comes in.
     pub(crate) fn incoming(&self) -> io::Result<Incoming> {
-        let path = self.snapshots().join(format!("incoming-{}.tmp", self.next_file.fetch_add(1, Relaxed)));
+        self.incoming_in("snapshots")
+    }
+
+    /// A new file for a base of routes that comes in.
+    pub(crate) fn incoming_base(&self) -> io::Result<Incoming> {
+        self.incoming_in("routes")
+    }
+
+    /// In the folder where it will stay: behind Landlock no file goes from one folder to another.
+    fn incoming_in(&self, folder: &str) -> io::Result<Incoming> {
+        let name = format!("incoming-{}.tmp", self.next_file.fetch_add(1, Relaxed));
+        let path = self.root.join(folder).join(name);
         let file = File::options().write(true).create_new(true).open(&path)?;
         Ok(Incoming { path: Some(path), file })
     }
@@ -486,7 +497,8 @@ impl Disk {
         state.bases.retain(|base| bases.contains(&base.id()));
         for path in list(&self.root.join("routes"))? {
             let id = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
-            if id.is_none_or(|id| !bases.contains(&id)) {
+            let comes_in = path.extension().is_some_and(|extension| extension == "tmp");
+            if !comes_in && id.is_none_or(|id| !bases.contains(&id)) {
                 fs::remove_file(path)?;
             }
         }

@@ -397,7 +397,7 @@ impl<W: AsyncWrite + Unpin> Session<W> {
             let detail = format!("a base of {} bytes is over the limit", id.bytes);
             return self.refuse(header(&begin), RefuseReason::Corrupt, detail, node).await;
         }
-        match node.disk.incoming() {
+        match node.disk.incoming_base() {
             Ok(file) => {
                 tracing::info!(generation = begin.generation, base = %id, "fetching a base of routes");
                 let base = BaseTransfer { id, incoming: file, received: 0 };

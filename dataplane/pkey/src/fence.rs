@@ -135,7 +135,7 @@ struct PathBeneath {
 }
 
 /// Leaves every file of the system open but those of `/proc`, and of those a list of harmless ones to read. Before there are
-/// other threads.
+/// other threads. After it no file can be renamed from one folder into another (`EXDEV`, as for the first version of Landlock).
 pub fn close_files() -> io::Result<()> {
     // Tagging a populated cage reads the map of the process.
     crate::maps::open()?;

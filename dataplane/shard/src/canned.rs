@@ -76,6 +76,11 @@ impl Canned {
     /// The answer to `OPTIONS *`.
     pub(crate) const OPTIONS: Canned = Canned { status: 200, label: "options", text: "", retry_after: "" };
 
+    /// Whether it says nothing of the version that was to answer: the node was short of something, or the owner wants none served.
+    pub(crate) fn is_shortage(self) -> bool {
+        [Canned::OVERLOADED, Canned::CODE_LATE, Canned::PAUSED, Canned::NO_CONFIGURATION].contains(&self)
+    }
+
     /// The answer to a request that the Worker failed.
     pub(crate) fn of_failure(why: Failure) -> Canned {
         let text = match why {
@@ -95,5 +100,21 @@ impl Canned {
     /// The answer to a request that is refused.
     pub(crate) fn of_reject(reject: Reject) -> Canned {
         Canned { status: reject.status(), label: "rejected", text: reject.text(), retry_after: "" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_node_is_short_of_is_not_the_versions_fault() {
+        assert!(Canned::of_failure(Failure::Overloaded).is_shortage() && Canned::CODE_LATE.is_shortage());
+        for fault in [Canned::START_FAILED, Canned::START_LIMITED, Canned::UNAVAILABLE, Canned::INVALID_RESPONSE] {
+            assert!(!fault.is_shortage(), "{}", fault.label);
+        }
+        for why in [Failure::Exception, Failure::CpuLimit, Failure::Condemned, Failure::NotBegun] {
+            assert!(!Canned::of_failure(why).is_shortage(), "{why:?}");
+        }
     }
 }

@@ -375,7 +375,7 @@ impl Exchange {
             }
             Err(canned) => {
                 shard.metrics.failure(canned.label);
-                self.answer(shard, connection, canned);
+                self.show(shard, connection, canned);
             }
         }
     }
@@ -515,6 +515,14 @@ impl Exchange {
 
     /// One of the node's own answers takes the place of the Worker's.
     fn answer<S: Socket>(&mut self, shard: &Shard, connection: &mut Connection<S>, canned: Canned) {
+        self.show(shard, connection, canned);
+        if !canned.is_shortage() {
+            self.count(shard, canned.status < 500);
+        }
+    }
+
+    /// The same, for what is counted already.
+    fn show<S: Socket>(&mut self, shard: &Shard, connection: &mut Connection<S>, canned: Canned) {
         let context = ResponseContext {
             keep_alive: self.context.keep_alive && self.body.is_none() && !shard.ends_connections(),
             date: shard.clock.date(),
@@ -523,7 +531,6 @@ impl Exchange {
         let latency_ns = shard.clock.now_ns().saturating_sub(self.started_ns);
         let version = Some(&*self.cell.version_header);
         self.keep_alive = connection.answer(shard, canned, &context, version, latency_ns);
-        self.count(shard, canned.status < 500);
         self.reply = Reply::Complete;
         self.status = 0;
     }

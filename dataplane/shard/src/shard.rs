@@ -137,7 +137,7 @@ impl Shard {
         self.common.handover.handed_over()
     }
 
-    /// The Worker for a request, by the newest configuration.
+    /// The Worker for a request, by the newest configuration. One that cannot start counts against its version.
     pub(crate) fn route(self: &Rc<Self>, head: &RequestHead, asker: &Asker<'_>) -> Result<Rc<WorkerCell>, Unrouted> {
         let mut plane = self.plane.borrow_mut();
         let Some(published) = plane.current() else { return Err(Canned::NO_CONFIGURATION.into()) };
@@ -149,11 +149,9 @@ impl Shard {
         let found = self.worker_at(published, place, lane);
         match &found {
             Ok(cell) => cell.counted.set(shares),
-            // What the node or the owner is short of is no fault of the version.
-            Err(Unrouted::Answer(Canned::PAUSED | Canned::OVERLOADED) | Unrouted::Comes(_)) => {}
-            Err(_) if lane == Lane::Candidate => {
-                if let Some(candidate) = split::deployment_in(snapshot, place, lane) {
-                    self.counts.ended(candidate.id(), candidate.version(), false);
+            Err(Unrouted::Answer(canned)) if shares && !canned.is_shortage() => {
+                if let Some(version) = split::deployment_in(snapshot, place, lane) {
+                    self.counts.ended(version.id(), version.version(), false);
                 }
             }
             Err(_) => {}

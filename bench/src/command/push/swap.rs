@@ -83,6 +83,8 @@ pub(super) fn run(arguments: &Arguments, binaries: &Binaries, stack: &mut Stack)
     let module = b"export default { fetch() { return new Response('here'); } };\n";
     let deployments = (0..DEPLOYMENTS).map(|number| stack.deploy(&format!("to-{number}"), module));
     let deployments: Vec<Deployment> = deployments.collect::<anyhow::Result<_>>()?;
+    // The others have more than the API lets anybody add to.
+    let changed = stack.deploy("changed", module)?;
     let begin = Instant::now();
     let hosts = (arguments.routes / sample::ROUTES_PER_HOST).max(1_000);
     let added = import(binaries, stack, &deployments, 0..hosts)?;
@@ -101,7 +103,7 @@ pub(super) fn run(arguments: &Arguments, binaries: &Binaries, stack: &mut Stack)
     let shared: &Stack = stack;
     let done = std::thread::scope(|scope| {
         let load = scope.spawn(|| keep_asking(&plan, &slices, &stop));
-        let done = swap_all(arguments, binaries, shared, &deployments, hosts);
+        let done = swap_all(arguments, binaries, shared, (&deployments, &changed), hosts);
         stop.store(true, Ordering::Relaxed);
         load.join().map_err(|_| anyhow!("the load panicked"))??;
         done
@@ -169,7 +171,7 @@ fn swap_all(
     arguments: &Arguments,
     binaries: &Binaries,
     stack: &Stack,
-    deployments: &[Deployment],
+    (deployments, changed): (&[Deployment], &Deployment),
     hosts: u64,
 ) -> anyhow::Result<Done> {
     let quiet_from = Instant::now();
@@ -185,17 +187,17 @@ fn swap_all(
         }
         let before = Log::read(stack.control_log())?;
         let (made, read_ms, made_ms) = std::thread::scope(|scope| {
-            let change = scope.spawn(|| stack.route(&deployments[0], &format!("swap-{round}.example.com/*")));
-            let made = wait_made(stack, before.bases)?;
+            let change = scope.spawn(|| stack.route(changed, &format!("swap-{round}.example.com/*")));
+            let made = wait_made(stack, before.bases, || change.is_finished());
             change.join().map_err(|_| anyhow!("the change panicked"))?.context("the change that has a base made")?;
-            anyhow::Ok(made)
+            made
         })?;
         let acked = wait_acked(stack)?;
         swaps.push((made, acked));
         (read_s, made_s) = (read_s.max(read_ms as f64 / 1e3), made_s.max(made_ms as f64 / 1e3));
         for number in 0..10 {
             let begin = Instant::now();
-            stack.route(&deployments[1], &format!("over-{round}-{number}.example.com/*"))?;
+            stack.route(changed, &format!("over-{round}-{number}.example.com/*"))?;
             changes_ms.push(begin.elapsed().as_secs_f64() * 1e3);
         }
     }
@@ -222,13 +224,16 @@ impl Log {
     }
 }
 
-fn wait_made(stack: &Stack, before: usize) -> anyhow::Result<(Instant, u64, u64)> {
+/// Waits for one more base. `answered` says whether the change that asks for it is over.
+fn wait_made(stack: &Stack, before: usize, answered: impl Fn() -> bool) -> anyhow::Result<(Instant, u64, u64)> {
     let begin = Instant::now();
     loop {
+        let answered = answered();
         let Log { bases, read_ms, all_ms } = Log::read(stack.control_log())?;
         if bases > before {
             return Ok((Instant::now(), read_ms, all_ms));
         }
+        ensure!(!answered, "the change was answered, and no base was made");
         ensure!(begin.elapsed() < BASE_TIMEOUT, "no base was made in {BASE_TIMEOUT:?}");
         std::thread::sleep(POLL);
     }
