@@ -50,7 +50,7 @@ pub use kind::Kind;
 pub use memory::{CountedBytes, MemoryGauge};
 pub use module::{ModuleCode, ModuleError, ModuleState};
 pub use op::{Args, Op, OpError, OpResult, OpTable};
-pub use place::{set_nice, shorten_slice};
+pub use place::{set_nice, shorten_slice, usual_slice};
 pub use scope::{CallError, Scope};
 pub use script::{Compile, ScriptError, Source};
 pub use snapshot::Snapshot;

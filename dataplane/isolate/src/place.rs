@@ -5,8 +5,17 @@ use std::io;
 /// Shorter than what other threads have, so that the thread takes its core from them as soon as it wakes (EEVDF, Linux 6.12), ns.
 const SLICE_NS: u64 = 100_000;
 
-/// Asks for a short slice for the calling thread. Kernels before 6.12 ignore it; the thread then waits for up to a tick.
+/// Asks for a short slice for the calling thread, and those that it starts. Kernels before 6.12 ignore it; the thread then waits for up to a tick.
 pub fn shorten_slice() -> io::Result<()> {
+    set_slice(SLICE_NS)
+}
+
+/// Gives the calling thread the kernel's own slice, for one that was started by a thread with a short one.
+pub fn usual_slice() -> io::Result<()> {
+    set_slice(0)
+}
+
+fn set_slice(slice_ns: u64) -> io::Result<()> {
     // `struct sched_attr` of the kernel, version 0: policy SCHED_OTHER and nice 0 are what the thread has already.
     #[repr(C)]
     struct SchedAttr {
@@ -25,7 +34,7 @@ pub fn shorten_slice() -> io::Result<()> {
         flags: 0,
         nice: 0,
         priority: 0,
-        runtime_ns: SLICE_NS,
+        runtime_ns: slice_ns,
         deadline_ns: 0,
         period_ns: 0,
     };

@@ -26,7 +26,7 @@ use std::thread::{self, Thread};
 use std::{io, mem};
 use worker_api::event::{Effect, Event, MonotonicNs, Now};
 use worker_api::{CodeOrigin, Engine, MemoryGauge, Progress, StartError, Suspendable, Worker, WorkerSpec};
-use worker_api::{set_nice, shorten_slice};
+use worker_api::{set_nice, usual_slice};
 
 /// Nice value of the apart thread: about a tenth of the shard's weight while both want the core.
 const NICE: i32 = 10;
@@ -137,9 +137,6 @@ impl Running {
             settle(core);
             work(&engine, &for_thread);
         })?;
-        if let Err(error) = shorten_slice() {
-            tracing::warn!(%error, "the shard keeps the kernel's usual slice");
-        }
         Ok(Running { queues, thread: joiner.thread().clone() })
     }
 
@@ -311,7 +308,8 @@ fn settle(core: Option<usize>) {
             tracing::warn!(error = %io::Error::last_os_error(), "the apart thread is not pinned");
         }
     }
-    if let Err(error) = set_nice(NICE) {
+    // One of the shard's: it is to take the core from this thread, and not this from it.
+    if let Err(error) = usual_slice().and_then(|()| set_nice(NICE)) {
         tracing::warn!(%error, "the apart thread has the shard's weight");
     }
 }

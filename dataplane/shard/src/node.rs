@@ -299,6 +299,10 @@ fn run(seat: &Seat, up: Option<Up>) {
         }
         (Err(error), None) => panic!("the executor cannot be made again: {error}"),
     };
+    // Its core is also the agent's, the watchdog's and the apart thread's: it takes it from them as soon as it wakes.
+    if let Err(error) = worker_api::shorten_slice() {
+        tracing::warn!(%error, "the shard keeps the kernel's usual slice");
+    }
     executor.run(async {
         let shard = Shard::new(seat.index, seat.core, seat.common.clone(), seat.metrics.clone());
         shard::run(shard, &seat.listener).await;

@@ -31,7 +31,7 @@ pub use event::{
     LogRecord, MonotonicNs, Now, OutgoingBody, Passed, RequestHead, RequestId, SocketEnd, SocketId, SocketMessage,
 };
 pub use isolate::{
-    EngineError, MemoryGauge, Progress, Suspendable, Ticks, set_nice, shorten_slice, ticks, ticks_to_ns,
+    EngineError, MemoryGauge, Progress, Suspendable, Ticks, set_nice, shorten_slice, ticks, ticks_to_ns, usual_slice,
 };
 pub use limits::RequestLimits;
 pub use spares::{Spare, Spares};

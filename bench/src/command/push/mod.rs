@@ -24,7 +24,7 @@ use serde::Serialize;
 use super::{Promise, Verdict, print_promises};
 use crate::client::Client;
 use crate::load::record::LATENCY_NS_MAX;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::process::Server;
 use crate::report::{self, Quantiles, table};
 use crate::stack::{Binaries, Deployment, Options, Stack};
@@ -147,7 +147,10 @@ impl Fleet {
 pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     ensure!(arguments.nodes > 0 && arguments.activations > 0 && arguments.changes > 0, "nothing to measure");
     let (machine, binaries) = (Machine::describe(), Binaries::find()?);
-    let mut stack = Stack::start(&binaries, &Options { shards: arguments.shards, ..Options::default() })?;
+    let (server_core, other_core) = machine::two_cores().context("this bench needs two cores: one for the node")?;
+    let (node_cores, control_cores) = (vec![server_core], vec![other_core]);
+    let options = Options { shards: arguments.shards, node_cores, control_cores, ..Options::default() };
+    let mut stack = Stack::start(&binaries, &options)?;
     let module = |text: &str| format!("export default {{ fetch() {{ return new Response({text:?}); }} }};\n");
     let deployment = stack.deploy("swap", module("one").as_bytes())?;
     ensure!(stack.upload(&deployment, module("two").as_bytes())? == 2, "the second upload is version 2");
@@ -160,7 +163,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     fleet.server.stop(STOP_GRACE)?;
     let swap = match arguments.routes {
         0 => None,
-        _ => Some(swap::run(arguments, &binaries, &mut stack)?),
+        _ => Some(swap::run(arguments, &binaries, &mut stack, (server_core, other_core))?),
     };
     stack.stop()?;
     let all = {
