@@ -83,7 +83,9 @@ pub(crate) fn run(checkout: &Checkout, arguments: &Arguments) -> Result<ExitCode
     }
     // Binaries and tests in one go: they then share every dependency, features and all.
     let built = step("build", &mut || {
-        run::checked(&mut cargo(&["build", "--release", "--workspace", "--lib", "--bins", "--tests", "--examples"]))
+        // Where the time goes: target/cargo-timings.
+        let what = ["--workspace", "--lib", "--bins", "--tests", "--examples"];
+        run::checked(cargo(&["build", "--release", "--timings"]).args(what))
     });
     if built {
         // Without them the tests that need them say that they were skipped.
