@@ -1,6 +1,6 @@
 //! WebSockets on a real node, with another implementation as the client, and with raw bytes where that would not send them.
 
-use crate::common::{Client, TestNode, active, eventually, get};
+use crate::common::{Client, Deployed, TestNode, active, eventually, get};
 use base::limits::{MIB, WEBSOCKET_MESSAGE_BYTES_MAX};
 use shard::config::NodeConfig;
 use std::net::TcpStream;
@@ -284,7 +284,8 @@ fn a_message_of_the_largest_size_passes() {
 
 #[test]
 fn a_peer_that_does_not_read_is_closed() {
-    let node = node();
+    // Forty megabytes may take a busy machine more than 50 ms, and then it is the Worker that is ended.
+    let node = TestNode::start(&[Deployed { cpu_ms: 5_000, ..active("w", WORKER) }], |_| {});
     let mut socket = open(&node);
     socket.send(Message::text("flood")).expect("sent");
     eventually("it is closed", || node.metrics.shards()[0].websocket_overflows.get() == 1);
