@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
+/// What the hono example answers to `/` without its variable.
+pub const HONO_BODY: &str = "Hi from Hono\n";
+
 /// The folder of the workspace's `Cargo.toml`, from the working directory upwards; else the working directory.
 pub fn root() -> anyhow::Result<PathBuf> {
     let here = std::env::current_dir()?;

@@ -18,6 +18,8 @@ use crate::process::Server;
 
 /// Below it every deployment has its name.
 pub const PLATFORM_DOMAIN: &str = "workers.localhost";
+/// The tier of accounts that were given no other.
+const FREE_TIER: &str = "free";
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -63,6 +65,8 @@ pub struct Options {
     pub push: Option<SocketAddr>,
     /// More arguments of `selvage-node serve`.
     pub node_arguments: Vec<String>,
+    /// Variables of the node's environment, beside those of this process.
+    pub node_env: Vec<(String, String)>,
 }
 
 /// A running platform with one account.
@@ -128,6 +132,7 @@ impl Stack {
         let listen = options.listen.unwrap_or(any).to_string();
         command.args(["--listen", &listen, "--admin", "127.0.0.1:0", "--control", &push, "--identity"]).arg(&identity);
         command.args(["--shards", &options.shards.max(1).to_string()]).args(&options.node_arguments);
+        command.envs(options.node_env.iter().cloned());
         let mut node = Server::start("node", command, &options.node_cores, dir.path())?;
         let ready = node.wait_ready(START_TIMEOUT)?;
         let address = |key: &str| -> anyhow::Result<SocketAddr> {
@@ -221,7 +226,13 @@ impl Stack {
 
     /// Makes an account of that name with a project.
     pub fn tenant(&self, name: &str) -> anyhow::Result<Tenant> {
-        let account = self.call("POST", "/v1/accounts", &json!({"email": format!("{name}@example.com")}))?;
+        self.tenant_of(name, FREE_TIER)
+    }
+
+    /// The same, of a tier.
+    pub fn tenant_of(&self, name: &str, tier: &str) -> anyhow::Result<Tenant> {
+        let body = json!({"email": format!("{name}@example.com"), "plan_tier": tier});
+        let account = self.call("POST", "/v1/accounts", &body)?;
         let path = format!("/v1/accounts/{}/projects", text(&account, "id")?);
         let project = self.call("POST", &path, &json!({"name": name, "slug": name}))?;
         Ok(Tenant { project: text(&project, "id")? })
@@ -234,7 +245,17 @@ impl Stack {
 
     /// As [`Stack::deploy`], for a new tenant of the deployment's name.
     pub fn deploy_for_new_tenant(&mut self, subdomain: &str, module: &[u8]) -> anyhow::Result<Deployment> {
-        let deployment = self.create_for(&self.tenant(subdomain)?, subdomain)?;
+        self.deploy_for_new_tenant_of(FREE_TIER, subdomain, module)
+    }
+
+    /// The same, for a tenant of that tier.
+    pub fn deploy_for_new_tenant_of(
+        &mut self,
+        tier: &str,
+        subdomain: &str,
+        module: &[u8],
+    ) -> anyhow::Result<Deployment> {
+        let deployment = self.create_for(&self.tenant_of(subdomain, tier)?, subdomain)?;
         let version = self.upload(&deployment, module)?;
         self.activate(&deployment, version)?;
         self.wait_version(&deployment, version, Duration::from_secs(20))?;
@@ -319,9 +340,14 @@ impl Stack {
         self.call("POST", &path, &json!({ "pattern": pattern })).map(drop)
     }
 
-    /// Gives all accounts so much CPU time for a request.
+    /// Gives all accounts that have no tier of their own so much CPU time for a request.
     pub fn set_cpu_ms(&self, cpu_ms: u32) -> anyhow::Result<()> {
-        self.call("PUT", "/v1/plans/free", &json!({ "cpu_ms": cpu_ms })).map(drop)
+        self.set_cpu_ms_of(FREE_TIER, cpu_ms)
+    }
+
+    /// The same, to those of one tier.
+    pub fn set_cpu_ms_of(&self, tier: &str, cpu_ms: u32) -> anyhow::Result<()> {
+        self.call("PUT", &format!("/v1/plans/{tier}"), &json!({ "cpu_ms": cpu_ms })).map(drop)
     }
 
     /// Deletes a deployment.
@@ -404,6 +430,17 @@ impl Metrics {
         grown.into_iter().map(|(labels, more)| format!("{labels} {more}")).collect()
     }
 
+    /// How many failed of that cause since `before`.
+    pub fn failed_by(&self, before: &Metrics, cause: &str) -> u64 {
+        let label = format!("cause=\"{cause}\"");
+        let grown = self.grown(before, "selvage_failures_total");
+        grown
+            .into_iter()
+            .filter(|(labels, _)| labels.split(',').any(|it| it == label))
+            .map(|(_, more)| more as u64)
+            .sum()
+    }
+
     /// The sum of all samples of that name; `None` if there is none.
     pub fn sum(&self, name: &str) -> Option<f64> {
         self.samples(name).map(|(_, value)| value).reduce(|sum, value| sum + value)
@@ -447,5 +484,17 @@ mod tests {
         assert_eq!(metrics.samples("selvage_workers").nth(1), Some(("shard=\"1\"", 3.0)));
         let later = Metrics(text.replace("{shard=\"1\"} 3", "{shard=\"1\"} 5"));
         assert_eq!(later.grown(&metrics, "selvage_workers"), [("shard=\"1\"", 2.0)]);
+    }
+
+    #[test]
+    fn failures_are_counted_by_their_whole_cause() {
+        let text = |cpu: u64, other: u64| {
+            let line = |shard: u64, cause: &str, count: u64| {
+                format!("selvage_failures_total{{shard=\"{shard}\",cause=\"{cause}\"}} {count}\n")
+            };
+            Metrics([line(0, "cpu_limit", cpu), line(1, "cpu_limit", 1), line(0, "no_cpu_limit", other)].concat())
+        };
+        assert_eq!(text(9, 50).failed_by(&text(2, 3), "cpu_limit"), 7);
+        assert_eq!(text(9, 50).failed_by(&text(2, 3), "memory_limit"), 0);
     }
 }

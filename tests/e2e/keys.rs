@@ -85,18 +85,25 @@ fn no_thread_of_a_node_gets_around_keys_and_the_node_does_its_work_all_the_same(
     assert_eq!(platform.await_status(&other.host, "/", 200).text(), "other");
 }
 
-/// Buffers to look at, beside the heap; computes for a moment, or for as long as it may. Little at the start: in an emulated machine
-/// the limits of CPU time are short.
+/// Buffers and a memory of WebAssembly to look at, beside the heap; computes for a moment, or for as long as it may. Little at the
+/// start: in an emulated machine the limits of CPU time are short.
 const MODULE: &str = "
     const kept = Array.from({ length: 50 }, (_, i) => ({ i }));
     const buffers = [100, 5000, 300000].map((n) => new Uint8Array(n));
+    const memory = new WebAssembly.Memory({ initial: 80, maximum: 81 });
     export default {
         fetch(request) {
             const rounds = request.url.endsWith('/long') ? Infinity : request.url.endsWith('/brief') ? 500 : 0;
             for (let i = 0; i < rounds; i++) kept[i % 50].i = i;
-            return new Response('fine ' + kept.length + ' ' + buffers[2].length);
+            return new Response('fine ' + kept.length + ' ' + buffers[2].length + ' ' + memory.buffer.byteLength);
         },
     };";
+
+/// Pages of `MODULE`'s memory of WebAssembly, an area of its own; a heap of so little has none as large.
+const MEMORY_PAGES: u64 = 80 * 16;
+
+/// What `MODULE` answers.
+const FINE: &str = "fine 50 300000 5242880";
 
 /// Deploys `MODULE` for an account of its own; gives its host and the account.
 fn tenant(platform: &Platform, name: &str) -> (String, String) {
@@ -158,11 +165,21 @@ impl Drop for Busy {
     }
 }
 
+/// The key of the node's own secrets, as its log says at the start.
+fn secrets_key(platform: &Platform) -> String {
+    let log = std::fs::read_to_string(platform.folder().join("node.log")).expect("a log");
+    let said = log.lines().rfind(|line| line.contains("memory protection keys")).expect("it says what it has");
+    let key = said.split_whitespace().find_map(|word| word.strip_prefix("secrets_key="));
+    key.unwrap_or_else(|| panic!("no key of secrets: {said}")).to_owned()
+}
+
 /// Has the thread reach, in a tenant's turn, for every page that carries a key.
-fn reach_for_everything(pid: &str, thread: &str) {
-    let keys = intrude(&["read", pid, thread]).expect("the machine of keys lets root trace");
+fn reach_for_everything(platform: &Platform, thread: &str) {
+    let secrets = secrets_key(platform);
+    let keys = intrude(&["read", &platform.node.pid().to_string(), thread]);
+    let keys = keys.expect("the machine of keys lets root trace");
     let count = |line: &BTreeMap<String, String>, name: &str| line[name].parse::<u64>().expect("a number");
-    let mut fenced = 0;
+    let (mut fenced, mut memories) = (0, 0);
     for line in &keys {
         println!("{line:?}");
         let (pages, read, faults) = (count(line, "pages"), count(line, "read"), count(line, "faults"));
@@ -170,14 +187,23 @@ fn reach_for_everything(pid: &str, thread: &str) {
         assert_eq!(count(line, "written"), 0, "{line:?}");
         if line["own"] == "1" {
             assert!(read == pages && pages > 200, "its own heap is open to it: {line:?}");
+            assert!(count(line, "largest") >= MEMORY_PAGES, "so is its memory of WebAssembly: {line:?}");
         } else if line["code"] == "1" {
             assert_eq!(read, pages, "V8's code can be read by all: {line:?}");
         } else {
             assert_eq!((read, faults), (0, pages), "{line:?}");
             assert!(pages <= 200 || count(line, "write_faults") > 100, "{line:?}");
             fenced += usize::from(pages > 200);
+            memories += usize::from(count(line, "largest") >= MEMORY_PAGES);
         }
     }
+    let secrets: Vec<_> = keys.iter().filter(|line| line["key"] == secrets).collect();
+    let [secrets] = secrets[..] else { panic!("no page of the node's secrets: {keys:?}") };
+    assert_eq!((&secrets["own"][..], &secrets["code"][..]), ("0", "0"), "{secrets:?}");
+    // The key of environments, the key that marks code, the key of its certificate.
+    assert!(count(secrets, "pages") >= 3, "{secrets:?}");
+    assert_eq!((count(secrets, "read"), count(secrets, "write_faults")), (0, count(secrets, "pages")), "{secrets:?}");
+    assert!(memories >= 1, "other tenants' memories of WebAssembly: {keys:?}");
     assert_eq!(keys.iter().filter(|line| line["own"] == "1").count(), 1, "{keys:?}");
     assert!(fenced >= 2, "other tenants and spares: {keys:?}");
 }
@@ -197,13 +223,13 @@ fn an_arbitrary_read_in_a_tenants_turn_faults_everywhere_else_and_a_fault_ends_t
     let tenants: Vec<(String, String)> = ["a", "b", "c"].iter().map(|name| tenant(&platform, name)).collect();
     let all_served = |platform: &Platform| {
         for (host, _) in &tenants {
-            assert_eq!(platform.await_status(host, "/", 200).text(), "fine 50 300000");
+            assert_eq!(platform.await_status(host, "/", 200).text(), FINE);
         }
     };
     all_served(&platform);
     let pid = platform.node.pid().to_string();
     let brief = Busy::start(&platform, &tenants[0].0, "/brief");
-    reach_for_everything(&pid, &thread(&platform, "shard-0").expect("the only shard"));
+    reach_for_everything(&platform, &thread(&platform, "shard-0").expect("the only shard"));
     drop(brief);
     all_served(&platform);
 
@@ -212,7 +238,7 @@ fn an_arbitrary_read_in_a_tenants_turn_faults_everywhere_else_and_a_fault_ends_t
     let long = Busy::start(&platform, attacker, "/long");
     let stuck = Busy::start(&platform, attacker, "/brief");
     let apart = eventually("a tenant is quarantined", Duration::from_secs(120), || thread(&platform, "apart"));
-    reach_for_everything(&pid, &apart);
+    reach_for_everything(&platform, &apart);
 
     let died = intrude(&["die", &pid, &apart]).expect("the machine of keys lets root trace").remove(0);
     eventually("the node has ended", STOP_TIMEOUT, || (!platform.node.is_running()).then_some(()));

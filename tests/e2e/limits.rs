@@ -18,7 +18,7 @@ export default { async fetch(request) {
   switch (pathname) {
     case '/loop': for (;;) {}
     case '/backtrack': return new Response(String(/^(a+)+$/.test('a'.repeat(40) + '!')));
-    case '/heap': { const kept = []; for (;;) kept.push(new Array(1e6).fill({})); }
+    case '/heap': { const kept = []; for (;;) kept.push(new Array(1e6).fill(0.5)); }
     case '/buffers': { const kept = []; for (;;) kept.push(new Uint8Array(64 << 20)); }
     case '/throw': throw new Error('of its own doing');
     case '/hang': return new Promise(() => {});
@@ -73,24 +73,39 @@ fn a_limit_is_named_in_log_and_metric_and_the_next_request_is_served() {
     }
 }
 
+/// With all the CPU time that it wants, memory is what ends it: a heap at its limit ends the isolate, and an array buffer over the
+/// limit is an exception, which a Worker may catch.
 #[test]
-fn a_memory_bomb_ends_by_what_it_meets_first_and_is_counted() {
+fn a_memory_bomb_ends_by_memory_and_says_so() {
     let platform = Platform::start();
+    let plan = ["plan", "set", "pro", "--cpu-ms", "20000", "--weight", "100"];
+    for arguments in [plan.as_slice(), &["plan", "assign", "pro", &platform.account]] {
+        let run = platform.cli(arguments);
+        assert_eq!(run.code, 0, "{arguments:?}: {run:?}");
+    }
     let deployed = platform.deploy("memory", WORKER);
-    // A heap's end is a limit, of memory or of the time that it takes to get there. An array buffer over the limit is an
-    // exception that a Worker may catch.
-    for (path, causes, statuses) in [
-        ("/heap", ["memory_limit", "cpu_limit"].as_slice(), [503].as_slice()),
-        ("/buffers", &["memory_limit", "cpu_limit", "exception"], &[500, 503]),
+    let config = platform.api().ok("GET", &format!("/v1/deployments/{}/config", deployed.id), None);
+    assert_eq!(config["m"], 20_000, "{config}");
+    let records = open_tail(&platform, &deployed.id, &deployed.host);
+    for (path, status, cause, said, next_text) in [
+        ("/heap", 503, "memory_limit", "memory limit exceeded", Some("served 1")),
+        ("/buffers", 500, "exception", "Uncaught RangeError: Array buffer allocation failed", None),
     ] {
-        let count = || causes.iter().map(|cause| failures(&platform, cause)).sum::<u64>();
         for round in 1..=3 {
-            let before = count();
+            let (before, cut) = (failures(&platform, cause), failures(&platform, "cpu_limit"));
             let reply = platform.get(&deployed.host, path);
-            assert!(statuses.contains(&reply.status), "{path}, round {round}: {}", reply.status);
-            eventually("it is counted", Duration::from_secs(10), || (count() > before).then_some(()));
+            assert_eq!(reply.status, status, "{path}, round {round}: {}", reply.text());
+            eventually(&format!("{path} counts as {cause}"), Duration::from_secs(10), || {
+                (failures(&platform, cause) == before + 1).then_some(())
+            });
+            assert_eq!(failures(&platform, "cpu_limit"), cut, "{path}, round {round}");
+            // Its own request is named first, then why it ended.
+            expect(&records, path, |record| message(record).contains(&format!("saw {path}")));
+            let record = expect(&records, said, |record| message(record).contains(said));
+            assert_eq!(record["deployment_id"], deployed.id.as_str(), "{path}: {record}");
             let next = platform.get(&deployed.host, "/");
             assert_eq!(next.status, 200, "{path}, round {round}: {}", next.text());
+            assert!(next_text.is_none_or(|text| next.text() == text), "after {path}: {}", next.text());
         }
     }
 }

@@ -20,11 +20,29 @@ use crate::packages::{self, Package, Sign};
 use crate::progress::{say, warn};
 use crate::{artifacts, run};
 
-/// Crates whose tests run with keys on.
+/// Crates whose tests run with keys on, all of them.
 const CRATES: &[&str] = &["pkey", "isolate"];
 
-/// End-to-end tests that run with keys on: those whose names begin so.
-const END_TO_END: (&str, &str) = ("e2e", "keys::");
+/// Crates of which some do: those of [`PARTS`].
+const CRATES_IN_PART: &[&str] = &["worker-api", "e2e"];
+
+/// Test programs, by their sources, of which the tests run whose names begin so.
+const PARTS: &[(&str, &str)] = &[
+    ("/tests/e2e/main.rs", END_TO_END),
+    ("/worker-api/tests/snapshot.rs", ""),
+    ("/worker-api/tests/suspension.rs", ""),
+    ("/worker-api/tests/hostile.rs", HOSTILE),
+];
+
+const END_TO_END: &str = "keys::";
+
+/// The test of hostile Workers, which takes one of its shapes from a variable.
+const HOSTILE: &str = "every_shape_ends_its_request_and_nothing_else";
+const HOSTILE_VARIABLE: &str = "WATCH";
+
+/// Of its shapes: what computes for ever, fills each kind of memory, and is given up by a signal.
+const SHAPES: &[&str] =
+    &["loop", "array_growth", "string_doubling", "typed_arrays", "array_buffers", "webassembly", "index_of_array_like"];
 
 /// Programs that the end-to-end tests start.
 const PROGRAMS: &[&str] = &["selvage-node", "selvage-control", "examples/intrude"];
@@ -43,8 +61,13 @@ const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
 /// A kernel to boot instead of Debian's.
 const KERNEL_VARIABLE: &str = "SELVAGE_KEYS_KERNEL";
 
-/// Tests of real time, which an emulated processor does not keep.
-const TIMED: &[&str] = &["clock::tests::ticks_agree_with_the_monotonic_clock"];
+/// Tests of real time, which an emulated processor does not keep, and of what must be done within a limit of CPU time.
+const TIMED: &[&str] = &[
+    "clock::tests::ticks_agree_with_the_monotonic_clock",
+    "a_claimed_spare_has_its_tenants_limits",
+    "a_slice_is_short_and_the_limit_holds_over_all_of_them",
+    "a_start_is_suspended_too",
+];
 
 /// What the machine says last.
 const VERDICT: &str = "selvage-keys:";
@@ -79,7 +102,7 @@ pub(crate) fn run(checkout: &Checkout, arguments: &Arguments) -> Result<ExitCode
     let programs = artifacts::binaries(checkout, &archive)?;
     let mut build = checkout.cargo();
     build.args(["build", "--release", "--message-format=json-render-diagnostics", "--lib", "--tests", "--examples"]);
-    for name in CRATES.iter().chain([&END_TO_END.0]) {
+    for name in CRATES.iter().chain(CRATES_IN_PART) {
         build.args(["-p", name]);
     }
     archive.export(&mut build);
@@ -110,6 +133,25 @@ struct Tests {
     names: Vec<String>,
 }
 
+impl Tests {
+    /// What is to be run: a test, and the shape that it is given.
+    fn runs(&self) -> impl Iterator<Item = (&str, Option<&'static str>)> {
+        self.names.iter().flat_map(|name| {
+            let shapes = if name == HOSTILE { SHAPES } else { &[] };
+            let alone = shapes.is_empty().then_some((name.as_str(), None));
+            shapes.iter().map(|shape| (name.as_str(), Some(*shape))).chain(alone)
+        })
+    }
+}
+
+/// How the names begin of the tests that are wanted of a test program with this source; none if none are.
+fn start_of(source: &str) -> Option<&'static str> {
+    if CRATES.iter().any(|name| source.contains(&format!("/dataplane/{name}/"))) {
+        return Some("");
+    }
+    PARTS.iter().find(|(part, _)| source.ends_with(part)).map(|(_, start)| *start)
+}
+
 /// The test programs that a build makes, with the tests that are wanted.
 fn tests_built(build: &mut Command, filter: Option<&str>) -> Result<Vec<Tests>> {
     let output = build.stderr(Stdio::inherit()).output().context("starting cargo")?;
@@ -121,9 +163,9 @@ fn tests_built(build: &mut Command, filter: Option<&str>) -> Result<Vec<Tests>> 
         let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
         if message["profile"]["test"] == true
             && let Some(path) = message["executable"].as_str()
+            && let Some(start) = message["target"]["src_path"].as_str().and_then(start_of)
         {
             let program = PathBuf::from(path);
-            let start = if message["target"]["name"] == END_TO_END.0 { END_TO_END.1 } else { "" };
             let mut names = tests(&program)?;
             names.retain(|name| name.starts_with(start) && filter.is_none_or(|filter| name.contains(filter)));
             found.push(Tests { program, names });
@@ -144,19 +186,22 @@ fn tests(program: &Path) -> Result<Vec<String>> {
 
 fn here(tests: &[Tests], programs: &Path, arguments: &Arguments) -> Result<ExitCode> {
     let (mut passed, mut failed) = (0, 0);
-    for Tests { program, names } in tests {
-        for test in names {
-            let mut command = Command::new(program);
+    for program in tests {
+        for (test, shape) in program.runs() {
+            let mut command = Command::new(&program.program);
             command.args(["--exact", test, "--test-threads=1"]).env("SELVAGE_KEYS_REQUIRED", "1");
             command.env(artifacts::BIN_DIR_VARIABLE, programs);
             if arguments.full {
                 command.env("SELVAGE_E2E_FULL", "1");
             }
+            if let Some(shape) = shape {
+                command.env(HOSTILE_VARIABLE, shape);
+            }
             match run::status(&mut command)?.success() {
                 true => passed += 1,
                 false => {
                     failed += 1;
-                    warn("keys", format!("FAILED {test}"));
+                    warn("keys", format!("FAILED {test} {}", shape.unwrap_or_default()));
                 }
             }
         }
@@ -219,6 +264,7 @@ fn system(folder: &Path, tests: &[Tests], programs: &Path, arguments: &Arguments
     fs::copy(busybox.trim(), root.join("bin/busybox")).context("copying busybox")?;
     let mut libraries = BTreeSet::new();
     let mut script = String::from(INIT_HEAD).replace("@LIMIT@", &arguments.limits().1.as_secs().to_string());
+    script = script.replace("@VARIABLE@", HOSTILE_VARIABLE);
     if arguments.full {
         script.push_str("export SELVAGE_E2E_FULL=1\n");
     }
@@ -227,14 +273,14 @@ fn system(folder: &Path, tests: &[Tests], programs: &Path, arguments: &Arguments
         libraries.extend(shared_libraries(from)?);
         Ok(())
     };
-    for Tests { program, names } in tests {
-        let name = program.file_name().context("a program has a name")?.to_string_lossy().into_owned();
-        put(program, &format!("tests/{name}"))?;
-        for test in names.iter().filter(|test| !TIMED.contains(&test.as_str())) {
-            script.push_str(&format!("run {name} {test}\n"));
+    for tests in tests {
+        let name = tests.program.file_name().context("a program has a name")?.to_string_lossy().into_owned();
+        put(&tests.program, &format!("tests/{name}"))?;
+        for (test, shape) in tests.runs().filter(|(test, _)| !TIMED.contains(test)) {
+            script.push_str(&format!("run {name} {test} {}\n", shape.unwrap_or_default()));
         }
     }
-    if tests.iter().any(|tests| tests.names.iter().any(|name| name.starts_with(END_TO_END.1))) {
+    if tests.iter().any(|tests| tests.names.iter().any(|name| name.starts_with(END_TO_END))) {
         for name in PROGRAMS {
             put(&programs.join(name), &format!("programs/{name}"))?;
         }
@@ -280,10 +326,10 @@ passed=0; failed=0
 grep -qm1 ' ospke' /proc/cpuinfo || { echo "this machine has no protection keys"; failed=1; }
 run() {
     cd /tests
-    if timeout @LIMIT@ ./$1 --exact $2 --test-threads=1 --nocapture >/tmp/out 2>&1; then
-        grep SKIPPED /tmp/out; passed=$((passed+1)); echo "ok $1 $2 ($(cut -d' ' -f1 /proc/uptime) s)"
+    if timeout @LIMIT@ env ${3:+@VARIABLE@=$3} ./$1 --exact $2 --test-threads=1 --nocapture >/tmp/out 2>&1; then
+        grep SKIPPED /tmp/out; passed=$((passed+1)); echo "ok $1 $2 $3 ($(cut -d' ' -f1 /proc/uptime) s)"
     else
-        failed=$((failed+1)); cat /tmp/out; echo "FAILED $1 $2"
+        failed=$((failed+1)); cat /tmp/out; echo "FAILED $1 $2 $3"
     fi
 }
 "#;
@@ -358,6 +404,24 @@ mod tests {
         assert_eq!(verdict(3, 0), ExitCode::SUCCESS);
         assert_eq!(verdict(3, 1), ExitCode::FAILURE);
         assert_eq!(verdict(0, 0), ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn of_some_programs_all_tests_are_wanted_of_others_some_of_the_rest_none() {
+        for (source, start) in [
+            ("/x/dataplane/pkey/tests/keys.rs", Some("")),
+            ("/x/dataplane/isolate/src/lib.rs", Some("")),
+            ("/x/dataplane/worker-api/tests/hostile.rs", Some(HOSTILE)),
+            ("/x/dataplane/worker-api/src/lib.rs", None),
+            ("/x/dataplane/worker-api/tests/limits.rs", None),
+            ("/x/tests/e2e/main.rs", Some(END_TO_END)),
+            ("/x/tests/src/lib.rs", None),
+        ] {
+            assert_eq!(start_of(source), start, "{source}");
+        }
+        let tests = Tests { program: PathBuf::new(), names: vec!["a".to_owned(), HOSTILE.to_owned()] };
+        let runs: Vec<_> = tests.runs().collect();
+        assert_eq!((runs.len(), runs[0], runs[1]), (1 + SHAPES.len(), ("a", None), (HOSTILE, Some(SHAPES[0]))));
     }
 
     #[test]

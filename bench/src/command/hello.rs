@@ -3,6 +3,8 @@
 //! Closed loops give the rate and the server's CPU time per request; open loops, all at one rate that the slowest can
 //! hold, give the latencies. Rounds are interleaved and their order rotates, so that what disturbs the machine
 //! disturbs all; ratios are taken round by round, and their median is what counts.
+//! Where the node has memory protection keys on, a second node without them is one of the contenders: a difference of a few per
+//! cent shows in no other way.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -23,6 +25,12 @@ use crate::stack::{Binaries, Options, Stack};
 
 /// The name of this node in reports.
 const SELF: &str = "selvage";
+/// The name of the node without protection keys.
+const WITHOUT_KEYS: &str = "selvage, keys off";
+/// What turns them off.
+const KEYS_OFF: (&str, &str) = ("SELVAGE_PKEYS", "off");
+/// Requests/s with keys over those without, docs/SPECIFICATION.md.
+const KEYS_RATE_MIN: f64 = 0.95;
 /// The open loops' rate as a share of the slowest server's capacity.
 const OPEN_SHARE: f64 = 0.5;
 /// Requests that may be due and not sent.
@@ -72,6 +80,10 @@ enum Process {
 }
 
 impl Contender {
+    fn new(name: &'static str, version: String, target: Target, process: Process) -> Contender {
+        Contender { name, version, target, process, closed: Vec::new(), open: Vec::new() }
+    }
+
     fn pid(&self) -> u32 {
         match &self.process {
             Process::Peer(server) => server.pid(),
@@ -147,6 +159,8 @@ struct Report {
     connections: usize,
     open_rate: f64,
     missing: Vec<String>,
+    /// Why there is no node without protection keys, if there is none.
+    keys_missing: Option<&'static str>,
     servers: Vec<ServerReport>,
     ratios: Vec<Ratios>,
     promises: Vec<Promise>,
@@ -161,6 +175,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     machine::pin_thread(&[load_core])?;
     let dir = tempfile::Builder::new().prefix("selvage-hello-").tempdir()?;
     let (mut contenders, missing) = start_all(arguments, server_core, load_core, &dir)?;
+    let keys_missing = keys_missing(&contenders)?;
+    if keys_missing.is_none() {
+        contenders.insert(1, node(WITHOUT_KEYS, server_core, load_core, &[KEYS_OFF])?);
+    }
     ensure!(!contenders.is_empty(), "nothing to measure");
 
     let steps = (contenders.len() * (1 + 2 * arguments.rounds)) as u64;
@@ -175,7 +193,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
     progress.finish_and_clear();
 
     let ratios = ratios(&contenders);
-    let promises = if arguments.without_node { Vec::new() } else { promises(&contenders, &ratios) };
+    let promises = match arguments.without_node {
+        true => Vec::new(),
+        false => promises(&contenders, &ratios, keys_missing.is_none()),
+    };
     let mut servers = Vec::new();
     for contender in contenders {
         servers.push(report_of(&contender)?);
@@ -193,6 +214,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
         connections: arguments.connections,
         open_rate: round(open_rate),
         missing,
+        keys_missing,
         servers,
         ratios,
         promises,
@@ -211,24 +233,8 @@ fn start_all(
 ) -> anyhow::Result<(Vec<Contender>, Vec<String>)> {
     let mut contenders = Vec::new();
     let mut missing = Vec::new();
-    let contender = |name, version, target, process| Contender {
-        name,
-        version,
-        target,
-        process,
-        closed: Vec::new(),
-        open: Vec::new(),
-    };
     if !arguments.without_node {
-        let options =
-            Options { shards: 1, node_cores: vec![server_core], control_cores: vec![load_core], ..Options::default() };
-        let mut stack = Stack::start(&Binaries::find()?, &options)?;
-        let deployment = stack.deploy("hello", HELLO_MODULE.as_bytes())?;
-        let target = stack.target(&deployment.subdomain, "/")?;
-        let answer = crate::client::Client::new(target.clone(), Duration::from_secs(5)).get()?;
-        ensure!(answer.body == HELLO_BODY.as_bytes(), "the node answers {:?}", answer.text());
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        contenders.push(contender(SELF, version, target, Process::Node(Box::new(stack))));
+        contenders.push(node(SELF, server_core, load_core, &[])?);
     }
     for peer in &arguments.peers {
         let started = peer.find().and_then(|program| {
@@ -236,7 +242,7 @@ fn start_all(
         });
         match started {
             Ok((version, server, target)) => {
-                contenders.push(contender(peer.name(), version, target, Process::Peer(server)));
+                contenders.push(Contender::new(peer.name(), version, target, Process::Peer(server)));
             }
             Err(error) => {
                 eprintln!("!!! SKIPPED {}: {error:#}", peer.name());
@@ -245,6 +251,43 @@ fn start_all(
         }
     }
     Ok((contenders, missing))
+}
+
+fn node(name: &'static str, server_core: usize, load_core: usize, env: &[(&str, &str)]) -> anyhow::Result<Contender> {
+    let options = Options {
+        shards: 1,
+        node_cores: vec![server_core],
+        control_cores: vec![load_core],
+        node_env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        ..Options::default()
+    };
+    let mut stack = Stack::start(&Binaries::find()?, &options)?;
+    let deployment = stack.deploy("hello", HELLO_MODULE.as_bytes())?;
+    let target = stack.target(&deployment.subdomain, "/")?;
+    let answer = crate::client::Client::new(target.clone(), Duration::from_secs(5)).get()?;
+    ensure!(answer.body == HELLO_BODY.as_bytes(), "the node answers {:?}", answer.text());
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Ok(Contender::new(name, version, target, Process::Node(Box::new(stack))))
+}
+
+/// Why a node without keys would be no other than the node; `None` where it has them on.
+fn keys_missing(contenders: &[Contender]) -> anyhow::Result<Option<&'static str>> {
+    let stack = contenders.iter().find_map(|one| match &one.process {
+        Process::Node(stack) => Some(stack),
+        Process::Peer(_) => None,
+    });
+    let Some(stack) = stack else { return Ok(Some("no node was asked for")) };
+    let keys = stack.metrics()?.sum("selvage_protection_keys").context("selvage_protection_keys")?;
+    Ok((keys == 0.0).then(|| match cpu_has_keys(&std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()) {
+        false => "this CPU has no keys",
+        true => "the node's keys are off; its log says why",
+    }))
+}
+
+/// Whether the kernel lists the flag that it has enabled keys for programs.
+fn cpu_has_keys(cpuinfo: &str) -> bool {
+    let flags = cpuinfo.lines().filter(|line| line.starts_with("flags"));
+    flags.flat_map(str::split_ascii_whitespace).any(|flag| flag == "ospke")
 }
 
 fn plan(arguments: &Arguments, load_core: usize, target: &Target, mode: Mode) -> Plan {
@@ -380,22 +423,27 @@ fn ratios(contenders: &[Contender]) -> Vec<Ratios> {
 }
 
 /// docs/SPECIFICATION.md: at least 4 × workerd and 0.6 × `Deno.serve`, by rate and by CPU time, p99 no worse than
-/// workerd's, and nothing failed.
-fn promises(contenders: &[Contender], ratios: &[Ratios]) -> Vec<Promise> {
-    let of = |peer: Peer| ratios.iter().find(|one| one.peer == peer.name());
-    let (workerd, deno) = (of(Peer::Workerd), of(Peer::Deno));
-    let ours = contenders.iter().filter(|one| one.name == SELF);
+/// workerd's, and nothing failed; with `keys`, nearly as many requests/s as without.
+fn promises(contenders: &[Contender], ratios: &[Ratios], keys: bool) -> Vec<Promise> {
+    let of = |name: &str| ratios.iter().find(|one| one.peer == name);
+    let (workerd, deno) = (of(Peer::Workerd.name()), of(Peer::Deno.name()));
+    let ours = contenders.iter().filter(|one| [SELF, WITHOUT_KEYS].contains(&one.name));
     let failed: u64 = ours
         .map(|one| one.closed.iter().map(|r| r.failed).sum::<u64>() + one.open.iter().map(|r| r.failed).sum::<u64>())
         .sum();
-    vec![
+    let mut promises = vec![
         Promise::at_least("requests/s over workerd's", workerd.map(|one| one.rate), 4.0),
         Promise::at_least("workerd's CPU time per request over ours", workerd.map(|one| one.cpu), 4.0),
         Promise::at_least("requests/s over Deno.serve's", deno.map(|one| one.rate), 0.6),
         Promise::at_least("Deno.serve's CPU time per request over ours", deno.map(|one| one.cpu), 0.6),
         Promise::at_most("p99 over workerd's, at one rate", workerd.map(|one| one.p99), 1.0),
         Promise::at_most("failed requests", Some(failed as f64), 0.0),
-    ]
+    ];
+    if keys {
+        let rate = of(WITHOUT_KEYS).map(|one| one.rate);
+        promises.push(Promise::at_least("requests/s with protection keys over those without", rate, KEYS_RATE_MIN));
+    }
+    promises
 }
 
 fn print(report: &Report) {
@@ -464,6 +512,9 @@ fn print(report: &Report) {
     for missing in &report.missing {
         println!("!!! SKIPPED {missing}");
     }
+    if let Some(why) = report.keys_missing {
+        println!("requests/s with protection keys over those without: not measured: {why}");
+    }
     print_promises(&report.promises);
 }
 
@@ -482,8 +533,22 @@ mod tests {
 
     #[test]
     fn a_promised_peer_that_is_missing_is_a_missed_promise() {
-        let missed = promises(&[], &[]);
+        let missed = promises(&[], &[], false);
         assert_eq!(missed.iter().filter(|promise| !promise.kept).count(), 5);
         assert_eq!(Verdict::of(&missed), Verdict::Missed);
+    }
+
+    #[test]
+    fn keys_are_promised_where_they_are_on() {
+        let check = |ratios: &[Ratios]| promises(&[], ratios, true).pop().expect("promises").kept;
+        let without = |rate: f64| Ratios { peer: WITHOUT_KEYS, rate, cpu: 1.0, p99: 1.0 };
+        assert_eq!((check(&[without(0.96)]), check(&[without(0.94)]), check(&[])), (true, false, false));
+        assert_eq!(promises(&[], &[without(0.94)], false).len() + 1, promises(&[], &[], true).len());
+    }
+
+    #[test]
+    fn a_cpu_with_keys_is_known_by_its_whole_flag() {
+        assert!(cpu_has_keys("model name : x\nflags\t\t: fpu pku ospke rdpid\n"));
+        assert!(!cpu_has_keys("flags\t\t: fpu pku nospke\nmodel name : ospke\n"));
     }
 }

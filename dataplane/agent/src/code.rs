@@ -155,7 +155,7 @@ mod tests {
         fs::create_dir(&code).expect("made");
         let engine = CodeEngine { version: "1".to_owned(), tag: 1 };
         let (wanted, receiver) = sync_channel(QUEUE_MAX);
-        let store = Arc::new(CodeStore::new(code, engine, &Key::from_bytes([1; 32]), wanted));
+        let store = Arc::new(CodeStore::new(code, engine, &Key::from_bytes([1; 32]), wanted).expect("a page"));
         let made = Arc::new(AtomicU64::new(0));
         let calls = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&calls);

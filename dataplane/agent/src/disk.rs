@@ -189,8 +189,8 @@ impl Disk {
             }
             key => key,
         };
-        let key = key.map_err(|error| DiskError::Io { path, error })?;
-        Ok(CodeStore::new(self.root.join("code"), engine, &key, wanted))
+        let store = key.and_then(|key| CodeStore::new(self.root.join("code"), engine, &key, wanted));
+        store.map_err(|error| DiskError::Io { path, error })
     }
 
     fn snapshots(&self) -> PathBuf {

@@ -28,7 +28,7 @@ use crate::{
     scope::Scope,
     snapshot::Snapshot,
     stack::{self, Cause, StackInfo},
-    stuck,
+    stuck, suspend,
     turn::{self, ThreadClock, TurnFrame},
 };
 
@@ -65,7 +65,7 @@ pub enum Ended {
 
 /// What came of a turn.
 pub struct Turn<R> {
-    /// What the job gave; `None` only after [`Ended::Abandoned`] and [`Ended::Stuck`].
+    /// What the job gave; `None` after [`Ended::Abandoned`] and [`Ended::Stuck`], and where it did not begin.
     pub value: Option<R>,
     /// CPU time used, ns. An upper bound: preemption within the first millisecond counts.
     pub cpu_ns: u64,
@@ -207,10 +207,14 @@ impl<S: 'static> Isolate<S> {
     /// Runs `job` with JavaScript at hand, for at most about `budget_ns` of CPU time.
     ///
     /// Where a limit ends it, JavaScript stops at once and `job` sees [`CallError::Ended`](crate::CallError::Ended); it
-    /// must then return. An isolate that is not [`usable`](Isolate::usable) runs nothing and gives [`Ended::Abandoned`].
+    /// must then return. An isolate that is not [`usable`](Isolate::usable) runs nothing and gives [`Ended::Abandoned`]; nor does
+    /// `job` begin where there is no time for it, or in a call that is being brought to an end: [`Ended::Cpu`].
     pub fn turn<R>(&mut self, budget_ns: u64, job: impl FnOnce(&mut Scope<'_, '_>) -> R) -> Turn<R> {
         if !self.usable {
             return Turn { value: None, cpu_ns: 0, held_ns: 0, ended: Some(Ended::Abandoned) };
+        }
+        if budget_ns == 0 || suspend::cancelled() {
+            return Turn { value: None, cpu_ns: 0, held_ns: 0, ended: Some(Ended::Cpu) };
         }
         let thread = Rc::clone(&self.thread);
         let frame = TurnFrame::new(&thread, &self.handle, self.raw(), budget_ns);

@@ -54,5 +54,5 @@ pub use place::{set_nice, shorten_slice, usual_slice};
 pub use scope::{CallError, Scope};
 pub use script::{Compile, ScriptError, Source};
 pub use snapshot::Snapshot;
-pub use suspend::{Progress, Suspendable};
+pub use suspend::{Progress, Suspendable, let_others_run};
 pub use value::{Global, PromiseState, Value};

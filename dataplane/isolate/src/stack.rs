@@ -243,6 +243,8 @@ pub(crate) fn abandon(cause: Cause) {
         return;
     }
     let yielder = YIELDER.get();
+    #[cfg(test)]
+    tests::AGAIN.set(Some(may_abandon((&raw const yielder) as usize)));
     if !yielder.is_null() {
         // SAFETY: set by the coroutine that is running (`STACK_START` says one is), and lives on its stack.
         unsafe { &*yielder }.suspend(Left::Abandoned(cause));
@@ -267,6 +269,32 @@ fn new_fiber() -> Fiber {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Ended, Engine, Isolate, IsolateLimits};
+
+    thread_local! {
+        /// Whether a signal at the end of giving up, right before the stack is left, would have begun it again.
+        pub(super) static AGAIN: Cell<Option<bool>> = const { Cell::new(None) };
+    }
+
+    #[test]
+    fn a_signal_while_a_turn_is_given_up_does_not_begin_it_again() {
+        let engine = Engine::init().expect("engine");
+        let limits = IsolateLimits { heap_bytes: 64 << 20 };
+        for (cause, ended) in [(Cause::Memory, Ended::Abandoned), (Cause::Stuck, Ended::Stuck)] {
+            let mut isolate = Isolate::new(&engine, limits, ()).expect("isolate");
+            AGAIN.set(None);
+            // As the handlers of the signal and of "out of memory" do, which V8 is interrupted by.
+            let turn = isolate.turn(1_000_000_000, |_| {
+                in_v8(|| {
+                    let here = 0u8;
+                    assert!(may_abandon((&raw const here) as usize), "the first signal does");
+                    crate::turn::abandon_current(cause);
+                });
+            });
+            assert_eq!((turn.ended, AGAIN.get()), (Some(ended), Some(false)));
+            assert!(!isolate.usable());
+        }
+    }
 
     #[test]
     fn runs_elsewhere_and_gives_the_result() {

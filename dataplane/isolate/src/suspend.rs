@@ -3,11 +3,12 @@
 //! A Worker that computes for long must not hold its shard. The shard calls it through this type, which runs the call on a
 //! small stack of its own; the JavaScript in it runs on a V8 stack (see `stack`). When a slice of CPU time is used up, the
 //! watchdog asks V8 for an interrupt. Its callback leaves the V8 stack; [`pause`] then leaves this one, and the shard has its
-//! thread back. Later it calls [`Suspendable::resume`], and both go on where they were.
+//! thread back. Later it calls [`Suspendable::resume`], and both go on where they were. The watchdog does not see many short turns
+//! of one call: what loops over them asks [`let_others_run`] in between.
 //!
 //! *Owns:* the stacks of the calls, a few kept per thread. *Does not:* decide when to resume whom.
 //! *Invariants:* while a call is suspended nobody but the call itself reaches the value; a value that is dropped meanwhile
-//! has its call brought to an end first, with JavaScript told to stop.
+//! has its call brought to an end first, with JavaScript told to stop and no turn begun any more.
 //! *Bounds:* [`STACK_BYTES`] a call, [`FREE_MAX`] stacks kept. *Fails:* a panic in a call comes out of `start` or `resume`.
 //! *Thread:* the one that made it; the type is not `Send`.
 
@@ -20,10 +21,14 @@ use std::{
 
 use corosensei::{Coroutine, CoroutineResult, Yielder, stack::DefaultStack};
 
+use crate::clock::{Ticks, ticks, ticks_to_ns};
+
 /// Stack of a call, bytes: Rust code alone, for JavaScript has stacks of its own. Touched pages only cost memory.
 const STACK_BYTES: usize = 256 << 10;
 /// Stacks that a thread keeps for later calls.
 const FREE_MAX: usize = 8;
+/// Time for which a call keeps its thread before others run between two of its turns, ns: the longest slice of one turn.
+const SLICE_NS: u64 = 1_000_000;
 
 /// How far a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +59,8 @@ thread_local! {
     static FREE: RefCell<Vec<Fiber>> = const { RefCell::new(Vec::new()) };
     /// The yielder of the call that runs on this thread; null if none does.
     static CALL: Cell<*const Yielder<Start, Left>> = const { Cell::new(ptr::null()) };
+    /// When the call that runs was started or resumed.
+    static SINCE: Cell<Ticks> = const { Cell::new(0) };
     /// The call that runs is being brought to an end.
     static CANCELLED: Cell<bool> = const { Cell::new(false) };
 }
@@ -67,6 +74,19 @@ pub(crate) fn possible() -> bool {
 /// Whether the call that runs should end as soon as it can.
 pub(crate) fn cancelled() -> bool {
     CANCELLED.get()
+}
+
+/// Between two turns of a call: suspends it if it can be and has had its thread for a slice.
+#[inline]
+pub fn let_others_run() {
+    pause_at(ticks());
+}
+
+#[inline]
+fn pause_at(now: Ticks) {
+    if possible() && ticks_to_ns(now.saturating_sub(SINCE.get())) > SLICE_NS {
+        pause();
+    }
 }
 
 /// Leaves the call that runs on this thread until it is resumed.
@@ -139,6 +159,7 @@ impl<T: 'static> Suspendable<T> {
 
     #[inline]
     fn go_on(&mut self, mut fiber: Fiber, start: Start) -> Progress {
+        SINCE.set(ticks());
         match fiber.resume(start) {
             CoroutineResult::Yield(Left::Done) => {
                 keep(fiber);
@@ -223,6 +244,7 @@ fn new_fiber() -> Fiber {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::ns_to_ticks;
 
     #[test]
     fn goes_on_where_it_was() {
@@ -276,6 +298,25 @@ mod tests {
         drop(value);
         assert_eq!(receiver.recv(), Ok(true));
         assert!(!cancelled());
+    }
+
+    #[test]
+    fn a_call_that_has_had_its_slice_lets_others_run_once() {
+        let slice = ns_to_ticks(SLICE_NS);
+        let mut value = Suspendable::new(0);
+        let started = value.start(move |value| {
+            pause_at(SINCE.get() + slice / 2);
+            *value = 1;
+            pause_at(SINCE.get() + slice * 2);
+            *value = 2;
+            // It has a slice of its own again.
+            pause_at(SINCE.get() + slice / 2);
+            *value = 3;
+        });
+        assert_eq!((started, value.get()), (Progress::Suspended, None));
+        assert_eq!(value.resume(), Progress::Done);
+        assert_eq!(value.get(), Some(&3));
+        assert_eq!(value.call(|_| pause_at(SINCE.get() + slice * 2)), Progress::Done, "it cannot be suspended");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use probe::Access;
 
 const LIMITS: IsolateLimits = IsolateLimits { heap_bytes: 64 << 20 };
 const CAGE_BYTES: usize = 4 << 30;
+const WASM_PAGE_BYTES: usize = 64 << 10;
 const BUDGET_NS: u64 = 600_000_000_000;
 
 /// Keys are on, or the test is skipped.
@@ -120,15 +121,17 @@ fn expect_all(attacker: &mut Isolate<()>, addresses: Vec<usize>, writes: bool, e
     assert_eq!(wrong, 0, "{what}: of {count} pages, {wrong} are not {expect:?}");
 }
 
+/// Where each buffer of a list lies: its start and its bytes.
+fn places(scope: &mut Scope<'_, '_>, list: &'static Source) -> Vec<(usize, usize)> {
+    let list = scope.run_script("buffers.js", list, Compile::Eager).expect("a list");
+    let each = (0..scope.array_len(list)).filter_map(|at| scope.element(list, at)).collect::<Vec<_>>();
+    let places = each.into_iter().filter_map(|it| scope.with_bytes(it, |bytes| (bytes.as_ptr() as usize, bytes.len())));
+    places.collect()
+}
+
 /// Addresses of the first and last byte of each buffer in `LIST`, and one in each page between.
 fn pages_of_buffers(isolate: &mut Isolate<()>) -> Vec<usize> {
-    let buffers = isolate.turn(BUDGET_NS, |scope| {
-        let list = scope.run_script("buffers.js", &LIST, Compile::Eager).expect("a list");
-        let each = (0..scope.array_len(list)).filter_map(|at| scope.element(list, at)).collect::<Vec<_>>();
-        let places =
-            each.into_iter().filter_map(|it| scope.with_bytes(it, |bytes| (bytes.as_ptr() as usize, bytes.len())));
-        places.collect::<Vec<_>>()
-    });
+    let buffers = isolate.turn(BUDGET_NS, |scope| places(scope, &LIST));
     let buffers = buffers.value.expect("places");
     assert_eq!(buffers.len(), 7);
     assert_eq!(buffers[6].1, 30 << 16, "WebAssembly's memory, grown");
@@ -199,12 +202,64 @@ static CHURN: Source = Source::new(
     }
     if (Math.random() < 0.1) kept.push(new Uint8Array(300000), new Array(40000).fill(0.5));
     globalThis.round = (globalThis.round ?? 0) + 1;
-    if (round % 20 === 0) globalThis.memory = new WebAssembly.Memory({ initial: 1, maximum: 8 });
-    if (round % 20 === 10) globalThis.memory?.grow(2);
+    if (round % 20 === 2) globalThis.memory = new WebAssembly.Memory({ initial: 1, maximum: 8 });
+    if (round % 20 === 12) globalThis.memory?.grow(2);
     // A collection every round, every tenth of all of the heap.
     gc({ type: round % 10 === 0 ? 'major' : 'minor' });
 ",
 );
+
+/// What `CHURN` keeps outside of the heap, where V8 has the bytes of small arrays; nothing before it has run.
+static KEPT: Source = Source::new(
+    "
+    [
+        ...(globalThis.kept ?? []).map((it) => it.bytes ?? it).filter((it) => it instanceof Uint8Array && it.length > 64),
+        ...(globalThis.memory ? [new Uint8Array(memory.buffer)] : []),
+    ]
+",
+);
+
+/// Where buffers and WebAssembly's memory lie that an isolate keeps, for each: its start and its bytes.
+fn kept(isolate: &mut Isolate<()>) -> Vec<(usize, usize)> {
+    let places = isolate.turn(BUDGET_NS, |scope| places(scope, &KEPT));
+    assert_eq!(places.ended, None);
+    places.value.expect("places")
+}
+
+/// What was looked at outside of cages.
+#[derive(Default)]
+struct Seen {
+    pages: usize,
+    memories: usize,
+}
+
+/// Every page of an isolate's cage, of the buffers that it keeps and of WebAssembly's memory carries its key.
+fn check_all(isolates: &mut [Isolate<()>]) -> Vec<Seen> {
+    // Before the areas are read: this runs JavaScript.
+    let kept: Vec<_> = isolates.iter_mut().map(kept).collect();
+    let areas = keyed_areas().expect("smaps");
+    let check = |(isolate, kept): (&Isolate<()>, Vec<(usize, usize)>)| {
+        let (cage, key) = (isolate.cage(), isolate.key().number());
+        check_cage(&areas, cage, isolate.key());
+        let mut seen = Seen::default();
+        for (start, len) in kept {
+            assert!(
+                !(cage..cage + CAGE_BYTES).contains(&start),
+                "{len} bytes at {start:x} lie in the cage at {cage:x}"
+            );
+            for page in (start & !4095..start + len).step_by(4096) {
+                let at = areas.partition_point(|it| it.area.range.end <= page);
+                let found = areas.get(at).filter(|it| it.area.range.contains(&page));
+                assert_eq!(found.map(|it| it.key), Some(key), "page {page:x} of {len} bytes at {start:x}: {found:x?}");
+                seen.pages += 1;
+            }
+            // No other buffer of `CHURN` has this many bytes.
+            seen.memories += usize::from(len.is_multiple_of(WASM_PAGE_BYTES));
+        }
+        seen
+    };
+    isolates.iter().zip(kept).map(check).collect()
+}
 
 #[test]
 fn no_page_carries_a_wrong_key_after_churn_and_collections() {
@@ -218,26 +273,31 @@ fn no_page_carries_a_wrong_key_after_churn_and_collections() {
         }
     }
     assert_eq!(accounts.len(), pkey::tenant_keys().len());
+    // A processor has 15 to give; V8 takes one and the host two.
+    assert_eq!(accounts.len(), pkey::TENANT_KEYS_MAX);
     let mut isolates: Vec<Isolate<()>> = accounts.iter().map(|account| tenant(&engine, *account)).collect();
-    let check = |isolates: &[Isolate<()>]| {
-        let areas = keyed_areas().expect("smaps");
-        for isolate in isolates {
-            check_cage(&areas, isolate.cage(), isolate.key());
-        }
-    };
+    let mut replaced = vec![0; accounts.len()];
     for round in 0..rounds {
-        let at = round * 7 % isolates.len();
+        let at = round % isolates.len();
         if round % 25 == 24 {
             // Drop first: the next cage may come to lie where this one was.
-            drop(isolates.swap_remove(at));
-            isolates.insert(at, tenant(&engine, accounts[round % accounts.len()]));
+            drop(isolates.remove(at));
+            isolates.insert(at, tenant(&engine, accounts[at]));
+            replaced[at] += 1;
         }
         run(&mut isolates[at], &CHURN);
         if round % (rounds / 10) == 0 {
-            check(&isolates);
+            check_all(&mut isolates);
+        } else if round % 25 == 24 || round % 25 == 12 {
+            // The one that was just replaced, and one in the middle of its life.
+            check_all(&mut isolates[at..=at]);
         }
     }
-    check(&isolates);
+    let seen = check_all(&mut isolates);
+    assert!(replaced.iter().all(|times| *times > 0), "of each account one was replaced: {replaced:?}");
+    assert!(seen.iter().all(|seen| seen.pages > 100), "buffers of each lie outside of its cage");
+    let memories: usize = seen.iter().map(|seen| seen.memories).sum();
+    assert!(memories > isolates.len() / 2, "{memories} memories of WebAssembly");
     drop(isolates);
     let left = keyed_areas()
         .expect("smaps")

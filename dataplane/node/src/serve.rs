@@ -207,7 +207,11 @@ fn code_config(engine: &Engine) -> CodeConfig {
 /// What stands between tenants, and around the process, beside V8 itself: says what this machine has of it.
 fn protect(files: std::io::Result<()>) {
     match pkey::status() {
-        status @ pkey::Status::On { .. } => tracing::info!(%status, "memory protection keys"),
+        status @ pkey::Status::On { .. } => {
+            // For who reads a crash report, which names keys by their numbers.
+            let (secrets_key, spare_key) = (pkey::secrets_key().number(), pkey::spare_key().number());
+            tracing::info!(%status, secrets_key, spare_key, "memory protection keys");
+        }
         status @ pkey::Status::Off(_) => tracing::warn!(%status, "memory protection keys"),
     }
     if let Err(error) = pkey::fence::deny_calls() {

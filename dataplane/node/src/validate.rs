@@ -37,6 +37,7 @@ pub(crate) fn run(args: &ValidateArgs) -> anyhow::Result<()> {
     let module = Bytes::from(module);
     let report = match worker_api::validate_within(&engine, module.clone(), startup_ns) {
         Ok(verdict) => Report::Good { ok: true, handlers: verdict.handlers, startup_us: verdict.startup_us },
+        Err(error @ StartError::Overloaded) => return Err(error).context("cannot start any module"),
         Err(error) => bad(error),
     };
     let mut out = std::io::stdout().lock();
@@ -69,7 +70,7 @@ fn bad(error: StartError) -> Report {
         StartError::Part { .. } | StartError::Broken => ("syntax", text, None),
         StartError::Feature(_) => ("startup", text, None),
         StartError::Startup { message, place, .. } => ("startup", message, place),
-        StartError::CpuLimit | StartError::MemoryLimit => ("startup", text, None),
+        StartError::CpuLimit | StartError::MemoryLimit | StartError::Overloaded => ("startup", text, None),
     };
     let (line, column) = place.unzip();
     Report::Bad { ok: false, kind, message: cut(message), line, column }

@@ -2,7 +2,7 @@
 //!
 //! `intrude calls PID` has every thread try the ways around protection keys, and says what each call gave.
 //! `intrude read PID THREAD` waits until the thread runs where memory of a tenant is open to it, then has it read and write a byte
-//! of every page that carries a key, and says for each key how that went. `intrude die PID THREAD` has it read another tenant's memory
+//! of every page that carries a key, and says for each key how that went, and how many pages its largest area has. `intrude die PID THREAD` has it read another tenant's memory
 //! without anybody who catches it. Works by `ptrace`: the process's own fence does not bind its parent. Output: one line of
 //! `name=value` words for each thread or key.
 
@@ -332,6 +332,7 @@ mod tracer {
         let (all, keyed, own) = in_a_turn(process, thread)?;
         let it = all.thread(thread)?;
         for (key, areas) in &keyed.areas {
+            let largest = areas.iter().map(|(range, _)| range.len() / PAGE).max().unwrap_or(0);
             let (mut pages, mut done, mut faults, mut wrong, mut stored, mut store_faults) = (0, 0, 0, 0, 0, 0);
             for (range, writable) in areas {
                 for page in range.clone().step_by(PAGE) {
@@ -353,8 +354,8 @@ mod tracer {
             }
             let (own, code) = (u8::from(*key == own), u8::from(keyed.code.contains(key)));
             println!(
-                "key={key} own={own} code={code} pages={pages} read={done} faults={faults} written={stored} \
-                 write_faults={store_faults} wrong={wrong}"
+                "key={key} own={own} code={code} pages={pages} largest={largest} read={done} faults={faults} \
+                 written={stored} write_faults={store_faults} wrong={wrong}"
             );
         }
         it.restore()?;

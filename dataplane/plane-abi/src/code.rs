@@ -236,7 +236,7 @@ pub fn code_name(artifact: ArtifactHash) -> ArtifactHash {
 pub struct CodeStore {
     folder: PathBuf,
     engine: CodeEngine,
-    mark: hmac::Key,
+    mark: Key,
     wanted: SyncSender<ArtifactHash>,
     next_file: AtomicU64,
     used: AtomicU64,
@@ -251,18 +251,26 @@ impl std::fmt::Debug for CodeStore {
 
 impl CodeStore {
     /// The code caches in a folder, for this V8. `key` marks what this node trusts; artifacts whose code is to be made go
-    /// into `wanted`.
-    pub fn new(folder: PathBuf, engine: CodeEngine, key: &Key, wanted: SyncSender<ArtifactHash>) -> CodeStore {
-        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.expose()), b"selvage code cache mark v1");
-        CodeStore {
+    /// into `wanted`. Fails where the system gives no page for the mark's key.
+    pub fn new(
+        folder: PathBuf,
+        engine: CodeEngine,
+        key: &Key,
+        wanted: SyncSender<ArtifactHash>,
+    ) -> io::Result<CodeStore> {
+        let mark = key.with(|key| {
+            let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"selvage code cache mark v1");
+            Key::new(derived.as_ref().first_chunk().expect("an HMAC-SHA-256 tag has 32 bytes"))
+        })?;
+        Ok(CodeStore {
             folder,
             engine,
-            mark: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()),
+            mark,
             wanted,
             next_file: AtomicU64::new(0),
             used: AtomicU64::new(0),
             refused: Default::default(),
-        }
+        })
     }
 
     /// Which V8 they are for.
@@ -289,7 +297,8 @@ impl CodeStore {
         let said = bytes.len().checked_sub(MARK_BYTES).ok_or(CodeError::Length)?;
         let (envelope, mark) = bytes.split_at(said);
         // The mark covers every byte, the envelope's own digest too, which therefore need not be compared again.
-        hmac::verify(&self.mark, envelope, mark).map_err(|_| CodeError::Unmarked)?;
+        let verified = self.mark.with(|key| hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, key), envelope, mark));
+        verified.map_err(|_| CodeError::Unmarked)?;
         let envelope = Envelope::parse(envelope)?;
         envelope.is_for(&self.engine, artifact)?;
         let code_end = CODE_AT + envelope.code.len();
@@ -299,7 +308,7 @@ impl CodeStore {
     /// Takes code from whom this node believes, its control plane or itself: checks it, marks it, keeps it.
     pub fn store(&self, artifact: ArtifactHash, envelope: &[u8]) -> Result<(), CodeError> {
         open(&self.engine, artifact, envelope)?;
-        let mark = hmac::sign(&self.mark, envelope);
+        let mark = self.mark.with(|key| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), envelope));
         let mut bytes = Vec::with_capacity(envelope.len() + MARK_BYTES);
         bytes.extend_from_slice(envelope);
         bytes.extend_from_slice(mark.as_ref());
@@ -423,7 +432,8 @@ mod tests {
 
     fn store(folder: &Path, key: u8) -> (CodeStore, Receiver<ArtifactHash>) {
         let (wanted, receiver) = sync_channel(2);
-        (CodeStore::new(folder.to_owned(), engine(), &Key::from_bytes([key; 32]), wanted), receiver)
+        let store = CodeStore::new(folder.to_owned(), engine(), &Key::from_bytes([key; 32]), wanted);
+        (store.expect("a page"), receiver)
     }
 
     #[test]

@@ -8,28 +8,31 @@
 //! subkey, so that the same input gives the same bytes: what it tells an observer is only that a value did not change,
 //! which is what the node needs to know. Two different inputs share a nonce with probability 2⁻⁹⁶ a pair.
 //!
-//! Failures: [`SealError`], which never says what was inside. Keys are wiped on drop and never printed.
+//! Failures: [`SealError`], which never says what was inside. A key's bytes lie in pages of their own ([`Secret`]): in a node
+//! under the key of the host's secrets, wiped on drop, never printed.
 
 use std::{
     fmt, fs,
     io::{self, Read as _, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
+    sync::Arc,
 };
 
+use pkey::Secret;
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     digest, hmac,
     rand::{SecureRandom as _, SystemRandom},
 };
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 const FORMAT: u8 = 1;
 const KEY_BYTES: usize = 32;
 
-/// A sealing key: 256 bits.
+/// A sealing key: 256 bits. Clones share them.
 #[derive(Clone)]
-pub struct Key(Zeroizing<[u8; KEY_BYTES]>);
+pub struct Key(Arc<Secret<[u8; KEY_BYTES]>>);
 
 /// Why something could not be sealed or opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,29 +68,36 @@ impl Eq for Key {}
 
 impl Key {
     /// A new random key.
-    pub fn generate() -> Result<Key, SealError> {
+    fn generate() -> io::Result<Key> {
         let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-        SystemRandom::new().fill(&mut bytes[..]).map_err(|_| SealError::Random)?;
-        Ok(Key(bytes))
+        SystemRandom::new().fill(&mut bytes[..]).map_err(|_| io::Error::other(SealError::Random))?;
+        Key::new(&bytes)
     }
 
-    /// A key of these bytes.
+    /// A key of these bytes. Fails where the system gives no page for it. The caller wipes its own copy.
+    pub fn new(bytes: &[u8; KEY_BYTES]) -> io::Result<Key> {
+        Secret::new(bytes).map(|secret| Key(Arc::new(secret)))
+    }
+
+    /// A key of these bytes, for tests and tools: panics where [`Key::new`] fails.
     pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Key {
-        Key(Zeroizing::new(bytes))
+        Key::new(&bytes).expect("a page")
     }
 
-    /// Its bytes, to be sent or stored; the caller keeps them secret.
-    pub fn expose(&self) -> &[u8; KEY_BYTES] {
-        &self.0
+    /// Looks at its bytes, to send or store them; the caller keeps them secret. See [`Secret::with`].
+    pub fn with<R>(&self, look: impl FnOnce(&[u8; KEY_BYTES]) -> R) -> R {
+        self.0.with(look)
     }
 
     /// A name for the key that tells nothing of it: 64 bits of a digest.
     pub fn id(&self) -> u64 {
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(b"selvage seal key id v1");
-        context.update(&self.0[..]);
-        let first = context.finish().as_ref().first_chunk::<8>().copied();
-        u64::from_le_bytes(first.expect("a SHA-256 digest has 32 bytes"))
+        let digest = self.with(|bytes| {
+            let mut context = digest::Context::new(&digest::SHA256);
+            context.update(b"selvage seal key id v1");
+            context.update(bytes);
+            context.finish()
+        });
+        u64::from_le_bytes(digest.as_ref().first_chunk().copied().expect("a SHA-256 digest has 32 bytes"))
     }
 
     /// Reads the key from a file, or makes file (mode 0600) and key. Two processes that do so at once get one key. A
@@ -97,7 +107,7 @@ impl Key {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             done => return done,
         }
-        let key = Key::generate().map_err(io::Error::other)?;
+        let key = Key::generate()?;
         match key.store(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Key::load(path),
             Err(error) => Err(error),
@@ -127,23 +137,25 @@ impl Key {
             let message = format!("{}: not a key file of 64 hexadecimal digits", path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
-        Ok(Key(bytes))
+        Key::new(&bytes)
     }
 
     /// Writes the key to a new file of mode 0600, durably; fails with `AlreadyExists` rather than replace one.
     pub fn store(&self, path: &Path) -> io::Result<()> {
         let mut text = Zeroizing::new(String::with_capacity(2 * KEY_BYTES + 1));
-        for byte in self.0.iter() {
-            text.push(char::from_digit(u32::from(byte >> 4), 16).expect("below 16"));
-            text.push(char::from_digit(u32::from(byte & 15), 16).expect("below 16"));
-        }
+        self.with(|bytes| {
+            for byte in bytes {
+                text.push(char::from_digit(u32::from(byte >> 4), 16).expect("below 16"));
+                text.push(char::from_digit(u32::from(byte & 15), 16).expect("below 16"));
+            }
+        });
         text.push('\n');
         store_private(path, text.as_bytes())
     }
+}
 
-    fn cipher(&self) -> LessSafeKey {
-        LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &self.0[..]).expect("an AES-256 key has 32 bytes"))
-    }
+fn cipher(key: &[u8; KEY_BYTES]) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("an AES-256 key has 32 bytes"))
 }
 
 /// Writes a secret to a new file of mode 0600, durably; fails with `AlreadyExists` rather than replace one. Of several
@@ -174,21 +186,22 @@ pub fn seal(key: &Key, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, SealErro
 
 /// Seals with a nonce derived from key, place and plaintext: the same input gives the same bytes.
 pub fn seal_deterministic(key: &Key, aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
-    let mut subkey =
-        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key.0[..]), b"selvage seal nonce v1").as_ref().to_vec();
-    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &subkey));
-    subkey.zeroize();
-    context.update(&(aad.len() as u64).to_le_bytes());
-    context.update(aad);
-    context.update(plaintext);
-    let nonce = context.sign().as_ref().first_chunk().copied();
+    let tag = key.with(|key| {
+        let subkey = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"selvage seal nonce v1");
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, subkey.as_ref()));
+        context.update(&(aad.len() as u64).to_le_bytes());
+        context.update(aad);
+        context.update(plaintext);
+        context.sign()
+    });
+    let nonce = tag.as_ref().first_chunk().copied();
     seal_with_nonce(key, nonce.expect("an HMAC-SHA-256 tag has 32 bytes"), aad, plaintext)
 }
 
 fn seal_with_nonce(key: &Key, nonce: [u8; NONCE_LEN], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let mut body = plaintext.to_vec();
-    key.cipher()
-        .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut body)
+    let nonce_once = Nonce::assume_unique_for_key(nonce);
+    key.with(|key| cipher(key).seal_in_place_append_tag(nonce_once, Aad::from(aad), &mut body))
         .expect("a value is far below AES-GCM's 64 GiB");
     let mut out = Vec::with_capacity(1 + NONCE_LEN + body.len());
     out.push(FORMAT);
@@ -207,8 +220,9 @@ pub fn open(key: &Key, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> 
         return Err(SealError::Malformed);
     }
     let mut body = body.to_vec();
-    let opened = key.cipher().open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(aad), &mut body);
-    let length = opened.map_err(|_| SealError::Authentication)?.len();
+    let nonce = Nonce::assume_unique_for_key(*nonce);
+    let opened = key.with(|key| cipher(key).open_in_place(nonce, Aad::from(aad), &mut body).map(|opened| opened.len()));
+    let length = opened.map_err(|_| SealError::Authentication)?;
     body.truncate(length);
     Ok(body)
 }
@@ -269,7 +283,8 @@ mod tests {
         let path = folder.path().join("env.key");
         let key = Key::load_or_create(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(Key::load_or_create(&path).unwrap().expose(), key.expose());
+        let bytes = |key: &Key| key.with(|bytes| *bytes);
+        assert_eq!(bytes(&Key::load_or_create(&path).unwrap()), bytes(&key));
         assert_eq!(key.store(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();

@@ -21,7 +21,9 @@ use std::marker::PhantomData;
 
 use base::id::{ArtifactHash, DeploymentId};
 use base::limits::FRAME_BYTES_MAX;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
 
 use crate::routes::base::BaseId;
 use crate::seal::Key;
@@ -378,13 +380,14 @@ pub struct WireKey(pub Key);
 
 impl Serialize for WireKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.expose().serialize(serializer)
+        self.0.with(|bytes| bytes.serialize(serializer))
     }
 }
 
 impl<'de> Deserialize<'de> for WireKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<WireKey, D::Error> {
-        <[u8; 32]>::deserialize(deserializer).map(|bytes| WireKey(Key::from_bytes(bytes)))
+        let bytes = Zeroizing::new(<[u8; 32]>::deserialize(deserializer)?);
+        Key::new(&bytes).map(WireKey).map_err(D::Error::custom)
     }
 }
 

@@ -12,7 +12,7 @@
 //! the apart thread. *Bounds:* what is in the queues is bounded by the grammar of `worker_api::event`. *Fails:* where the thread
 //! cannot be started, quarantined tenants stay on the shard. A panic in a Worker gives up that Worker alone.
 
-use crate::cell::WorkerCell;
+use crate::cell::{WorkerCell, request_of};
 use crate::shard::{Shard, panic_text};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::thread::{self, Thread};
 use std::{io, mem};
-use worker_api::event::{Effect, Event, MonotonicNs, Now};
+use worker_api::event::{Effect, Event, MonotonicNs, Now, RequestId};
 use worker_api::{CodeOrigin, Engine, MemoryGauge, Progress, StartError, Suspendable, Worker, WorkerSpec};
 use worker_api::{set_nice, usual_slice};
 
@@ -51,8 +51,23 @@ pub(crate) struct Report {
     pub(crate) condemned: bool,
     /// How long it went on after it was asked to let go, see [`Held`], ns.
     pub(crate) held_ns: u64,
+    /// The request whose event it was, if it was one of a request's.
+    pub(crate) current: Option<RequestId>,
     /// A panic of ours passed through it; it is gone.
-    pub(crate) broken: bool,
+    pub(crate) broken: Option<Lost>,
+}
+
+/// What is known of a Worker that a panic took.
+pub(crate) struct Lost {
+    /// The last request that it was given: those that came later wait in its orders, or are on their way.
+    begun: Option<RequestId>,
+}
+
+impl Lost {
+    /// Whether a request's handler may have begun.
+    pub(crate) fn has_begun(&self, id: RequestId) -> bool {
+        self.begun.is_some_and(|begun| id <= begun)
+    }
 }
 
 #[derive(Default)]
@@ -183,6 +198,10 @@ struct Guest {
     orders: VecDeque<Order>,
     /// It is in the round.
     waits: bool,
+    /// The request whose event it takes or took last, if it is of one.
+    current: Option<RequestId>,
+    /// The last request that it was given.
+    begun: Option<RequestId>,
 }
 
 /// The apart thread: takes orders, gives turns in a round, sleeps when there is nothing to do.
@@ -191,19 +210,7 @@ fn work(engine: &Engine, queues: &Queues) {
     let mut round: VecDeque<u64> = VecDeque::new();
     while !queues.stop.load(Ordering::Acquire) {
         for (number, order) in mem::take(&mut *lock(&queues.orders)) {
-            if matches!(order, Order::Drop) {
-                guests.remove(&number);
-                continue;
-            }
-            let guest = guests.entry(number).or_insert_with(|| Guest {
-                seat: Suspendable::new(Seat::default()),
-                orders: VecDeque::new(),
-                waits: false,
-            });
-            guest.orders.push_back(order);
-            if !mem::replace(&mut guest.waits, true) {
-                round.push_back(number);
-            }
+            accept(&mut guests, &mut round, number, order);
         }
         let Some(number) = round.pop_front() else {
             thread::park();
@@ -215,9 +222,10 @@ fn work(engine: &Engine, queues: &Queues) {
             Ok(Progress::Suspended) => None,
             Err(panic) => {
                 tracing::error!(panic = panic_text(panic.as_ref()), "a panic was caught on the apart thread");
+                let report = guest.broken(number);
                 // Nothing is known of its state: it is never entered nor dropped again.
                 mem::forget(guests.remove(&number));
-                Some(Report::broken(number))
+                Some(report)
             }
         };
         if let Some(guest) = guests.get_mut(&number) {
@@ -236,12 +244,53 @@ fn work(engine: &Engine, queues: &Queues) {
     }
 }
 
+/// Puts an order where it belongs; one for a Worker that is gone is void.
+fn accept(guests: &mut HashMap<u64, Guest>, round: &mut VecDeque<u64>, number: u64, order: Order) {
+    let guest = match order {
+        Order::Drop => {
+            guests.remove(&number);
+            return;
+        }
+        Order::Start(_) => guests.entry(number).or_insert_with(Guest::new),
+        Order::Event(..) => match guests.get_mut(&number) {
+            Some(guest) => guest,
+            None => return,
+        },
+    };
+    guest.orders.push_back(order);
+    if !mem::replace(&mut guest.waits, true) {
+        round.push_back(number);
+    }
+}
+
 impl Guest {
+    fn new() -> Guest {
+        Guest {
+            seat: Suspendable::new(Seat::default()),
+            orders: VecDeque::new(),
+            waits: false,
+            current: None,
+            begun: None,
+        }
+    }
+
+    fn take_order(&mut self) -> Option<Order> {
+        let order = self.orders.pop_front()?;
+        self.current = None;
+        if let Order::Event(_, event) = &order {
+            self.current = request_of(event);
+            if matches!(event, Event::Request { .. } | Event::Invoke { .. }) {
+                self.begun = self.begun.max(self.current);
+            }
+        }
+        Some(order)
+    }
+
     fn turn(&mut self, engine: &Engine) -> Progress {
         if self.seat.is_suspended() {
             return self.seat.resume();
         }
-        match self.orders.pop_front() {
+        match self.take_order() {
             Some(Order::Start(spec)) => {
                 let engine = engine.clone();
                 self.seat.start(move |seat| {
@@ -260,10 +309,7 @@ impl Guest {
     fn report(&mut self, number: u64) -> Option<Report> {
         let seat = self.seat.get_mut()?;
         let started = seat.started.take();
-        let Some(worker) = &mut seat.worker else {
-            let none = Report { started, ..Report::broken(number) };
-            return Some(Report { broken: false, ..none });
-        };
+        let Some(worker) = &mut seat.worker else { return Some(Report { started, ..Report::without_worker(number) }) };
         worker.count_memory();
         Some(Report {
             number,
@@ -274,13 +320,19 @@ impl Guest {
             timeout_ns: worker.poll_timeout().unwrap_or(MonotonicNs::MAX),
             condemned: worker.condemned(),
             held_ns: worker.take_held_ns(),
-            broken: false,
+            current: self.current,
+            broken: None,
         })
+    }
+
+    fn broken(&self, number: u64) -> Report {
+        let broken = Some(Lost { begun: self.begun });
+        Report { current: self.current, broken, ..Report::without_worker(number) }
     }
 }
 
 impl Report {
-    fn broken(number: u64) -> Report {
+    fn without_worker(number: u64) -> Report {
         let effects = Vec::new();
         Report {
             number,
@@ -291,7 +343,8 @@ impl Report {
             timeout_ns: MonotonicNs::MAX,
             condemned: true,
             held_ns: 0,
-            broken: true,
+            current: None,
+            broken: None,
         }
     }
 }
@@ -390,8 +443,42 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use worker_api::event::Invocation;
 
     const MS: u64 = 1_000_000;
+
+    fn order(event: impl FnOnce(RequestId) -> Event, id: u64) -> Order {
+        Order::Event(Now { monotonic_ns: 0, unix_ms: 0 }, event(RequestId(id)))
+    }
+
+    #[test]
+    fn an_order_for_a_worker_that_is_gone_is_void() {
+        let (mut guests, mut round) = (HashMap::from([(1, Guest::new())]), VecDeque::new());
+        accept(&mut guests, &mut round, 1, Order::Drop);
+        for number in [1, 2] {
+            accept(&mut guests, &mut round, number, order(|id| Event::ClientGone { id }, 5));
+        }
+        assert!(guests.is_empty() && round.is_empty());
+    }
+
+    #[test]
+    fn a_broken_guest_tells_the_request_in_hand_and_the_last_that_began() {
+        let mut guest = Guest::new();
+        let lost = |guest: &Guest| guest.broken(1).broken.expect("it is broken");
+        assert!(guest.broken(1).current.is_none() && !lost(&guest).has_begun(RequestId(7)), "nothing had begun");
+        let invoked = |id| {
+            let invocation = Invocation::Scheduled { cron: String::new(), unix_ms: 0 };
+            Event::Invoke { id, invocation }
+        };
+        guest.orders.extend([order(invoked, 7), order(invoked, 8), order(|id| Event::ClientGone { id }, 7)]);
+        guest.orders.push_back(order(invoked, 9));
+        for (current, begun) in [(7, 7), (8, 8), (7, 8)] {
+            assert!(guest.take_order().is_some());
+            assert_eq!(guest.broken(1).current, Some(RequestId(current)));
+            let lost = lost(&guest);
+            assert!(lost.has_begun(RequestId(begun)) && !lost.has_begun(RequestId(begun + 1)), "{begun} had begun");
+        }
+    }
 
     /// What a tenant did, as (at ms, held ms), and whether that quarantined it.
     fn check(steps: &[(u64, u64, bool)]) -> Held {

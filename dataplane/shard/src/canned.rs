@@ -1,7 +1,7 @@
 //! The node's own answers: short text, nothing of the tenant's code in them.
 
 use h1::Reject;
-use worker_api::event::Failure;
+use worker_api::{StartError, event::Failure};
 
 /// An answer that no Worker gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,15 @@ impl Canned {
         [Canned::OVERLOADED, Canned::CODE_LATE, Canned::PAUSED, Canned::NO_CONFIGURATION].contains(&self)
     }
 
+    /// The answer to every request of a Worker that did not start.
+    pub(crate) fn of_start(error: &StartError) -> Canned {
+        match error {
+            StartError::CpuLimit | StartError::MemoryLimit => Canned::START_LIMITED,
+            StartError::Overloaded => Canned::OVERLOADED,
+            _ => Canned::START_FAILED,
+        }
+    }
+
     /// The answer to a request that the Worker failed.
     pub(crate) fn of_failure(why: Failure) -> Canned {
         let text = match why {
@@ -110,6 +119,11 @@ mod tests {
     #[test]
     fn what_the_node_is_short_of_is_not_the_versions_fault() {
         assert!(Canned::of_failure(Failure::Overloaded).is_shortage() && Canned::CODE_LATE.is_shortage());
+        assert!(Canned::of_start(&StartError::Overloaded).is_shortage());
+        for limit in [StartError::CpuLimit, StartError::MemoryLimit] {
+            assert_eq!(Canned::of_start(&limit), Canned::START_LIMITED);
+        }
+        assert_eq!(Canned::of_start(&StartError::NoFetch), Canned::START_FAILED);
         for fault in [Canned::START_FAILED, Canned::START_LIMITED, Canned::UNAVAILABLE, Canned::INVALID_RESPONSE] {
             assert!(!fault.is_shortage(), "{}", fault.label);
         }

@@ -5,13 +5,15 @@
 //! waits is woken. Nothing here calls back into the Worker.
 //!
 //! A Worker that computes for longer than a slice is suspended in the middle of its call, and so is one that starts. Events
-//! that come meanwhile wait in order; [`crate::turns`] gives it its next turn.
+//! that come meanwhile wait in order; [`crate::turns`] gives it its next turn. A request that has waited there for as long as its
+//! response may take is answered as one that passed that limit, and never begun.
 //!
 //! *Invariants:* events reach the Worker in the order in which they were sent. *Bounds:* what waits is bounded by the grammar of
 //! `worker_api::event`: one body step each way for each request or outbound request, and requests by
 //! `REQUESTS_PER_ISOLATE_MAX`.
 
 mod delivery;
+mod ends;
 mod websockets;
 
 pub(crate) use delivery::{Delivery, FetchDelivery, Response};
@@ -30,12 +32,12 @@ use base::id::{AccountId, DeploymentId};
 use plane_abi::ServiceTarget;
 use slab::Slab;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use worker_api::event::{
-    BodySource, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody,
-    RequestId, SocketId,
+    BodySource, Effect, Event, FetchId, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody, RequestId,
+    SocketId,
 };
 use worker_api::{CodeOrigin, MemoryGauge, Progress, StartError, Suspendable, Worker, WorkerSpec, ticks};
 
@@ -138,8 +140,8 @@ pub(crate) struct WorkerCell {
     pub(crate) lifecycle: Lifecycle,
     /// None if the Worker is on the apart thread.
     seat: Option<RefCell<Suspendable<Seat>>>,
-    /// Events that wait for a turn.
-    inbox: RefCell<VecDeque<Event>>,
+    /// Events that wait for a turn, each with when it came.
+    inbox: RefCell<VecDeque<(MonotonicNs, Event)>>,
     mail: RefCell<Mail>,
     /// When the start began; none once it is over.
     starting_ns: Cell<Option<MonotonicNs>>,
@@ -264,7 +266,7 @@ impl WorkerCell {
     pub(crate) fn admit(&self, shard: &Shard, now_ns: MonotonicNs, body: &IncomingBody) -> RequestId {
         self.used_ns.set(now_ns);
         let mut forecast = self.forecast.get();
-        forecast.observe(now_ns);
+        forecast.observe(now_ns, shard.config().pool.visit_ns);
         self.forecast.set(forecast);
         if self.open.get() == 0 {
             self.lifecycle.begin(&shard.metrics.transitions);
@@ -304,7 +306,7 @@ impl WorkerCell {
         } else if self.seat.is_none() {
             shard.apart.send(self.number, now, event);
         } else if self.waits.get() || !shard.turns.may_run_now(&self.tenant, now.monotonic_ns) {
-            self.inbox.borrow_mut().push_back(event);
+            self.inbox.borrow_mut().push_back((now.monotonic_ns, event));
             shard.turns.wait(self);
         } else {
             self.handle(shard, now, event);
@@ -313,11 +315,7 @@ impl WorkerCell {
 
     #[inline]
     fn handle(self: &Rc<Self>, shard: &Rc<Shard>, now: Now, event: Event) {
-        self.current.set(match &event {
-            Event::Request { id, .. } | Event::RequestBody { id, .. } => Some(*id),
-            Event::PullResponse { id } | Event::ClientGone { id } | Event::Invoke { id, .. } => Some(*id),
-            _ => None,
-        });
+        self.current.set(request_of(&event));
         let handle = move |seat: &mut Seat| {
             if let Some(worker) = &mut seat.worker {
                 worker.handle(now, event);
@@ -332,8 +330,9 @@ impl WorkerCell {
         if self.suspended.get() {
             self.call(shard, Suspendable::resume);
         } else {
-            let event = self.inbox.borrow_mut().pop_front();
-            if let Some(event) = event {
+            self.shed_late(shard);
+            let next = self.inbox.borrow_mut().pop_front();
+            if let Some((_, event)) = next {
                 self.handle(shard, shard.clock.now(), event);
             }
         }
@@ -416,6 +415,8 @@ impl WorkerCell {
     pub(crate) fn reported(self: &Rc<Self>, shard: &Rc<Shard>, report: Report) {
         let mut fetches = Vec::new();
         let now = shard.clock.now();
+        self.inside.set(true);
+        self.current.set(report.current);
         if let Some(started) = report.started
             && let Some(since_ns) = self.starting_ns.take()
         {
@@ -430,8 +431,8 @@ impl WorkerCell {
         for effect in report.effects {
             self.dispatch(shard, now, effect, &mut fetches);
         }
-        if report.broken {
-            self.abandon();
+        if let Some(lost) = report.broken {
+            self.give_up(|id| lost.has_begun(id));
         }
         if report.condemned && !self.condemned.replace(true) && self.lifecycle.state() != IsolateState::Error {
             self.lifecycle.to(&shard.metrics.transitions, IsolateState::Error);
@@ -440,6 +441,7 @@ impl WorkerCell {
             self.quarantine(shard, report.held_ns);
         }
         self.timeout_ns.set(report.timeout_ns);
+        self.inside.set(false);
         if report.timeout_ns != self.armed_ns.get() {
             shard.worker_timers.arm(self, report.timeout_ns);
         }
@@ -476,10 +478,7 @@ impl WorkerCell {
             level: LogLevel::Error,
             text: format!("the Worker failed to start: {error}"),
         });
-        let answer = match error {
-            StartError::CpuLimit | StartError::MemoryLimit => Canned::START_LIMITED,
-            _ => Canned::START_FAILED,
-        };
+        let answer = Canned::of_start(error);
         self.refused.set(Some(answer));
         self.condemned.set(true);
         // None of its events was taken; on the apart thread they are lost with it.
@@ -748,66 +747,14 @@ impl WorkerCell {
             gauge.relieve(true);
         }
     }
+}
 
-    /// Ends it and its requests, for its memory. A call that is suspended in it is brought to an end.
-    pub(crate) fn end_at_once(&self, shard: &Shard) {
-        if !self.condemned.replace(true) && self.lifecycle.state() != IsolateState::Error {
-            self.lifecycle.to(&shard.metrics.transitions, IsolateState::Error);
-        }
-        match &self.seat {
-            Some(seat) => drop(seat.replace(Suspendable::new(Seat::default()))),
-            None => shard.apart.drop_worker(self.number),
-        }
-        self.suspended.set(false);
-        self.fail_open(|_| Failure::Overloaded);
-    }
-
-    /// Gives the Worker up after a panic inside of it: its requests fail, and it is never entered nor dropped again,
-    /// for nothing is known of its state. Its memory is lost; the table counts how often that happens.
-    pub(crate) fn abandon(&self) {
-        self.condemned.set(true);
-        if let Some(seat) = &self.seat
-            && let Ok(mut seat) = seat.try_borrow_mut()
-            && let Some(seat) = seat.get_mut()
-        {
-            std::mem::forget(seat.worker.take());
-        }
-        self.inside.set(false);
-        self.suspended.set(false);
-        let queued = self.inbox.borrow_mut().drain(..).collect::<Vec<_>>();
-        let queued: HashSet<RequestId> = queued
-            .iter()
-            .filter_map(|event| match event {
-                Event::Request { id, .. } | Event::Invoke { id, .. } => Some(*id),
-                _ => None,
-            })
-            .collect();
-        let current = self.current.get();
-        self.fail_open(|mailbox| match mailbox.id {
-            id if queued.contains(&id) => Failure::NotBegun,
-            id if mailbox.untouched && current != Some(id) => Failure::Interrupted,
-            _ => Failure::Condemned,
-        });
-    }
-
-    /// There is no Worker any more: its requests fail, its outbound requests end.
-    fn fail_open(&self, why: impl Fn(&Mailbox) -> Failure) {
-        self.inbox.borrow_mut().clear();
-        self.open.set(0);
-        self.timeout_ns.set(MonotonicNs::MAX);
-        let mut mail = self.mail.borrow_mut();
-        let open = mail.requests.iter().filter(|(_, mailbox)| !mailbox.finished);
-        let open: Vec<_> = open.map(|(_, mailbox)| (mailbox.id, why(mailbox))).collect();
-        for (id, why) in open {
-            mail.deliver(id, |delivery| delivery.failure = Some(why));
-            mail.finish(id);
-        }
-        for mailbox in mail.fetches.values_mut() {
-            mailbox.delivery.cancelled = true;
-            wake(&mut mailbox.waker);
-        }
-        self.sessions.set(0);
-        mail.sockets.lose_all();
+/// The request that an event is of.
+pub(crate) fn request_of(event: &Event) -> Option<RequestId> {
+    match event {
+        Event::Request { id, .. } | Event::RequestBody { id, .. } => Some(*id),
+        Event::PullResponse { id } | Event::ClientGone { id } | Event::Invoke { id, .. } => Some(*id),
+        _ => None,
     }
 }
 

@@ -30,6 +30,14 @@ pub const COLLECT_GAP_NS: u64 = limits::S_NS;
 pub const START_BACKOFF_NS: u64 = limits::S_NS;
 /// Longest wait after failures to start, ns.
 pub const START_BACKOFF_MAX_NS: u64 = 60 * limits::S_NS;
+/// Requests to a Worker that are closer together than this are one visit, ns.
+pub const VISIT_NS: u64 = 30 * limits::S_NS;
+/// How long before an expected visit a Worker is started, ns.
+pub const EARLY_NS: u64 = 2 * limits::S_NS;
+/// How long after its last visit a Worker is remembered that is not up, ns: one that comes every hour can be expected.
+pub const REMEMBER_NS: u64 = 7_200 * limits::S_NS;
+/// Ticks between two sweeps of Workers and idle outbound connections.
+pub const SWEEP_TICKS: u64 = 20;
 /// How long a request waits for code that is on its way to the node.
 pub const CODE_WAIT: Duration = Duration::from_secs(5);
 /// Period of a shard's ticker: the resolution of connection time limits and the delay of a drain.
@@ -106,6 +114,10 @@ pub const LISTEN_BACKLOG: i32 = 4_096;
 pub const SHARD_RESTARTS_MAX: u32 = 16;
 
 const _: () = assert!(IDLE_NS < EXTRA_IDLE_NS && EXTRA_IDLE_NS < WORKER_IDLE_NS);
+const _: () = assert!(START_BACKOFF_NS < START_BACKOFF_MAX_NS && EARLY_NS < WORKER_IDLE_NS);
+const _: () = assert!(VISIT_NS < REMEMBER_NS && WORKER_IDLE_NS < REMEMBER_NS);
+// What is looked at once a sweep is seen early enough.
+const _: () = assert!(SWEEP_TICKS as u128 * TICK.as_nanos() < EARLY_NS as u128);
 const _: () = assert!(LINK_BUFFER_BYTES_MIN <= LINK_BUFFER_BYTES_MAX);
 const _: () = assert!(HANDED_OVER_IDLE_NS < limits::DRAIN_TIMEOUT_NS);
 const _: () = assert!(READ_AHEAD_BYTES_MAX < READ_BYTES_MAX);
@@ -132,6 +144,8 @@ pub struct NodeConfig {
     pub preemption: bool,
     /// Time limits of connections.
     pub timeouts: Timeouts,
+    /// When Workers are started and dropped.
+    pub pool: PoolTimes,
     /// Open connections of one shard.
     pub connections_per_shard_max: usize,
     /// Isolates that each shard keeps ready for Workers to come, about 1.5 MB each.
@@ -187,6 +201,42 @@ impl Default for Timeouts {
     }
 }
 
+/// When Workers are started and dropped.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolTimes {
+    /// See [`IDLE_NS`].
+    pub idle_ns: u64,
+    /// See [`EXTRA_IDLE_NS`].
+    pub extra_idle_ns: u64,
+    /// See [`WORKER_IDLE_NS`].
+    pub worker_idle_ns: u64,
+    /// See [`START_BACKOFF_NS`].
+    pub start_backoff_ns: u64,
+    /// See [`START_BACKOFF_MAX_NS`].
+    pub start_backoff_max_ns: u64,
+    /// See [`VISIT_NS`].
+    pub visit_ns: u64,
+    /// See [`EARLY_NS`].
+    pub early_ns: u64,
+    /// See [`SWEEP_TICKS`].
+    pub sweep_ticks: u64,
+}
+
+impl Default for PoolTimes {
+    fn default() -> PoolTimes {
+        PoolTimes {
+            idle_ns: IDLE_NS,
+            extra_idle_ns: EXTRA_IDLE_NS,
+            worker_idle_ns: WORKER_IDLE_NS,
+            start_backoff_ns: START_BACKOFF_NS,
+            start_backoff_max_ns: START_BACKOFF_MAX_NS,
+            visit_ns: VISIT_NS,
+            early_ns: EARLY_NS,
+            sweep_ticks: SWEEP_TICKS,
+        }
+    }
+}
+
 impl Default for NodeConfig {
     fn default() -> NodeConfig {
         NodeConfig {
@@ -195,6 +245,7 @@ impl Default for NodeConfig {
             pin: true,
             preemption: true,
             timeouts: Timeouts::default(),
+            pool: PoolTimes::default(),
             connections_per_shard_max: limits::CONNECTIONS_PER_SHARD_MAX,
             spares: SPARES_PER_SHARD,
             memory_bytes: None,

@@ -1,17 +1,13 @@
-//! When a Worker that was dropped for idleness will be wanted again: for those whose requests come at regular times, such as
+//! When a Worker that was dropped will be wanted again: for those whose requests come at regular times, such as
 //! a monitor's every ten minutes. Such a Worker is started a moment before.
 //!
 //! *Does not:* guess at anything irregular; most Workers have no forecast. *Thread:* one shard's.
 
-use base::limits::S_NS;
+use crate::config::REMEMBER_NS;
 use worker_api::event::MonotonicNs;
 
-/// Requests closer together than this are one visit, ns.
-const VISIT_NS: u64 = 30 * S_NS;
 /// Gaps that must agree before there is a forecast.
 const GAPS_MIN: u32 = 3;
-/// How early the Worker is started, ns.
-pub(crate) const EARLY_NS: u64 = 2 * S_NS;
 
 /// What is known of a Worker's visits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,10 +22,10 @@ pub(crate) struct Forecast {
 }
 
 impl Forecast {
-    /// A request comes.
+    /// A request comes; one that comes `visit_ns` after the last one, or later, begins a visit.
     #[inline]
-    pub(crate) fn observe(&mut self, now_ns: MonotonicNs) {
-        if now_ns.saturating_sub(self.last_ns) >= VISIT_NS {
+    pub(crate) fn observe(&mut self, now_ns: MonotonicNs, visit_ns: u64) {
+        if now_ns.saturating_sub(self.last_ns) >= visit_ns {
             self.visit(now_ns);
         }
         self.last_ns = now_ns;
@@ -56,16 +52,28 @@ impl Forecast {
         let next_ns = self.visit_ns + self.gap_ns;
         (self.regular >= GAPS_MIN && next_ns + self.gap_ns / 8 >= now_ns).then_some(next_ns)
     }
+
+    /// When the last visit began.
+    pub(crate) fn visit_ns(&self) -> MonotonicNs {
+        self.visit_ns
+    }
+
+    /// Whether a next visit may still make something of it: between visits that are far apart a Worker is dropped each time.
+    pub(crate) fn matters(&self, now_ns: MonotonicNs) -> bool {
+        now_ns < self.visit_ns + REMEMBER_NS
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::VISIT_NS;
+    use base::limits::S_NS;
 
     fn check(seconds: &[u64], at_s: u64, expect_s: Option<u64>) {
         let mut forecast = Forecast::default();
         for second in seconds {
-            forecast.observe(second * S_NS);
+            forecast.observe(second * S_NS, VISIT_NS);
         }
         assert_eq!(forecast.next_ns(at_s * S_NS), expect_s.map(|second| second * S_NS), "{seconds:?} at {at_s}");
     }
@@ -82,5 +90,13 @@ mod tests {
         check(&[600, 1200, 1800], 1900, None);
         check(&[600, 1200, 1500, 2400, 2500], 2600, None);
         check(&[600, 1200, 1800, 2400], 3100, None);
+    }
+
+    #[test]
+    fn too_few_visits_are_remembered_for_the_next_ones() {
+        let mut forecast = Forecast::default();
+        forecast.observe(600 * S_NS, VISIT_NS);
+        assert_eq!(forecast.next_ns(601 * S_NS), None);
+        assert!(forecast.matters(600 * S_NS + REMEMBER_NS - 1) && !forecast.matters(600 * S_NS + REMEMBER_NS));
     }
 }

@@ -11,8 +11,8 @@
 //! | over the budget | the largest Workers are ended with their requests (503 `overloaded`) |
 //!
 //! Nothing has to end it: the next reading below a mark does. What malloc keeps of freed blocks between live ones goes back to the
-//! kernel once memory has grown by [`TRIM_GROWTH_BYTES`] ([`IDLE_TRIM_GROWTH_BYTES`] while no request is open), at most every [`TRIM_PERIOD_NS`]: half of what a node of hostile tenants
-//! has after an hour were such holes.
+//! kernel once memory has changed by [`TRIM_CHANGE_BYTES`] ([`IDLE_TRIM_CHANGE_BYTES`] while no request is open), at most every [`TRIM_PERIOD_NS`]: half of what a node of hostile tenants
+//! has after an hour were such holes. It may have grown or shrunk: what Workers leave behind are holes too, in less memory.
 //!
 //! *Does not:* limit one isolate; that is `isolate::memory`. *Bounds:* what happens between two readings adds to the budget: a tick's
 //! worth of allocation, or one isolate's limit where a shard cannot be interrupted for so long. *Fails:* without `/proc` there is no
@@ -32,10 +32,11 @@ const CRITICAL: u64 = 95;
 /// Share of the machine's or the control group's memory that a node takes, in hundredths: the rest is the kernel's and the page cache's.
 const SHARE: u64 = 75;
 
-/// Growth after which malloc is asked to give back what it keeps, bytes.
-const TRIM_GROWTH_BYTES: u64 = 8 << 20;
+/// By how much memory may have grown from its lowest reading, or shrunk from its highest, before malloc is asked to give back what
+/// it keeps, bytes.
+const TRIM_CHANGE_BYTES: u64 = 8 << 20;
 /// The same while no request is open: nobody waits for it.
-const IDLE_TRIM_GROWTH_BYTES: u64 = 1 << 20;
+const IDLE_TRIM_CHANGE_BYTES: u64 = 1 << 20;
 /// Between two such times, ns.
 const TRIM_PERIOD_NS: u64 = 30 * limits::S_NS;
 
@@ -62,8 +63,9 @@ pub(crate) struct MemoryBudget {
     page_bytes: u64,
     statm: Option<File>,
     resident: AtomicU64,
-    /// The lowest reading since malloc last gave back, bytes; when that was.
+    /// The lowest and the highest reading since malloc last gave back, bytes; when that was.
     floor: AtomicU64,
+    ceiling: AtomicU64,
     trimmed_ns: AtomicU64,
 }
 
@@ -88,6 +90,7 @@ impl MemoryBudget {
             statm: statm.ok(),
             resident: AtomicU64::new(0),
             floor: AtomicU64::new(u64::MAX),
+            ceiling: AtomicU64::new(0),
             trimmed_ns: AtomicU64::new(0),
         };
         budget.read();
@@ -133,16 +136,18 @@ impl MemoryBudget {
         self.bytes
     }
 
-    /// Lets malloc give back what it keeps if memory has grown since it last did. Called by one shard, now and then.
-    pub(crate) fn trim_if_grown(&self, now_ns: u64, idle: bool) {
+    /// Lets malloc give back what it keeps if memory has changed since it last did. Called by one shard, at each sweep.
+    pub(crate) fn trim_if_changed(&self, now_ns: u64, idle: bool) {
         let resident = self.resident();
         let floor = self.floor.fetch_min(resident, Ordering::Relaxed).min(resident);
+        let ceiling = self.ceiling.fetch_max(resident, Ordering::Relaxed).max(resident);
         let due = self.trimmed_ns.load(Ordering::Relaxed).saturating_add(TRIM_PERIOD_NS) <= now_ns;
-        let growth = if idle { IDLE_TRIM_GROWTH_BYTES } else { TRIM_GROWTH_BYTES };
-        if due && resident - floor >= growth {
+        let change = if idle { IDLE_TRIM_CHANGE_BYTES } else { TRIM_CHANGE_BYTES };
+        if due && (resident - floor).max(ceiling - resident) >= change {
             MemoryBudget::trim();
             self.read();
             self.floor.store(self.resident(), Ordering::Relaxed);
+            self.ceiling.store(self.resident(), Ordering::Relaxed);
             self.trimmed_ns.store(now_ns, Ordering::Relaxed);
         }
     }
@@ -235,7 +240,7 @@ mod tests {
     fn holes_between_live_blocks_go_back() {
         const COUNT: usize = 2_000;
         const BYTES: usize = 64 << 10;
-        const _: () = assert!(BYTES < MMAP_BYTES as usize && COUNT * BYTES > 4 * TRIM_GROWTH_BYTES as usize);
+        const _: () = assert!(BYTES < MMAP_BYTES as usize && COUNT * BYTES > 4 * TRIM_CHANGE_BYTES as usize);
         let budget = MemoryBudget::new(None);
         let before = budget.resident();
         // A live block after each: nothing of it is at the top, where free gives back by itself.
@@ -244,18 +249,26 @@ mod tests {
         assert!(budget.resident() >= before + (100 << 20), "{before} to {}", budget.resident());
         let live: Vec<_> = blocks.into_iter().map(|(_, live)| live).collect();
         budget.floor.store(before, Ordering::Relaxed);
-        budget.trim_if_grown(TRIM_PERIOD_NS - 1, true);
+        budget.trim_if_changed(TRIM_PERIOD_NS - 1, true);
         budget.read();
         assert!(budget.resident() >= before + (100 << 20), "not yet: {before} to {}", budget.resident());
-        budget.trim_if_grown(TRIM_PERIOD_NS, false);
+        budget.trim_if_changed(TRIM_PERIOD_NS, false);
         assert!(budget.resident() < before + (20 << 20), "{before} to {}", budget.resident());
         // Half as much is little to a busy node, and not to one without requests.
         let (trimmed, later) = (|| budget.trimmed_ns.load(Ordering::Relaxed), TRIM_PERIOD_NS * 2);
-        budget.floor.store(budget.resident() - TRIM_GROWTH_BYTES / 2, Ordering::Relaxed);
-        budget.trim_if_grown(later, false);
+        budget.floor.store(budget.resident() - TRIM_CHANGE_BYTES / 2, Ordering::Relaxed);
+        budget.trim_if_changed(later, false);
         assert_eq!(trimmed(), TRIM_PERIOD_NS);
-        budget.trim_if_grown(later, true);
+        budget.trim_if_changed(later, true);
         assert_eq!(trimmed(), later);
+        // What has shrunk since has left holes behind.
+        let (resident, last) = (budget.resident(), TRIM_PERIOD_NS * 3);
+        budget.trim_if_changed(last, true);
+        assert_eq!(trimmed(), later, "nothing has changed");
+        budget.ceiling.store(resident + IDLE_TRIM_CHANGE_BYTES, Ordering::Relaxed);
+        budget.trim_if_changed(last, true);
+        assert_eq!(trimmed(), last);
+        assert_eq!(budget.ceiling.load(Ordering::Relaxed), budget.resident());
         drop(live);
     }
 

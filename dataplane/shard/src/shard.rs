@@ -36,8 +36,6 @@ use worker_api::event::LogLevel;
 
 /// Routes looked up again in one tick after a new configuration, the last used first: a fifth of a millisecond at most.
 const ROUTES_WARMED: usize = 256;
-/// Ticks between two sweeps of Workers and idle outbound connections.
-const SWEEP_TICKS: u64 = 20;
 
 /// Period in which a shard in standby looks whether it may accept.
 const STANDBY_TICK: Duration = Duration::from_millis(25);
@@ -240,7 +238,7 @@ impl Shard {
         self.turns.sweep(self.clock.now_ns());
         self.metrics.workers_waiting.set(self.turns.waiting());
         if self.index == 0 {
-            self.memory().trim_if_grown(self.clock.now_ns(), self.requests_open() == 0);
+            self.memory().trim_if_changed(self.clock.now_ns(), self.requests_open() == 0);
         }
     }
 
@@ -325,7 +323,7 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: &StdListener) {
         if shard.common.shards > 1 {
             shard.outbound.share(&shard, now_ns);
         }
-        if ticks.is_multiple_of(SWEEP_TICKS) {
+        if ticks.is_multiple_of(shard.config().pool.sweep_ticks) {
             shard.sweep();
         }
         shard.counts.show(&shard);

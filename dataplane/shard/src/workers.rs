@@ -2,9 +2,10 @@
 //!
 //! The isolates of one deployment on this shard serve together: requests interleave in one, and others are added while all
 //! compute and requests pile up. Older versions, condemned and evicted isolates stay until their last request is done. A Worker
-//! that fails to start is not tried again before its wait is over, whatever requests come.
+//! that fails to start is not tried again before its wait is over, whatever requests come; where other isolates of it are up, they
+//! go on.
 //!
-//! **Warm pool** (seed 000, `manage_warm_pool`). What has served a request within [`WORKER_IDLE_NS`] stays. When a new
+//! **Warm pool** (seed 000, `manage_warm_pool`). What has served a request within [`PoolTimes::worker_idle_ns`] stays. When a new
 //! configuration comes, the Workers that were in use are started in their new version before requests ask for them. One that was
 //! dropped for idleness and whose requests come at regular times is started a moment before the next is due
 //! ([`Forecast`]).
@@ -15,10 +16,10 @@
 use crate::canned::Canned;
 use crate::cell::{Identity, WorkerCell};
 use crate::config::{
-    BACKLOG_MAX, CODE_WAIT, COLLECT_GAP_NS, EVICTIONS_AT_ONCE_MAX, EXTRA_IDLE_NS, IDLE_NS, ISOLATES_PER_WORKER_MAX,
-    PREWARM_PER_TICK, START_BACKOFF_MAX_NS, START_BACKOFF_NS, START_BYTES, WORKER_IDLE_NS, WORKERS_PER_SHARD_MAX,
+    BACKLOG_MAX, CODE_WAIT, COLLECT_GAP_NS, EVICTIONS_AT_ONCE_MAX, ISOLATES_PER_WORKER_MAX, PREWARM_PER_TICK,
+    PoolTimes, START_BYTES, WORKERS_PER_SHARD_MAX,
 };
-use crate::forecast::{EARLY_NS, Forecast};
+use crate::forecast::Forecast;
 use crate::lifecycle::IsolateState;
 use crate::memory_budget::{MemoryBudget, Pressure};
 use crate::shard::Shard;
@@ -67,6 +68,19 @@ impl Code {
             services: services_of(deployment),
         }
     }
+
+    /// Whether a deployment's code is this.
+    fn is_of(&self, published: &Published, deployment: &Deployment<'_>) -> bool {
+        let Code { account, version, artifact, cpu_ms, compatibility_date, env_key, sealed_env, services } = self;
+        *account == deployment.account()
+            && *version == deployment.version()
+            && *artifact == deployment.artifact()
+            && *cpu_ms == deployment.cpu_ms()
+            && *compatibility_date == deployment.compatibility_date()
+            && *env_key == published.snapshot().env_key_id()
+            && *sealed_env == deployment.sealed_env()
+            && *services == services_of(deployment)
+    }
 }
 
 /// Names and targets of a deployment's service bindings.
@@ -78,13 +92,33 @@ fn services_of(deployment: &Deployment<'_>) -> Vec<(String, ServiceTarget)> {
 struct Entry {
     code: Code,
     state: State,
+    failures: Failures,
 }
 
 enum State {
     /// Never empty.
     Up(Vec<Rc<WorkerCell>>),
-    /// Failed to start `failures` times in a row.
-    Down { answer: Canned, retry_ns: MonotonicNs, failures: u32 },
+    /// Its last start failed; requests are answered so.
+    Down(Canned),
+}
+
+/// Starts of a Worker that failed in a row.
+#[derive(Clone, Copy, Default)]
+struct Failures {
+    count: u32,
+    /// Number of the isolate that failed last: one with a higher number that is up ends the row.
+    last: u64,
+    /// When the next start may be tried.
+    retry_ns: MonotonicNs,
+}
+
+impl Failures {
+    fn add(&mut self, shard: &Shard, number: u64) {
+        let PoolTimes { start_backoff_ns, start_backoff_max_ns, .. } = shard.config().pool;
+        let wait_ns = start_backoff_ns.saturating_mul(1 << self.count.min(16)).min(start_backoff_max_ns);
+        let count = self.count.saturating_add(1);
+        *self = Failures { count, last: number, retry_ns: shard.clock.now_ns() + wait_ns };
+    }
 }
 
 /// Why there is no Worker for a request.
@@ -151,7 +185,7 @@ pub(crate) struct Workers {
     prewarm: VecDeque<Key>,
     /// The snapshot that `prewarm` was made for.
     prewarmed: (Lineage, u64),
-    /// Of Workers that were dropped for idleness.
+    /// Of Workers that were dropped.
     forecasts: HashMap<Key, Forecast>,
     /// Became idle; their garbage is to be collected when there is time.
     shrinking: VecDeque<Weak<WorkerCell>>,
@@ -220,35 +254,28 @@ impl Workers {
         let id = (deployment.id(), lane);
         let code = Code::of(published, deployment);
         self.promote(shard, id, &code);
-        self.note_failed_start(shard, id);
-        let mut failures = 0;
+        if let Some(entry) = self.by_deployment.get_mut(&id)
+            && drop_refused(shard, entry)
+        {
+            self.by_place.retain(|_, cell| !cell.condemned());
+            shard.metrics.workers.set(self.up_count());
+        }
+        let mut failures = Failures::default();
         match self.by_deployment.get_mut(&id) {
-            Some(Entry { code: running, state: State::Up(cells) }) if *running == code => {
+            Some(Entry { code: running, state: State::Up(cells), failures: before }) if *running == code => {
                 retire_condemned(shard, cells, &mut self.retiring);
                 if let Some(cell) = least_busy(cells) {
                     return Ok(cell);
                 }
-                if !cells.is_empty() {
-                    if let Some(cell) = cells.iter().find(|_| shard.memory().pressure() >= Pressure::High) {
-                        return Ok(cell.clone());
-                    }
-                    let cell = match self.start(shard, published, id, deployment) {
-                        Ok(cell) => cell,
-                        // Those that are up do, until it is here again.
-                        Err(Unrouted::Comes(_)) => return self.any_of(id).ok_or(Canned::OVERLOADED.into()),
-                        Err(answer) => return Err(answer),
-                    };
-                    if let Some(Entry { state: State::Up(cells), .. }) = self.by_deployment.get_mut(&id) {
-                        cells.push(cell.clone());
-                    }
-                    shard.metrics.workers.set(self.up_count());
-                    return Ok(cell);
+                if let Some(cell) = least(cells).cloned() {
+                    let wait = shard.clock.now_ns() < before.retry_ns || shard.memory().pressure() >= Pressure::High;
+                    let added = if wait { None } else { self.add(shard, published, id, deployment) };
+                    return Ok(added.unwrap_or(cell));
                 }
+                failures = *before;
             }
-            Some(Entry { code: failed, state: State::Down { answer, retry_ns, failures: before } })
-                if *failed == code =>
-            {
-                if shard.clock.now_ns() < *retry_ns {
+            Some(Entry { code: failed, state: State::Down(answer), failures: before }) if *failed == code => {
+                if shard.clock.now_ns() < before.retry_ns {
                     return Err((*answer).into());
                 }
                 failures = *before;
@@ -263,40 +290,44 @@ impl Workers {
             shard.metrics.memory_refusals.add(1);
             return Err(Canned::OVERLOADED.into());
         }
-        let state = match self.start(shard, published, id, deployment) {
-            Ok(cell) => match cell.refused() {
-                None => State::Up(vec![cell]),
-                Some(answer) => down(shard, answer, failures),
-            },
-            Err(Unrouted::Answer(answer)) => down(shard, answer, failures),
+        let started = match self.start(shard, published, id, deployment) {
+            Ok(cell) => up_at_once(shard, cell),
+            Err(Unrouted::Answer(answer)) => Err(answer),
             Err(comes) => return Err(comes),
         };
-        let found = match &state {
-            State::Up(cells) => Ok(cells[0].clone()),
-            State::Down { answer, .. } => Err((*answer).into()),
+        let state = match &started {
+            Ok(cell) => State::Up(vec![cell.clone()]),
+            Err(answer) => {
+                failures.add(shard, self.cells_total);
+                State::Down(*answer)
+            }
         };
-        self.by_deployment.insert(id, Entry { code, state });
+        self.by_deployment.insert(id, Entry { code, state, failures });
         shard.metrics.workers.set(self.up_count());
-        found
+        started.map_err(Unrouted::from)
     }
 
-    /// A Worker of those that are up.
-    fn any_of(&self, id: Key) -> Option<Rc<WorkerCell>> {
-        match &self.by_deployment.get(&id)?.state {
-            State::Up(cells) => cells.first().cloned(),
-            State::Down { .. } => None,
+    /// One more isolate of a Worker that is up. `None` where it does not start: those that are up do.
+    fn add(
+        &mut self,
+        shard: &Rc<Shard>,
+        published: &Published,
+        id: Key,
+        deployment: &Deployment<'_>,
+    ) -> Option<Rc<WorkerCell>> {
+        let started = match self.start(shard, published, id, deployment) {
+            Ok(cell) => up_at_once(shard, cell),
+            Err(Unrouted::Answer(answer)) => Err(answer),
+            Err(Unrouted::Comes(_)) => return None,
+        };
+        let entry = self.by_deployment.get_mut(&id)?;
+        let State::Up(cells) = &mut entry.state else { return None };
+        match &started {
+            Ok(cell) => cells.push(cell.clone()),
+            Err(_) => entry.failures.add(shard, self.cells_total),
         }
-    }
-
-    /// A start that was suspended may have failed since.
-    fn note_failed_start(&mut self, shard: &Shard, id: Key) {
-        let Some(entry) = self.by_deployment.get_mut(&id) else { return };
-        if let State::Up(cells) = &entry.state
-            && let Some(answer) = cells.iter().find_map(|cell| cell.refused())
-        {
-            entry.state = down(shard, answer, 0);
-            self.by_place.retain(|_, cell| cell.refused().is_none());
-        }
+        shard.metrics.workers.set(self.up_count());
+        started.ok()
     }
 
     fn start(
@@ -375,11 +406,23 @@ impl Workers {
     /// Takes a deployment's Worker out of service.
     fn remove(&mut self, shard: &Shard, deployment: Key) {
         let Some(Entry { state: State::Up(cells), .. }) = self.by_deployment.remove(&deployment) else { return };
+        if let Some(cell) = cells.first() {
+            self.remember(deployment, cell.forecast.get());
+        }
         self.by_place.retain(|_, other| !cells.iter().any(|cell| Rc::ptr_eq(other, cell)));
         for cell in cells {
             retire(shard, cell, &mut self.retiring);
         }
         shard.metrics.workers.set(self.up_count());
+    }
+
+    /// Keeps the forecast of a Worker that is dropped; where there are too many, the one without a visit for longest goes.
+    fn remember(&mut self, id: Key, forecast: Forecast) {
+        if self.forecasts.len() >= WORKERS_PER_SHARD_MAX {
+            let oldest = self.forecasts.iter().min_by_key(|(_, forecast)| forecast.visit_ns()).map(|(id, _)| *id);
+            oldest.and_then(|oldest| self.forecasts.remove(&oldest));
+        }
+        self.forecasts.insert(id, forecast);
     }
 
     /// Drops the idle Worker that was used longest ago, if the table is full.
@@ -390,7 +433,7 @@ impl Workers {
         let rank = |entry: &Entry| match &entry.state {
             State::Up(cells) if cells.iter().any(|cell| cell.in_flight() > 0) => None,
             State::Up(cells) => cells.iter().map(|cell| cell.used_ns.get()).max(),
-            State::Down { retry_ns, .. } => Some(*retry_ns),
+            State::Down(_) => Some(entry.failures.retry_ns),
         };
         let oldest = self.by_deployment.iter().filter_map(|(id, entry)| rank(entry).map(|used| (used, *id))).min();
         // All busy: the one that was used longest ago goes on outside the table.
@@ -480,7 +523,7 @@ impl Workers {
     fn cells(&self) -> impl Iterator<Item = &Rc<WorkerCell>> {
         let up = self.by_deployment.values().flat_map(|entry| match &entry.state {
             State::Up(cells) => cells.as_slice(),
-            State::Down { .. } => &[],
+            State::Down(_) => &[],
         });
         up.chain(&self.retiring)
     }
@@ -505,44 +548,46 @@ impl Workers {
         shard.metrics.count_traffic(self.cells().map(|cell| (cell.identity.deployment, cell.take_requests())));
         self.drop_retired(shard);
         for cell in self.cells() {
+            cell.shed_late(shard);
             cell.count_memory();
         }
         shard.metrics.worker_memory_bytes.set(self.cells().map(|cell| cell.memory_bytes()).sum());
-        let now_ns = shard.clock.now_ns();
+        if let Some(published) = published {
+            self.renew(published);
+        }
+        let (now_ns, times) = (shard.clock.now_ns(), shard.config().pool);
         let mut gone = Vec::new();
         for (id, entry) in &mut self.by_deployment {
+            drop_refused(shard, entry);
             match &mut entry.state {
                 State::Up(cells) => {
                     retire_condemned(shard, cells, &mut self.retiring);
                     retire_extra(shard, cells, now_ns, &mut self.retiring);
-                    for cell in cells.iter().filter(|cell| idle_for(cell, IDLE_NS, now_ns)) {
+                    for cell in cells.iter().filter(|cell| idle_for(cell, times.idle_ns, now_ns)) {
                         if cell.lifecycle.state() == IsolateState::Ready {
                             cell.lifecycle.to(&shard.metrics.transitions, IsolateState::Idle);
                             self.shrinking.push_back(Rc::downgrade(cell));
                         }
                     }
-                    let idle = cells.iter().all(|cell| idle_for(cell, WORKER_IDLE_NS, now_ns));
+                    let idle = cells.iter().all(|cell| idle_for(cell, times.worker_idle_ns, now_ns));
                     let configured = published.is_some_and(|published| is_configured(published, *id, &entry.code));
                     if idle || !configured {
-                        if let Some(cell) = cells.first().filter(|_| configured)
-                            && self.forecasts.len() < WORKERS_PER_SHARD_MAX
-                        {
-                            self.forecasts.insert(*id, cell.forecast.get());
-                        }
                         gone.push(*id);
                     }
                 }
-                State::Down { retry_ns, .. } if *retry_ns + START_BACKOFF_MAX_NS < now_ns => gone.push(*id),
-                State::Down { .. } => {}
+                State::Down(_) if entry.failures.retry_ns + times.start_backoff_max_ns < now_ns => gone.push(*id),
+                State::Down(_) => {}
             }
         }
         self.by_place.retain(|_, cell| !cell.condemned());
         for id in gone {
             self.remove(shard, id);
         }
-        self.forecasts.retain(|_, forecast| forecast.next_ns(now_ns).is_some());
+        shard.metrics.workers.set(self.up_count());
+        // What is up, or fails to start, has its own.
+        self.forecasts.retain(|id, forecast| forecast.matters(now_ns) && !self.by_deployment.contains_key(id));
         let due = self.forecasts.iter().filter(|(_, forecast)| {
-            forecast.next_ns(now_ns).is_some_and(|next_ns| next_ns.saturating_sub(EARLY_NS) <= now_ns)
+            forecast.next_ns(now_ns).is_some_and(|next_ns| next_ns.saturating_sub(times.early_ns) <= now_ns)
         });
         self.prewarm.extend(due.map(|(id, _)| *id));
     }
@@ -559,17 +604,24 @@ impl Workers {
         }
     }
 
+    /// Notes, of a configuration that is new, whose code has changed: before those Workers are dropped.
+    fn renew(&mut self, published: &Published) {
+        let of = which(published);
+        if of == self.prewarmed {
+            return;
+        }
+        self.prewarmed = of;
+        self.weigh(published);
+        let changed = self
+            .by_deployment
+            .iter()
+            .filter(|(id, entry)| matches!(&entry.state, State::Up(_)) && !is_configured(published, **id, &entry.code));
+        self.prewarm = changed.map(|(id, _)| *id).collect();
+    }
+
     /// Starts Workers that will be asked for soon, a few at a time. Called at each tick.
     pub(crate) fn warm(&mut self, shard: &Rc<Shard>, published: &Published) {
-        let of = which(published);
-        if of != self.prewarmed {
-            self.prewarmed = of;
-            self.weigh(published);
-            let changed = self.by_deployment.iter().filter(|(id, entry)| {
-                matches!(&entry.state, State::Up(_)) && !is_configured(published, **id, &entry.code)
-            });
-            self.prewarm = changed.map(|(id, _)| *id).collect();
-        }
+        self.renew(published);
         for _ in 0..PREWARM_PER_TICK {
             if shard.memory().pressure() >= Pressure::High {
                 return;
@@ -639,7 +691,7 @@ impl Workers {
     pub(crate) fn in_flight(&self) -> usize {
         let up = self.by_deployment.values().filter_map(|entry| match &entry.state {
             State::Up(cells) => Some(cells.iter().map(|cell| cell.in_flight()).sum::<usize>()),
-            State::Down { .. } => None,
+            State::Down(_) => None,
         });
         up.sum::<usize>() + self.retiring.iter().map(|cell| cell.in_flight()).sum::<usize>()
     }
@@ -647,7 +699,7 @@ impl Workers {
     fn up_count(&self) -> u64 {
         let up = self.by_deployment.values().filter_map(|entry| match &entry.state {
             State::Up(cells) => Some(cells.len() as u64),
-            State::Down { .. } => None,
+            State::Down(_) => None,
         });
         up.sum()
     }
@@ -658,11 +710,48 @@ fn least_busy(cells: &[Rc<WorkerCell>]) -> Option<Rc<WorkerCell>> {
     let room = |cell: &&Rc<WorkerCell>| cell.requests() < limits::REQUESTS_PER_ISOLATE_MAX;
     let free = cells.iter().filter(room).find(|cell| !cell.busy() || cell.starting());
     let least = free.or_else(|| {
-        let least = cells.iter().min_by_key(|cell| (!room(cell), cell.backlog()));
         let piled_up = |cell: &&Rc<WorkerCell>| !room(cell) || cell.backlog() >= BACKLOG_MAX;
-        least.filter(|cell| cells.len() >= ISOLATES_PER_WORKER_MAX || !piled_up(cell))
+        least(cells).filter(|cell| cells.len() >= ISOLATES_PER_WORKER_MAX || !piled_up(cell))
     });
     least.cloned()
+}
+
+/// The isolate with the least that waits.
+fn least(cells: &[Rc<WorkerCell>]) -> Option<&Rc<WorkerCell>> {
+    cells.iter().min_by_key(|cell| (cell.requests() >= limits::REQUESTS_PER_ISOLATE_MAX, cell.backlog()))
+}
+
+/// An isolate that was just started, unless its start failed on the spot.
+fn up_at_once(shard: &Shard, cell: Rc<WorkerCell>) -> Result<Rc<WorkerCell>, Canned> {
+    let Some(answer) = cell.refused() else { return Ok(cell) };
+    cell.evict(shard);
+    Err(answer)
+}
+
+/// Drops isolates whose start was suspended and has failed since; where none is left, the Worker is down. Whether there were any.
+fn drop_refused(shard: &Shard, entry: &mut Entry) -> bool {
+    let Entry { state, failures, .. } = entry;
+    let State::Up(cells) = state else { return false };
+    let mut failed = None;
+    cells.retain(|cell| {
+        let refused = cell.refused();
+        if let Some(answer) = refused {
+            cell.evict(shard);
+            failed = Some((answer, cell.number));
+        }
+        refused.is_none()
+    });
+    let Some((answer, number)) = failed else {
+        if cells.iter().any(|cell| cell.number > failures.last && !cell.starting()) {
+            *failures = Failures::default();
+        }
+        return false;
+    };
+    failures.add(shard, number);
+    if cells.is_empty() {
+        *state = State::Down(answer);
+    }
+    true
 }
 
 fn idle_for(cell: &WorkerCell, ns: u64, now_ns: MonotonicNs) -> bool {
@@ -700,19 +789,14 @@ fn retire_extra(
     retiring: &mut Vec<Rc<WorkerCell>>,
 ) {
     while cells.len() > 1
-        && let Some(at) = cells.iter().position(|cell| idle_for(cell, EXTRA_IDLE_NS, now_ns))
+        && let Some(at) = cells.iter().position(|cell| idle_for(cell, shard.config().pool.extra_idle_ns, now_ns))
     {
         retire(shard, cells.swap_remove(at), retiring);
     }
 }
 
 fn is_configured(published: &Published, key: Key, code: &Code) -> bool {
-    deployment_of(published, key).is_some_and(|found| found.version() == code.version)
-}
-
-fn down(shard: &Shard, answer: Canned, failures: u32) -> State {
-    let wait_ns = START_BACKOFF_NS.saturating_mul(1 << failures.min(16)).min(START_BACKOFF_MAX_NS);
-    State::Down { answer, retry_ns: shard.clock.now_ns() + wait_ns, failures: failures + 1 }
+    deployment_of(published, key).is_some_and(|found| code.is_of(published, &found))
 }
 
 /// Which snapshot this is: generations count within a lineage.

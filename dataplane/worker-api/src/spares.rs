@@ -2,7 +2,8 @@
 //!
 //! *Owns:* a shard's spares, and what is still missing of the next one. *Does not:* decide when there is time for a step.
 //! *Invariants:* no code of a tenant has run in a spare; a claimed one belongs to its tenant until it is dropped.
-//! *Bounds:* as many as [`Spares::new`] was told. *Fails:* a spare that cannot be made is left out; starts then make their own.
+//! *Bounds:* as many as [`Spares::new`] was told. *Fails:* where one cannot be made no other is tried before the next start has
+//! asked for one; starts without a spare make their own isolate.
 //! *Thread:* its shard's.
 
 use base::limits::{ISOLATE_HEAP_BYTES_MAX, S_NS};
@@ -63,40 +64,43 @@ pub struct Spares {
     count: usize,
     ready: Vec<Spare>,
     begun: Option<Blank>,
+    /// The last step failed, and none was asked for since.
+    failed: bool,
 }
 
 impl Spares {
     /// None yet; [`Spares::refill_step`] makes up to `count`.
     pub fn new(engine: &Engine, count: usize) -> Spares {
-        Spares { engine: engine.clone(), count, ready: Vec::with_capacity(count), begun: None }
+        Spares { engine: engine.clone(), count, ready: Vec::with_capacity(count), begun: None, failed: false }
     }
 
     /// Does one slice of work, about a millisecond: an isolate in its group, or its context. Whether more is left to do.
     pub fn refill_step(&mut self) -> bool {
-        if self.ready.len() >= self.count {
+        if !self.is_missing() {
             return false;
         }
         let limits = IsolateLimits { heap_bytes: ISOLATE_HEAP_BYTES_MAX };
-        let done = match self.begun.take() {
+        self.failed = match self.begun.take() {
             None => {
                 self.begun = Blank::new(Some(self.engine.snapshot), limits);
-                self.begun.is_some()
+                self.begun.is_none()
             }
             Some(blank) => match Spare::complete(&self.engine, blank, ISOLATE_HEAP_BYTES_MAX) {
                 Ok(mut spare) => {
                     // Here it is on nobody's time.
                     spare.isolate.share_read_only();
                     self.ready.push(spare);
-                    true
+                    false
                 }
-                Err(_) => false,
+                Err(_) => true,
             },
         };
-        if !done {
-            // Not tried for ever.
-            self.count -= 1;
-        }
-        self.ready.len() < self.count
+        self.is_missing()
+    }
+
+    /// Whether a step is to be taken.
+    fn is_missing(&self) -> bool {
+        self.ready.len() < self.count && !self.failed
     }
 
     /// How many are ready.
@@ -106,6 +110,29 @@ impl Spares {
 
     /// Takes one, for [`Worker::start_in`](crate::Worker::start_in).
     pub fn claim(&mut self) -> Option<Spare> {
+        self.failed = false;
         self.ready.pop()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_failure_it_is_tried_again_once_for_each_start() {
+        let mut spares = Spares::new(&Engine::init().expect("engine"), 2);
+        for _ in 0..10 {
+            spares.failed = true;
+            assert!(!spares.refill_step() && spares.begun.is_none(), "nothing is tried before a start asks");
+            assert!(spares.claim().is_none());
+            assert!(spares.refill_step() && spares.begun.take().is_some(), "a start has asked");
+        }
+        while spares.refill_step() {}
+        assert_eq!(spares.ready(), 2, "failures cost no spare for good");
+        spares.failed = true;
+        assert!(spares.claim().is_some(), "those that are ready are given all the same");
+        while spares.refill_step() {}
+        assert_eq!(spares.ready(), 2);
     }
 }

@@ -14,7 +14,7 @@ use base::{
     package::{BrokenPackage, Package},
 };
 use bytes::Bytes;
-use isolate::{CallError, Ended, Isolate, MemoryGauge, ModuleState, PromiseState, Scope, Value};
+use isolate::{CallError, Ended, Isolate, MemoryGauge, ModuleState, PromiseState, Scope, Value, let_others_run};
 
 use crate::{
     Engine,
@@ -109,6 +109,8 @@ pub enum StartError {
     CpuLimit,
     /// Its top level used too much memory.
     MemoryLimit,
+    /// The node could not protect its memory from other tenants. Not its own doing.
+    Overloaded,
 }
 
 impl std::fmt::Display for StartError {
@@ -127,6 +129,7 @@ impl std::fmt::Display for StartError {
             StartError::Startup { message, .. } => write!(f, "the module's top level failed: {message}"),
             StartError::CpuLimit => f.write_str("the module's top level used too much CPU time"),
             StartError::MemoryLimit => f.write_str("the module's top level used too much memory"),
+            StartError::Overloaded => f.write_str("the node is short of memory mappings"),
         }
     }
 }
@@ -179,7 +182,10 @@ impl Worker {
         };
         let (mut isolate, entry) = spare.claim(spec.now, spec.limits);
         isolate.state_mut().place = engine.place;
-        isolate.assign_key(spec.account.0).map_err(|_| StartError::MemoryLimit)?;
+        isolate.assign_key(spec.account.0).map_err(|error| {
+            tracing::error!(%error, "an isolate's memory could not get its tenant's protection key");
+            StartError::Overloaded
+        })?;
         let started = isolate.turn(startup_ns, |scope| evaluate(scope, &entry, &spec, &package));
         let (module, handlers) = match started.ended {
             None => started.value.unwrap_or(Err(StartError::MemoryLimit))?,
@@ -368,9 +374,6 @@ impl Worker {
             Event::SocketClosed { socket, code, reason, end } => self.socket_closed(socket, code, reason, end),
             Event::Timeout => self.timeout(now.monotonic_ns),
         }
-        if self.condemned && !self.isolate.state().sockets.is_empty() {
-            self.isolate.state_mut().end_sockets();
-        }
         self.settle();
     }
 
@@ -473,14 +476,18 @@ impl Worker {
 
     fn timeout(&mut self, now: MonotonicNs) {
         while let Some(due) = self.isolate.state_mut().timers.take_due(now) {
+            let_others_run();
             self.turn(due.request, |scope, entry| {
                 let args = [scope.id(due.id), scope.boolean(due.repeats)];
                 let function = scope.open(&entry.timeout);
                 scope.call(function, &args)
             });
+            // A request that has ended by this has no timer any more that could be due.
+            self.settle_ended();
         }
         while let Some(&(at, id)) = self.waiting.front().filter(|(at, _)| *at <= now) {
             debug_assert!(at <= now);
+            let_others_run();
             self.waiting.pop_front();
             let state = self.isolate.state_mut();
             if state.requests.contains_key(&id) {
@@ -544,7 +551,8 @@ impl Worker {
         };
         match turn.ended {
             None if used <= self.cpu_ns => {}
-            None | Some(Ended::Cpu) => self.cpu_limit(request, turn.ended.is_some()),
+            // One that did not begin was not stopped in the middle.
+            None | Some(Ended::Cpu) => self.cpu_limit(request, turn.ended.is_some() && turn.value.is_some()),
             Some(Ended::Stuck) => {
                 self.cpu_limit(request, true);
                 self.fail_all(request, Failure::CpuLimit);
@@ -599,15 +607,27 @@ impl Worker {
     /// Finishes requests that are over, and fails those that nothing can move any more.
     fn settle(&mut self) {
         loop {
-            while let Some(id) = self.isolate.state_mut().ended.pop() {
-                self.settle_one(id);
-            }
+            self.settle_ended();
             let hung = self.isolate.state().hung();
             if hung.is_empty() {
                 return;
             }
             for id in hung {
                 self.hung(id);
+            }
+        }
+    }
+
+    /// Finishes requests that are over.
+    #[inline]
+    fn settle_ended(&mut self) {
+        if self.condemned && !self.isolate.state().sockets.is_empty() {
+            self.isolate.state_mut().end_sockets();
+        }
+        while let Some(id) = self.isolate.state_mut().ended.pop() {
+            self.settle_one(id);
+            if !self.isolate.state().ended.is_empty() {
+                let_others_run();
             }
         }
     }

@@ -9,10 +9,31 @@ mod support;
 use std::time::Instant;
 
 use support::*;
-use worker_api::{Failure, Worker};
+use worker_api::{Effect, Event, Failure, Worker};
 
 /// Ways of dying that are all right for a shape.
 const LIMITS: &[Failure] = &[Failure::CpuLimit, Failure::MemoryLimit, Failure::Exception];
+
+/// Shapes that may answer: what they do ends, soon enough on some machine and with some V8. No other one may.
+const MAY_ANSWER: &[&str] = &[
+    "regex_compile_bomb",
+    "includes_dictionary",
+    "last_index_of_dictionary",
+    "join_sparse",
+    "reverse_sparse",
+    "sort_sparse",
+    "sort_comparator",
+    "bigint_tostring",
+    "string_index_of",
+    "string_last_index_of",
+    "log_deep",
+    "log_wide",
+    "log_proxy",
+    "headers_huge",
+    "rejection_loop",
+    "response_huge",
+    "patch_prototypes",
+];
 
 /// Bodies of `async fetch(request, env, ctx)`.
 const SHAPES: &[(&str, &str)] = &[
@@ -97,6 +118,12 @@ const SHAPES: &[(&str, &str)] = &[
     (
         "regex_compile_bomb",
         "return new Response(String(new RegExp('(?:a{1,1000}){1,1000}'.repeat(50)).test('a'.repeat(1000))));",
+    ),
+    // Seconds of compiling that nothing can interrupt.
+    ("regex_compile_long", "return new Response(String(new RegExp('\\\\p{L}'.repeat(20000), 'iu').test('x')));"),
+    (
+        "regex_compile_flood",
+        "for (let i = 0; ; i++) new RegExp('\\\\p{L}'.repeat(1000) + i, 'iu').test('x'.repeat(2000));",
     ),
     ("regex_matchall", "const s = 'ab'.repeat(1 << 22); return new Response(String([...s.matchAll(/a|b/g)].length));"),
     ("bigint_pow", "return new Response(String((2n ** (2n ** 29n)).toString().length));"),
@@ -283,6 +310,7 @@ fn run(name: &str, body: &str) -> (Worker, Seen) {
         worker.handle(now, worker_api::Event::Timeout);
         let more = support::seen(&effects(&mut worker));
         seen.finished = more.finished;
+        seen.status = seen.status.or(more.status);
         seen.fail = seen.fail.or(more.fail);
     }
     seen.logs.truncate(2);
@@ -300,6 +328,8 @@ fn bystander() -> Worker {
 #[test]
 fn every_shape_ends_its_request_and_nothing_else() {
     let only = std::env::var("WATCH").ok();
+    let is_shape = |name: &&str| SHAPES.iter().any(|(shape, _)| shape == name);
+    assert!(MAY_ANSWER.iter().all(is_shape), "{MAY_ANSWER:?}");
     let mut other = bystander();
     for (round, (name, body)) in SHAPES.iter().enumerate() {
         if only.as_deref().is_some_and(|only| only != *name) {
@@ -310,6 +340,8 @@ fn every_shape_ends_its_request_and_nothing_else() {
         if let Some(why) = seen.fail {
             assert!(LIMITS.contains(&why) || why == Failure::Hung || why == Failure::NotAResponse, "{name}: {why:?}");
         }
+        let may_answer = MAY_ANSWER.contains(name);
+        assert!(may_answer || (seen.status != Some(200) && seen.fail.is_some()), "{name}: {seen:?}");
         assert!(seen.finished || worker.in_flight() == 1, "{name}: {seen:?}");
         assert!(start.elapsed().as_secs() < 20, "{name} kept the thread for {:?}", start.elapsed());
         drop(worker);
@@ -322,34 +354,48 @@ fn every_shape_ends_its_request_and_nothing_else() {
 /// bystander's request. Shapes that V8 cannot be stopped in take a third of a second each, so they come up less often.
 #[test]
 fn a_thousand_hostile_workers_leave_the_process_serving() {
-    const QUICK: &[&str] = &[
-        "throw new Error('x');",
-        "return 1;",
-        "const f = () => f() + 1; return new Response(String(f()));",
-        "await new Promise(() => {});",
-        "let s = 'x'; for (;;) s += s;",
-        "const a = []; for (;;) a.push(new Uint8Array(32 << 20));",
-        "return new Response('x'.repeat(2 ** 29 - 25));",
-        "return new Response(String(new RegExp('('.repeat(1e5) + ')'.repeat(1e5)).test('x')));",
-        "eval('1');",
-        "for (;;) setTimeout(() => {}, 1e9);",
-        "return new Response(new ReadableStream({ start() { throw new Error('x'); } }));",
-        "Array.prototype.push = Promise.prototype.then = () => { throw new Error('patched'); }; return new Response('x');",
+    /// In one of these ways it ends; `None` is an answer.
+    type Ends = &'static [Option<Failure>];
+    const THREW: Ends = &[Some(Failure::Exception)];
+    const CPU: Ends = &[Some(Failure::CpuLimit)];
+    const ANSWERS: Ends = &[None];
+    const QUICK: &[(&str, Ends)] = &[
+        ("throw new Error('x');", THREW),
+        ("return 1;", &[Some(Failure::NotAResponse)]),
+        ("const f = () => f() + 1; return new Response(String(f()));", THREW),
+        ("await new Promise(() => {});", &[Some(Failure::Hung)]),
+        ("let s = 'x'; for (;;) s += s;", THREW),
+        ("const a = []; for (;;) a.push(new Uint8Array(32 << 20));", THREW),
+        ("return new Response('x'.repeat(2 ** 29 - 25));", THREW),
+        ("return new Response(String(new RegExp('('.repeat(1e5) + ')'.repeat(1e5)).test('x')));", THREW),
+        ("eval('1');", THREW),
+        ("for (;;) setTimeout(() => {}, 1e9);", THREW),
+        ("return new Response(new ReadableStream({ start() { throw new Error('x'); } }));", THREW),
+        (
+            "Array.prototype.push = Promise.prototype.then = () => { throw new Error('patched'); }; return new Response('x');",
+            ANSWERS,
+        ),
     ];
     let mut other = bystander();
     let abandoned = engine().isolates_abandoned();
     for round in 0..1_000u64 {
-        let body = match round {
+        let (body, ends) = match round {
             // One in fifty computes, one in a hundred eats memory, one in two hundred does not poll.
             _ if round % 200 == 7 => {
-                "return new Response(String(Array.prototype.indexOf.call({ length: 2 ** 53 - 1 }, 1)));"
+                ("return new Response(String(Array.prototype.indexOf.call({ length: 2 ** 53 - 1 }, 1)));", CPU)
             }
-            _ if round % 100 == 3 => "const a = []; for (;;) a.push('x'.padEnd(2 ** 26, 'ab').toUpperCase());",
-            _ if round % 50 == 1 => "for (;;);",
+            _ if round % 100 == 3 => {
+                const EATS: Ends = &[Some(Failure::MemoryLimit), Some(Failure::CpuLimit)];
+                ("const a = []; for (;;) a.push('x'.padEnd(2 ** 26, 'ab').toUpperCase());", EATS)
+            }
+            _ if round % 50 == 1 => ("for (;;);", CPU),
             _ => QUICK[round as usize % QUICK.len()],
         };
         let mut worker = handler(body);
-        let _ended = ask(&mut worker, 1);
+        let seen = ask(&mut worker, 1);
+        assert!(ends.contains(&seen.fail), "round {round}, {body}: {seen:?}");
+        assert_eq!(seen.status, seen.fail.is_none().then_some(200), "round {round}, {body}: {seen:?}");
+        assert!(seen.finished, "round {round}, {body}: {seen:?}");
         drop(worker);
         if round % 10 == 0 {
             let seen = ask(&mut other, round);
@@ -369,6 +415,26 @@ fn an_endless_loop_around_short_ones_ends_and_its_isolate_is_not_given_up() {
         assert!(matches!(seen.fail, Some(Failure::CpuLimit | Failure::MemoryLimit)), "{short}: {seen:?}");
     }
     assert_eq!(engine().isolates_abandoned(), abandoned);
+}
+
+/// A request that has met its limit is over, with all of its timers that are due at the same time.
+#[test]
+fn ten_thousand_due_timers_that_do_not_end_are_one_failure() {
+    let mut worker = handler(
+        "for (let i = 0; i < 10000; i++) setTimeout(() => { for (;;); }, 1);
+         await new Promise(() => {});",
+    );
+    let armed = ask(&mut worker, 1);
+    assert_eq!((armed.status, armed.fail, armed.finished), (None, None, false), "{armed:?}");
+    let start = Instant::now();
+    let effects = step(&mut worker, 5, Event::Timeout);
+    let took = start.elapsed();
+    let seen = support::seen(&effects);
+    assert_eq!((seen.fail, seen.finished), (Some(Failure::CpuLimit), true), "{seen:?}");
+    assert_eq!(effects.iter().filter(|effect| matches!(effect, Effect::Fail { .. })).count(), 1);
+    assert!(seen.logs.len() == 1 && seen.logs[0].contains("CPU time limit"), "{} records", seen.logs.len());
+    assert!(took.as_millis() < 300, "{took:?}");
+    assert_eq!((worker.in_flight(), worker.poll_timeout(), worker.condemned()), (0, None, true));
 }
 
 /// Resident memory of this process, bytes.

@@ -248,6 +248,52 @@ fn a_request_that_others_take_with_them_says_whether_it_left_a_trace() {
     assert_eq!(displaced("GET", "await fetch('http://a.test/');"), Some(Failure::Condemned));
 }
 
+#[test]
+fn timers_that_are_due_after_their_isolate_has_ended_do_not_run() {
+    const REQUESTS: u64 = 50;
+    let mut spec = spec(
+        "const kept = []; export default { async fetch() {
+            await new Promise((r) => setTimeout(r, 1));
+            for (;;) kept.push(new Array(1000).fill(kept.length));
+        } };",
+    );
+    spec.heap_bytes = 32 << 20;
+    spec.cpu_ns = 20 * S_NS;
+    let mut worker = Worker::start(&engine(), spec).expect("starts");
+    for id in 1..=REQUESTS {
+        step(&mut worker, 0, get(id));
+    }
+    let effects = step(&mut worker, 5, Event::Timeout);
+    let count = |matches: fn(&Effect) -> bool| effects.iter().filter(|effect| matches(effect)).count() as u64;
+    assert_eq!(count(|effect| matches!(effect, Effect::Fail { why: Failure::MemoryLimit, .. })), 1);
+    assert_eq!(count(|effect| matches!(effect, Effect::Fail { why: Failure::Interrupted, .. })), REQUESTS - 1);
+    assert_eq!(count(|effect| matches!(effect, Effect::Finished { .. })), REQUESTS);
+    assert_eq!(count(|effect| matches!(effect, Effect::Log(_))), 1, "the limit is told of once");
+    assert_eq!((worker.in_flight(), worker.poll_timeout()), (0, None));
+}
+
+#[test]
+fn a_timer_of_a_request_that_has_just_been_answered_does_not_run() {
+    let mut worker = handler(
+        "await new Promise((r) => { setTimeout(r, 1); setTimeout(() => console.log('late'), 1); });
+         return new Response('x');",
+    );
+    ask(&mut worker, 1);
+    let seen = seen(&step(&mut worker, 5, Event::Timeout));
+    assert_eq!((text(&seen), seen.finished, seen.logs.len()), ("x", true, 0), "{seen:?}");
+}
+
+#[test]
+fn a_turn_without_any_time_left_does_not_begin() {
+    let mut spec = spec("export default { fetch() { console.log('ran'); return new Response('x'); } };");
+    spec.cpu_ns = 0;
+    let mut worker = Worker::start(&engine(), spec).expect("starts");
+    let seen = ask(&mut worker, 1);
+    assert_eq!((seen.status, seen.fail, seen.finished), (None, Some(Failure::CpuLimit), true), "{seen:?}");
+    assert!(!seen.logs.iter().any(|log| log == "ran"), "{seen:?}");
+    assert!(!worker.condemned(), "nothing was stopped in the middle");
+}
+
 /// Ten million rounds take about 10 ms once they are compiled, and 150 ms where the loop has to end first.
 #[test]
 fn a_long_loop_is_compiled_while_it_runs_for_the_first_time() {

@@ -8,7 +8,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::{at_ms, engine, get, spec};
-use worker_api::{Effect, Failure, OutgoingBody, Progress, Suspendable, Worker};
+use worker_api::{Effect, Event, Failure, OutgoingBody, Progress, Suspendable, Worker};
 
 /// A Worker as a shard holds it.
 type Seat = Suspendable<Option<Worker>>;
@@ -32,6 +32,25 @@ fn send(seat: &mut Seat, number: u64) -> Progress {
             worker.handle(at_ms(1), get(number));
         }
     })
+}
+
+/// Has all timers run that are due.
+fn send_timeout(seat: &mut Seat) -> Progress {
+    seat.start(|worker| {
+        if let Some(worker) = worker {
+            worker.handle(at_ms(10), Event::Timeout);
+        }
+    })
+}
+
+/// Goes on with a call until it is over. How often it was suspended.
+fn finish(seat: &mut Seat, mut progress: Progress) -> usize {
+    let mut suspensions = 0;
+    while progress == Progress::Suspended {
+        suspensions += 1;
+        progress = seat.resume();
+    }
+    suspensions
 }
 
 /// The body and the failure of the one request that was sent.
@@ -158,4 +177,42 @@ fn a_worker_is_dropped_in_the_middle_of_a_call() {
         drop(seat);
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     }
+}
+
+#[test]
+fn a_worker_is_dropped_while_timers_of_many_requests_are_due() {
+    let source = "export default { async fetch() { await new Promise((go) => setTimeout(go, 1)); for (;;); } };";
+    let mut seat = start(source, 10_000);
+    for number in 1..=20 {
+        let progress = send(&mut seat, number);
+        finish(&mut seat, progress);
+    }
+    assert_eq!(send_timeout(&mut seat), Progress::Suspended);
+    assert_eq!(seat.resume(), Progress::Suspended);
+    let begun = Instant::now();
+    drop(seat);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}: the others' turns have begun", begun.elapsed());
+}
+
+/// Each takes about a tenth of a millisecond, too short for the watchdog to see.
+#[test]
+fn many_short_timers_let_others_run_in_between() {
+    const REQUESTS: u64 = 600;
+    let source = "let x = 1, answered = 0;
+        const burn = () => { for (let i = 0; i < 100000; i++) x = (Math.imul(x, 31) + i) | 0; };
+        for (let i = 0; i < 50; i++) burn();
+        export default { async fetch() {
+            await new Promise((go) => setTimeout(go, 1));
+            burn();
+            return new Response(String(++answered));
+        } };";
+    let mut seat = start(source, 50);
+    for number in 1..=REQUESTS {
+        let progress = send(&mut seat, number);
+        finish(&mut seat, progress);
+    }
+    let progress = send_timeout(&mut seat);
+    let suspensions = finish(&mut seat, progress);
+    assert_eq!(outcome(&mut seat), (REQUESTS.to_string(), None));
+    assert!(suspensions >= 10, "{suspensions}");
 }

@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("isolate", &["base", "pkey"]),
     ("worker-api", &["base", "isolate"]),
     ("shard", &["base", "plane-abi", "route", "h1", "websocket", "isolate", "worker-api"]),
-    ("agent", &["base", "plane-abi"]),
+    ("agent", &["base", "plane-abi", "pkey"]),
     ("node", &["base", "plane-abi", "pkey", "shard", "agent", "steer", "isolate", "worker-api"]),
     // eBPF
     ("programs", &[]),

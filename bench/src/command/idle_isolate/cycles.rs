@@ -1,5 +1,5 @@
-//! Isolates that are started, asked once and dropped, in a process of their own (`selvage-cycles`), which says after each tenth
-//! what memory it holds.
+//! Isolates that are started as a shard starts them, asked once and dropped, in a process of their own (`selvage-cycles`), which
+//! says after each tenth what memory it holds.
 
 use std::process::{Command, Stdio};
 

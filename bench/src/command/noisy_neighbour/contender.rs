@@ -1,4 +1,7 @@
-//! The servers of `noisy-neighbour`, each on one core with a victim and two noisy tenants in one process.
+//! The servers of `noisy-neighbour`, each on one core with a victim and noisy tenants in one process.
+//!
+//! On this node each kind of noise is a tenant of its own: what the node remembers of one is not held against another. Those
+//! that are to do their work whole have plans with more CPU time than it takes.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,6 +16,10 @@ use crate::stack::{Binaries, Metrics, Options, Stack};
 
 /// What the noisy tenants do.
 pub(super) const NOISY_MODULE: &str = include_str!("noisy.js");
+/// Tier and CPU time of a request of tenants whose work is not to end by that limit: it takes a quarter, on a quiet core.
+const ROOMY: (&str, u32) = ("roomy", 200);
+/// The same of the one that fills a heap in each request: the collector's time is its own.
+const HOARDER: (&str, u32) = ("hoarder", 10_000);
 /// Steps of the first look at how fast a server computes.
 const FIRST_STEPS: f64 = 2e6;
 /// Requests of each look; the quickest counts.
@@ -25,11 +32,23 @@ pub(super) struct Contender {
     pub(super) name: &'static str,
     pub(super) version: String,
     pub(super) victim: Target,
-    /// The noisy tenants, each at `/`.
-    pub(super) noisy: [Target; 2],
+    /// Tenants that burn, each at `/` as all of these.
+    pub(super) burners: [Target; 2],
+    /// One that keeps its heap full and replaces what is in it.
+    pub(super) allocator: Target,
+    /// Those that their limits end; none at a peer without limits.
+    pub(super) limited: Option<Limited>,
     /// Steps of `/burn` that take the time asked for; set by [`Contender::calibrate`].
     pub(super) steps: u64,
     pub(super) process: Process,
+}
+
+/// Tenants of this node that their limits end.
+pub(super) struct Limited {
+    /// One with the usual limit of CPU time.
+    pub(super) burner: Target,
+    /// One with the usual limit of memory, and time to reach it.
+    pub(super) hoarder: Target,
 }
 
 pub(super) enum Process {
@@ -38,7 +57,7 @@ pub(super) enum Process {
 }
 
 impl Contender {
-    /// This node, a tenant each for the victim and the two.
+    /// This node, a tenant for the victim and for each noise.
     pub(super) fn node(server_core: usize, load_core: usize, arguments: &[String]) -> anyhow::Result<Contender> {
         let options = Options {
             shards: 1,
@@ -48,21 +67,29 @@ impl Contender {
             ..Options::default()
         };
         let mut stack = Stack::start(&Binaries::find()?, &options)?;
-        let mut target = |name: &str, module: &str| {
-            let deployment = stack.deploy_for_new_tenant(name, module.as_bytes())?;
+        for (tier, cpu_ms) in [ROOMY, HOARDER] {
+            stack.set_cpu_ms_of(tier, cpu_ms)?;
+        }
+        let deployment = stack.deploy_for_new_tenant("victim", HELLO_MODULE.as_bytes())?;
+        let victim = stack.target(&deployment.subdomain, "/")?;
+        let limited = stack.deploy_for_new_tenant("limited", NOISY_MODULE.as_bytes())?;
+        let limited = stack.target(&limited.subdomain, "/")?;
+        let mut noisy = |(tier, _): (&str, u32), name: &str| {
+            let deployment = stack.deploy_for_new_tenant_of(tier, name, NOISY_MODULE.as_bytes())?;
             stack.target(&deployment.subdomain, "/")
         };
-        let victim = target("victim", HELLO_MODULE)?;
-        let noisy = [target("first", NOISY_MODULE)?, target("second", NOISY_MODULE)?];
+        let burners = [noisy(ROOMY, "first")?, noisy(ROOMY, "second")?];
+        let allocator = noisy(ROOMY, "allocator")?;
+        let limited = Some(Limited { burner: limited, hoarder: noisy(HOARDER, "hoarder")? });
         let version = match arguments {
             [] => env!("CARGO_PKG_VERSION").to_owned(),
             some => format!("{} {}", env!("CARGO_PKG_VERSION"), some.join(" ")),
         };
-        Contender { name: "selvage", version, victim, noisy, steps: 0, process: Process::Node(Box::new(stack)) }
-            .checked()
+        let process = Process::Node(Box::new(stack));
+        Contender { name: "selvage", version, victim, burners, allocator, limited, steps: 0, process }.checked()
     }
 
-    /// workerd with the same three Workers, which have no limits there.
+    /// workerd with the victim and two noisy Workers, which have no limits there; the first is the allocator, too.
     pub(super) fn workerd(server_core: usize, dir: &Path) -> anyhow::Result<Contender> {
         let program = Peer::Workerd.find()?;
         let dir = dir.join("workerd");
@@ -81,8 +108,8 @@ impl Contender {
         let [victim, first, second] = [target(ports[0])?, target(ports[1])?, target(ports[2])?];
         server.wait_answers(&victim, START_TIMEOUT)?;
         let process = Process::Peer(server);
-        Contender { name: "workerd", version: program.version, victim, noisy: [first, second], steps: 0, process }
-            .checked()
+        let (version, allocator, burners) = (program.version, first.clone(), [first, second]);
+        Contender { name: "workerd", version, victim, burners, allocator, limited: None, steps: 0, process }.checked()
     }
 
     fn checked(self) -> anyhow::Result<Contender> {
@@ -91,7 +118,8 @@ impl Contender {
         Ok(self)
     }
 
-    /// Finds how many steps take `burn`. A request that is much too long would meet the limit of CPU time, hence two looks.
+    /// Finds how many steps take `burn`. What was not compiled yet tells little, and a request that is much too long would meet
+    /// the limit of CPU time, hence two looks.
     pub(super) fn calibrate(&mut self, burn: Duration) -> anyhow::Result<()> {
         let mut steps = FIRST_STEPS;
         for share in [0.5, 1.0] {
@@ -105,7 +133,7 @@ impl Contender {
     /// The quickest of some requests, compilation being over by then.
     fn look(&self, steps: u64) -> anyhow::Result<Duration> {
         let mut least = Duration::MAX;
-        for noisy in &self.noisy {
+        for noisy in &self.burners {
             let mut client = Client::new(at(noisy, &format!("/burn?steps={steps}")), CALL_TIMEOUT);
             for _ in 0..LOOKS {
                 let begin = Instant::now();

@@ -2,8 +2,10 @@
 //!
 //! One node with one shard on one core, the load on another. In each round the victim is measured alone, then beside each
 //! noise: in an open loop at a moderate rate for what its clients feel, and in a closed one for its share of the core. Shares
-//! are paired with the same round's "alone". workerd runs the same three Workers in one process, in the same rounds; it has no
-//! limits and one thread, so its victim fares badly; it is bounded by timeouts and stopped after the stuck tenant.
+//! are paired with the same round's "alone". Each noise must be what it is called: a burner's work has room below its limit, an
+//! allocator says how much it keeps, and what a limit is to end the node must have counted as that. workerd runs the victim and
+//! two noisy Workers in one process, in the same rounds, without what only a limit ends; it has no limits and one thread, so its
+//! victim fares badly; it is bounded by timeouts and stopped after the stuck tenant.
 
 mod contender;
 mod overhead;
@@ -18,7 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use self::contender::Contender;
-use self::scenario::{Noise, Round, Stuck};
+use self::scenario::{Noise, Round, Stuck, StuckIn};
 use super::hello::order;
 use super::{Promise, Verdict, parse_duration, print_promises};
 use crate::load::{Outcome, Tally};
@@ -53,8 +55,8 @@ pub struct Arguments {
     /// Requests a second of each noisy tenant in open loops
     #[arg(long, default_value_t = 20.0)]
     noise_rate: f64,
-    /// CPU time of a burning request; just under the limit of a request
-    #[arg(long, default_value = "45ms", value_parser = parse_duration)]
+    /// CPU time of a burning request, by tenants that may use 200 ms
+    #[arg(long, default_value = "50ms", value_parser = parse_duration)]
     burn: Duration,
     /// Measure this node alone
     #[arg(long)]
@@ -87,7 +89,7 @@ struct NoiseReport {
     victim_failed: u64,
     /// The victim's closed loop, good responses a second.
     rate: Option<Spread>,
-    /// Its share of the core over its fair share, paired by round.
+    /// The victim's share of the core over its fair share, paired by round.
     fair_share: Option<Spread>,
     /// The noise's open loop: good responses a second of each tenant.
     noise_rate: Option<Spread>,
@@ -97,6 +99,12 @@ struct NoiseReport {
     noise_failures: Vec<String>,
     /// The noise beside the saturating victim: good responses a second of each tenant.
     noise_rate_saturated: Option<Spread>,
+    /// The part of its blocks that an allocator still had after a window, the least of each round.
+    held: Option<Spread>,
+    /// Requests that the noise's limit ended, by the node's count, in each round.
+    ended: Option<Spread>,
+    /// Answers that look as if that limit had ended the request, and that the node did not count so.
+    not_ended: u64,
 }
 
 #[derive(Serialize)]
@@ -188,7 +196,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Verdict> {
 }
 
 fn measure(arguments: &Arguments, load_core: usize, contenders: Vec<Contender>) -> anyhow::Result<Vec<Measured>> {
-    let steps = contenders.len() * (1 + arguments.rounds * Noise::ALL.len()) + arguments.rounds + contenders.len() - 1;
+    let noises: usize = contenders.iter().map(|one| Noise::of(one).count()).sum();
+    let stuck = arguments.rounds * StuckIn::ALL.len() + contenders.len() - 1;
+    let steps = contenders.len() + arguments.rounds * noises + stuck;
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed_precise} {msg}")?;
     let progress = ProgressBar::new(steps as u64).with_style(style);
     let mut measured = Vec::new();
@@ -203,7 +213,7 @@ fn measure(arguments: &Arguments, load_core: usize, contenders: Vec<Contender>) 
         for index in order(measured.len(), number) {
             let one = &mut measured[index];
             let mut of_round = Vec::new();
-            for noise in Noise::ALL {
+            for noise in Noise::of(&one.contender) {
                 progress.set_message(format!("{}: {}, round {}", one.contender.name, noise.name(), number + 1));
                 // The same arrivals for all servers and noises of a round.
                 let seed = 0x0be4_c4e1 + number as u64;
@@ -217,11 +227,19 @@ fn measure(arguments: &Arguments, load_core: usize, contenders: Vec<Contender>) 
         let after = one.contender.metrics()?;
         one.failures = after.zip(before).map_or(Vec::new(), |(after, before)| after.failures_since(&before));
         // A peer does not come back from it.
-        let times = if one.contender.name == "workerd" { 1 } else { arguments.rounds };
-        for number in 0..times {
-            progress.set_message(format!("{}: stuck, round {}", one.contender.name, number + 1));
-            one.stuck.push(scenario::stuck(arguments, load_core, &mut one.contender, number)?);
-            progress.inc(1);
+        let peer = one.contender.limited.is_none();
+        let times = if peer { 1 } else { arguments.rounds };
+        for stuck_in in StuckIn::ALL.into_iter().take(if peer { 1 } else { StuckIn::ALL.len() }) {
+            for number in 0..times {
+                progress.set_message(format!(
+                    "{}: stuck in {}, round {}",
+                    one.contender.name,
+                    stuck_in.name(),
+                    number + 1
+                ));
+                one.stuck.push(scenario::stuck(arguments, load_core, &mut one.contender, stuck_in, number)?);
+                progress.inc(1);
+            }
         }
     }
     progress.finish_and_clear();
@@ -233,7 +251,7 @@ fn server_report(measured: &Measured) -> ServerReport {
         name: measured.contender.name,
         version: measured.contender.version.clone(),
         steps: measured.contender.steps,
-        noises: Noise::ALL.into_iter().map(|noise| noise_report(&measured.rounds, noise)).collect(),
+        noises: Noise::of(&measured.contender).map(|noise| noise_report(&measured.rounds, noise)).collect(),
         stuck: measured.stuck.clone(),
         failures: measured.failures.clone(),
     }
@@ -248,26 +266,32 @@ fn noise_report(rounds: &[Vec<Round>], noise: Noise) -> NoiseReport {
         one.open_noise.iter().for_each(|outcome| noises.merge(outcome.tally.clone()));
     }
     let spread = |values: Vec<f64>| (!values.is_empty()).then(|| Spread::of(values.into_iter()));
-    let rate = |one: &Round| one.closed.as_ref().map(Outcome::rate);
-    let shares = of(noise).zip(of(Noise::Quiet)).filter_map(|(noisy, quiet)| {
-        let fair = rate(quiet)? / noise.tenants();
-        Some(rate(noisy)? / fair)
-    });
+    let shares = of(noise)
+        .zip(of(Noise::Quiet))
+        .map(|(noisy, quiet)| noisy.closed.rate() / (quiet.closed.rate() / noise.tenants()));
     let failed = |outcomes: &[Outcome]| outcomes.iter().map(|one| one.tally.errors.total()).sum::<u64>();
     let quantiles = |histogram: &Histogram<u64>| (!histogram.is_empty()).then(|| Quantiles::of(histogram));
     NoiseReport {
         noise,
         p99_us: Spread::of(of(noise).map(|one| one.open.latency_us(0.99))),
         victim_us: Quantiles::of(&victim.latency),
-        victim_failed: victim.errors.total() + of(noise).map(|one| failed(one.closed.as_slice())).sum::<u64>(),
-        rate: spread(of(noise).filter_map(rate).collect()),
+        victim_failed: victim.errors.total() + of(noise).map(|one| one.closed.tally.errors.total()).sum::<u64>(),
+        rate: spread(of(noise).map(|one| one.closed.rate()).collect()),
         fair_share: spread(shares.collect()).filter(|_| noise != Noise::Quiet),
         noise_rate: spread(of(noise).flat_map(|one| &one.open_noise).map(Outcome::rate).collect()),
         noise_us: quantiles(&noises.latency),
         noise_failed: noises.errors.total() + of(noise).map(|one| failed(&one.closed_noise)).sum::<u64>(),
         noise_failures: noises.samples,
         noise_rate_saturated: spread(of(noise).flat_map(|one| &one.closed_noise).map(Outcome::rate).collect()),
+        held: spread(of(noise).filter_map(|one| one.held).collect()),
+        ended: spread(of(noise).filter_map(|one| one.ended).map(|count| count as f64).collect()),
+        not_ended: of(noise).filter_map(|one| Some(answered(one).saturating_sub(one.ended?))).sum(),
     }
+}
+
+/// Answers to the noise, in both windows, that were as expected.
+fn answered(round: &Round) -> u64 {
+    round.open_noise.iter().chain(&round.closed_noise).map(|outcome| outcome.tally.ok).sum()
 }
 
 /// docs/SPECIFICATION.md, "Neighbours".
@@ -275,34 +299,55 @@ fn promises(node: &ServerReport) -> Vec<Promise> {
     let of = |noise: Noise| node.noises.iter().find(|one| one.noise == noise);
     let p99_ms = |noise: Noise| of(noise).map(|one| one.p99_us.median / 1e3);
     let share = |noise: Noise| of(noise).and_then(|one| one.fair_share).map(|share| share.median);
-    let worst = |value: fn(&Stuck) -> Option<f64>| {
-        let values: Option<Vec<f64>> = node.stuck.iter().map(value).collect();
-        values.and_then(|values| values.into_iter().reduce(f64::max))
-    };
-    let victim_failed: u64 = node.noises.iter().map(|one| one.victim_failed).sum();
-    // An allocator's own collections count against its own limit of CPU time: what it loses by that is reported, not promised.
-    let burners = node.noises.iter().filter(|one| one.noise != Noise::Allocator);
-    let burners_failed: u64 = burners.map(|one| one.noise_failed).sum();
+    let sum = |value: fn(&NoiseReport) -> u64| Some(node.noises.iter().map(value).sum::<u64>() as f64);
+    let least = |spread: Option<Spread>| spread.map(|spread| spread.min);
+    // A hoarder's one answer takes a heap of garbage, longer on a saturated core than a window: its ends are counted instead.
     let starved = node.noises.iter().filter(|one| {
-        let least = |rate: &Option<Spread>| rate.is_some_and(|rate| rate.min <= 0.0);
-        least(&one.noise_rate) || least(&one.noise_rate_saturated)
+        let none = |rate: Option<Spread>| least(rate).is_some_and(|rate| rate <= 0.0);
+        none(one.noise_rate) || one.noise != Noise::Hoarder && none(one.noise_rate_saturated)
     });
-    vec![
-        Promise::at_most("victim's p99 beside a burner, ms", p99_ms(Noise::Burner), P99_MS_MAX),
-        Promise::at_most("victim's p99 beside two burners, ms", p99_ms(Noise::TwoBurners), P99_MS_MAX),
-        Promise::at_most("victim's p99 beside an allocator, ms", p99_ms(Noise::Allocator), ALLOCATOR_P99_MS_MAX),
-        Promise::at_most("replies over 60 ms when a tenant gets stuck", worst(|one| Some(one.held_up as f64)), 1.0),
-        Promise::at_most(
-            "victim's p99 while it gets stuck again and again, ms",
-            worst(|one| one.again_p99_ms),
-            P99_MS_MAX,
-        ),
-        Promise::at_least("victim's share of its fair half, beside a burner", share(Noise::Burner), FAIR_SHARE_MIN),
-        Promise::at_least("victim's share of its fair third, beside two", share(Noise::TwoBurners), FAIR_SHARE_MIN),
-        Promise::at_most("victim's failed requests", Some(victim_failed as f64), 0.0),
-        Promise::at_most("burners' failed requests", Some(burners_failed as f64), 0.0),
+    let held = of(Noise::Allocator).and_then(|one| least(one.held));
+    let ended = |noise: Noise| of(noise).and_then(|one| least(one.ended));
+    let mut promises = Vec::new();
+    for noise in Noise::ALL.into_iter().filter(|noise| *noise != Noise::Quiet) {
+        let p99_max =
+            if matches!(noise, Noise::Allocator | Noise::Hoarder) { ALLOCATOR_P99_MS_MAX } else { P99_MS_MAX };
+        let name = noise.name();
+        promises.push(Promise::at_most(&format!("victim's p99, ms, beside: {name}"), p99_ms(noise), p99_max));
+        let what = format!("victim's part of its fair share of the core, beside: {name}");
+        promises.push(Promise::at_least(&what, share(noise), FAIR_SHARE_MIN));
+    }
+    promises.extend(StuckIn::ALL.into_iter().flat_map(|stuck_in| stuck_promises(node, stuck_in)));
+    promises.extend([
+        Promise::at_most("victim's failed requests", sum(|one| one.victim_failed), 0.0),
+        Promise::at_most("noises' requests that were not answered as they must be", sum(|one| one.noise_failed), 0.0),
         Promise::at_most("noises that starve", Some(starved.count() as f64), 0.0),
-    ]
+        Promise::at_least("part of its blocks that the allocator kept, least after a window", held, 1.0),
+        Promise::at_least("requests a round that cpu_limit ended, at least", ended(Noise::LimitedBurner), 1.0),
+        Promise::at_least("requests a round that memory_limit ended, at least", ended(Noise::Hoarder), 1.0),
+        Promise::at_most("requests to be ended by a limit that something else ended", sum(|one| one.not_ended), 0.0),
+    ]);
+    promises
+}
+
+fn stuck_promises(node: &ServerReport, stuck_in: StuckIn) -> Vec<Promise> {
+    let of = |value: fn(&Stuck) -> Option<f64>| -> Option<Vec<f64>> {
+        node.stuck.iter().filter(|one| one.stuck_in == stuck_in).map(value).collect()
+    };
+    let most = |value: fn(&Stuck) -> Option<f64>| of(value)?.into_iter().reduce(f64::max);
+    let what = |what: &str| format!("{what}, a tenant stuck in {}", stuck_in.name());
+    let p99 = most(|one| one.again_p99_ms);
+    let mut promises = vec![
+        Promise::at_most(&what("replies over 60 ms the first time"), most(|one| Some(one.held_up as f64)), 1.0),
+        Promise::at_most(&what("victim's p99 again and again, ms"), p99, P99_MS_MAX),
+        Promise::at_most(&what("victim's failed requests"), most(|one| Some(one.failed as f64)), 0.0),
+        Promise::at_most(&what("stuck requests not answered 503"), most(|one| Some(one.not_ended as f64)), 0.0),
+    ];
+    if stuck_in == StuckIn::Builtin {
+        let least = of(|one| one.quarantined).and_then(|all| all.into_iter().reduce(f64::min));
+        promises.push(Promise::at_least(&what("quarantines, at least"), least, 1.0));
+    }
+    promises
 }
 
 fn print(report: &Report) {
@@ -335,6 +380,8 @@ fn print(report: &Report) {
                 one.noise_us.map_or("-".to_owned(), |us| table::micros(us.p99)),
                 one.noise_failed.to_string(),
                 spread(one.noise_rate_saturated, 1),
+                spread(one.held, 2),
+                spread(one.ended, 0),
             ]);
         }
     }
@@ -351,6 +398,8 @@ fn print(report: &Report) {
         "p99",
         "failed",
         "noise/s, saturated",
+        "kept",
+        "ended by limit",
     ];
     print!("{}", table::render(&heading, &rows));
     for server in &report.servers {
@@ -362,10 +411,14 @@ fn print(report: &Report) {
         }
         for stuck in &server.stuck {
             println!(
-                "{}: stuck tenant answered {} after {:.0} ms; {} replies of the victim over {} ms, slowest {:.1} ms, {} failed; p99 when stuck again and again {}",
+                "{}: tenant stuck in {} answered {} after {:.0} ms, {} of {} times not 503, {} quarantined; {} replies of the victim over {} ms, slowest {:.1} ms, {} failed; p99 when stuck again and again {}",
                 server.name,
+                stuck.stuck_in.name(),
                 stuck.answer,
                 stuck.answer_ms,
+                stuck.not_ended,
+                stuck.asked,
+                stuck.quarantined.map_or("none".to_owned(), |count| count.to_string()),
                 stuck.held_up,
                 scenario::STUCK_NS / 1_000_000,
                 stuck.slowest_ms,
@@ -385,4 +438,89 @@ fn print(report: &Report) {
         );
     }
     print_promises(&report.promises);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that keeps every promise.
+    fn good() -> ServerReport {
+        let all = |value: f64| Spread::of(std::iter::once(value));
+        let mut histogram = Tally::default().latency;
+        histogram.saturating_record(1_000_000);
+        let noise = |noise: Noise| NoiseReport {
+            noise,
+            p99_us: all(2_000.0),
+            victim_us: Quantiles::of(&histogram),
+            victim_failed: 0,
+            rate: Some(all(1_000.0)),
+            fair_share: Some(all(0.9)).filter(|_| noise != Noise::Quiet),
+            noise_rate: Some(all(10.0)).filter(|_| noise != Noise::Quiet),
+            noise_us: None,
+            noise_failed: 0,
+            noise_failures: Vec::new(),
+            noise_rate_saturated: Some(all(10.0)).filter(|_| noise != Noise::Quiet),
+            held: Some(all(1.0)).filter(|_| noise == Noise::Allocator),
+            ended: noise.cause().map(|_| all(5.0)),
+            not_ended: 0,
+        };
+        let stuck = |stuck_in: StuckIn| Stuck {
+            stuck_in,
+            held_up: 1,
+            slowest_ms: 70.0,
+            failed: 0,
+            answer: "503".to_owned(),
+            answer_ms: 60.0,
+            again_p99_ms: Some(2.0),
+            asked: 5,
+            not_ended: 0,
+            quarantined: Some(if stuck_in == StuckIn::Builtin { 1.0 } else { 0.0 }),
+        };
+        ServerReport {
+            name: "selvage",
+            version: String::new(),
+            steps: 1,
+            noises: Noise::ALL.into_iter().map(noise).collect(),
+            stuck: StuckIn::ALL.into_iter().map(stuck).collect(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// Promises that are missed once this has happened to a good node.
+    fn missed(change: impl FnOnce(&mut ServerReport)) -> Vec<String> {
+        let mut report = good();
+        change(&mut report);
+        promises(&report).into_iter().filter(|promise| !promise.kept).map(|promise| promise.what).collect()
+    }
+
+    fn noise(report: &mut ServerReport, noise: Noise) -> &mut NoiseReport {
+        report.noises.iter_mut().find(|one| one.noise == noise).expect("each is there")
+    }
+
+    #[test]
+    fn each_thing_that_goes_wrong_misses_its_promise() {
+        let check = |change: fn(&mut ServerReport), word: &str| {
+            let missed = missed(change);
+            assert!(missed.len() == 1 && missed[0].contains(word), "{word}: {missed:?}");
+        };
+        let one = |value: f64| Spread::of(std::iter::once(value));
+        assert_eq!(missed(|_| ()), Vec::<String>::new());
+        check(|it| noise(it, Noise::LimitedBurner).p99_us.median = 3_100.0, "burner over its limit");
+        check(|it| noise(it, Noise::Hoarder).p99_us.median = 10_100.0, "allocator over its limit");
+        check(|it| noise(it, Noise::Allocator).fair_share = None, "fair share");
+        check(|it| noise(it, Noise::Burner).noise_failed = 1, "not answered as they must");
+        check(|it| noise(it, Noise::LimitedBurner).not_ended = 1, "something else ended");
+        check(|it| it.stuck[0].failed = 1, "failed requests, a tenant stuck in a regular");
+        check(|it| it.stuck[1].held_up = 2, "over 60 ms the first time, a tenant stuck in a builtin");
+        check(|it| it.stuck[0].not_ended = 1, "not answered 503, a tenant stuck in a regular");
+        check(|it| it.stuck[1].quarantined = Some(0.0), "quarantines");
+        let kept = missed(|it| noise(it, Noise::Allocator).held = Some(one(0.99)));
+        assert!(kept.len() == 1 && kept[0].contains("blocks"), "{kept:?}");
+        let ended = missed(|it| noise(it, Noise::Hoarder).ended = Some(one(0.0)));
+        assert!(ended.len() == 1 && ended[0].contains("memory_limit"), "{ended:?}");
+        // As a node that only this noise was left out of.
+        assert!(!missed(|it| it.noises.retain(|one| one.noise != Noise::Hoarder)).is_empty());
+        assert!(!missed(|it| it.stuck.retain(|one| one.stuck_in == StuckIn::Regex)).is_empty());
+    }
 }

@@ -1,7 +1,9 @@
 // What a noisy tenant does; the path says which. The same for Selvage and workerd.
 //   /burn?steps=N           computes, then answers
 //   /churn?keep=N&change=M  keeps N blocks alive and replaces M of them
-//   /stuck                  a regular expression that backtracks for hours
+//   /hoard                  keeps blocks until a limit ends it
+//   /stuck                  a regular expression that backtracks for hours; V8 looks for interrupts in it
+//   /deaf                   a builtin that takes as long and looks at nothing
 // Anything else answers at once. The clock stands still while a Worker computes, so the caller counts the steps.
 
 const OBJECTS_PER_BLOCK = 1000;
@@ -16,6 +18,10 @@ export default {
         return new Response(String(burn(Number(searchParams.get("steps")))));
       case "/churn":
         return new Response(String(churn(Number(searchParams.get("keep")), Number(searchParams.get("change")))));
+      case "/hoard":
+        for (;;) churn(Infinity, 1);
+      case "/deaf":
+        return new Response(String(Array.prototype.indexOf.call({ length: 2 ** 53 - 1 }, 1)));
       case "/stuck":
         return new Response(String(/^(a+)+$/.test("a".repeat(40) + "!")));
       default:

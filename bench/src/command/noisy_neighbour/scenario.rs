@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow, bail, ensure};
 use serde::Serialize;
 
 use super::Arguments;
@@ -21,10 +21,14 @@ const BACKLOG_MAX: usize = 100_000;
 const OPEN_CONNECTIONS: usize = 128;
 /// Connections of each noisy tenant: it always has a request waiting, and not many.
 const NOISE_CONNECTIONS: usize = 4;
-/// A request of the victim or of the noise without an answer by then has failed.
+/// A request of the victim without an answer by then has failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same of noise: two burners are asked for twice what the core has, and what waits for a connection counts.
+const NOISE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two measurements: what is still under way ends.
-const PAUSE: Duration = Duration::from_millis(400);
+const PAUSE: Duration = Duration::from_secs(1);
+/// Steps that no limit of CPU time lets come to an end.
+const ENDLESS_STEPS: u64 = 1 << 50;
 /// Blocks that the allocating tenant keeps: about 100 MB (a thousand objects of 28 bytes and their array each).
 const CHURN_KEEP: u32 = 3_000;
 /// Blocks that one of its requests replaces.
@@ -39,18 +43,40 @@ pub(super) enum Noise {
     Quiet,
     Burner,
     TwoBurners,
+    /// Burns until its limit of CPU time ends the request.
+    LimitedBurner,
     Allocator,
+    /// Allocates until its limit of memory ends its isolate, and begins again.
+    Hoarder,
 }
 
 impl Noise {
-    pub(super) const ALL: [Noise; 4] = [Noise::Quiet, Noise::Burner, Noise::TwoBurners, Noise::Allocator];
+    pub(super) const ALL: [Noise; 6] =
+        [Noise::Quiet, Noise::Burner, Noise::TwoBurners, Noise::LimitedBurner, Noise::Allocator, Noise::Hoarder];
+
+    /// Those that a server can be asked for: what only a limit ends, a server with limits.
+    pub(super) fn of(contender: &Contender) -> impl Iterator<Item = Noise> {
+        let limits = contender.limited.is_some();
+        Noise::ALL.into_iter().filter(move |noise| limits || noise.cause().is_none())
+    }
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Noise::Quiet => "alone",
             Noise::Burner => "burner",
             Noise::TwoBurners => "two burners",
+            Noise::LimitedBurner => "burner over its limit",
             Noise::Allocator => "allocator",
+            Noise::Hoarder => "allocator over its limit",
+        }
+    }
+
+    /// What the node calls the limit that ends each of its requests.
+    pub(super) fn cause(self) -> Option<&'static str> {
+        match self {
+            Noise::LimitedBurner => Some("cpu_limit"),
+            Noise::Hoarder => Some("memory_limit"),
+            _ => None,
         }
     }
 
@@ -58,14 +84,9 @@ impl Noise {
     pub(super) fn tenants(self) -> f64 {
         match self {
             Noise::Quiet => 1.0,
-            Noise::Burner | Noise::Allocator => 2.0,
             Noise::TwoBurners => 3.0,
+            _ => 2.0,
         }
-    }
-
-    /// Whether the victim's share of the core is measured too.
-    fn saturates(self) -> bool {
-        self != Noise::Allocator
     }
 }
 
@@ -77,9 +98,13 @@ pub(super) struct Round {
     /// The noise beside it.
     pub(super) open_noise: Vec<Outcome>,
     /// The victim as fast as it goes.
-    pub(super) closed: Option<Outcome>,
+    pub(super) closed: Outcome,
     /// The noise beside it.
     pub(super) closed_noise: Vec<Outcome>,
+    /// The least part of its blocks that the allocator had after a window; it had all before.
+    pub(super) held: Option<f64>,
+    /// Requests that the noise's limit ended, as the node counted it, over all of this.
+    pub(super) ended: Option<u64>,
 }
 
 pub(super) fn measure(
@@ -90,21 +115,28 @@ pub(super) fn measure(
     seed: u64,
 ) -> anyhow::Result<Round> {
     let rate = |rate: f64| Mode::Open { rate, arrivals: Arrivals::Poisson, backlog_max: BACKLOG_MAX };
-    if noise == Noise::Allocator {
-        fill(&contender.noisy[0])?;
-    }
-    let victim = Plan { seed, ..victim(arguments, load_core, contender, rate(arguments.rate)) };
-    let (open, open_noise) = beside(&victim, &noises(arguments, contender, noise, rate(arguments.noise_rate)))?;
-    std::thread::sleep(PAUSE);
-    let (closed, closed_noise) = if noise.saturates() {
-        let victim = Plan { connections: arguments.connections, mode: Mode::Closed, ..victim };
-        let (outcome, noise) = beside(&victim, &noises(arguments, contender, noise, Mode::Closed))?;
+    let counted = contender.metrics()?;
+    let open = Plan { seed, ..victim(arguments, load_core, contender, rate(arguments.rate)) };
+    let closed = Plan { connections: arguments.connections, mode: Mode::Closed, ..open.clone() };
+    let mut held: Option<f64> = None;
+    let mut window = |victim: &Plan, mode: Mode| {
+        let allocator = (noise == Noise::Allocator).then_some(&contender.allocator);
+        allocator.map_or(Ok(()), fill)?;
+        let outcomes = beside(victim, &noises(arguments, contender, noise, mode))?;
         std::thread::sleep(PAUSE);
-        (Some(outcome), noise)
-    } else {
-        (None, Vec::new())
+        if let Some(allocator) = allocator {
+            let part = f64::from(kept(&mut churner(allocator))?) / f64::from(CHURN_KEEP);
+            held = Some(held.map_or(part, |least| least.min(part)));
+        }
+        anyhow::Ok(outcomes)
     };
-    Ok(Round { noise, open, open_noise, closed, closed_noise })
+    let (open, open_noise) = window(&open, rate(arguments.noise_rate))?;
+    let (closed, closed_noise) = window(&closed, Mode::Closed)?;
+    let ended = match (contender.metrics()?, counted, noise.cause()) {
+        (Some(after), Some(before), Some(cause)) => Some(after.failed_by(&before, cause)),
+        _ => None,
+    };
+    Ok(Round { noise, open, open_noise, closed, closed_noise, held, ended })
 }
 
 fn victim(arguments: &Arguments, load_core: usize, contender: &Contender, mode: Mode) -> Plan {
@@ -120,34 +152,56 @@ fn victim(arguments: &Arguments, load_core: usize, contender: &Contender, mode: 
 }
 
 fn noises(arguments: &Arguments, contender: &Contender, noise: Noise, mode: Mode) -> Vec<Plan> {
-    let (tenants, path) = match noise {
-        Noise::Quiet => (0, String::new()),
-        Noise::Burner => (1, format!("/burn?steps={}", contender.steps)),
-        Noise::TwoBurners => (2, format!("/burn?steps={}", contender.steps)),
-        Noise::Allocator => (1, churn()),
+    let burn = |steps: u64| format!("/burn?steps={steps}");
+    let limited = contender.limited.as_ref();
+    let (tenants, path): (Vec<&Target>, String) = match noise {
+        Noise::Quiet => (Vec::new(), String::new()),
+        Noise::Burner => (vec![&contender.burners[0]], burn(contender.steps)),
+        Noise::TwoBurners => (contender.burners.iter().collect(), burn(contender.steps)),
+        Noise::LimitedBurner => (limited.map(|it| &it.burner).into_iter().collect(), burn(ENDLESS_STEPS)),
+        Noise::Allocator => (vec![&contender.allocator], churn()),
+        Noise::Hoarder => (limited.map(|it| &it.hoarder).into_iter().collect(), "/hoard".to_owned()),
     };
+    // One at a time of those that a limit ends: what waits behind one of them in its isolate would be told of that one's end.
+    let (status, connections) = if noise.cause().is_some() { (503, 1) } else { (200, NOISE_CONNECTIONS) };
+    // A heap takes longer to fill than the open loop waits: it is filled again as soon as it has overflowed.
+    let mode = if noise == Noise::Hoarder { Mode::Closed } else { mode };
     let plan = |target: &Target| Plan {
-        connections: NOISE_CONNECTIONS,
+        connections,
         warmup: arguments.warmup,
         duration: arguments.duration,
-        timeout: REQUEST_TIMEOUT,
-        expect: Expect { status: Some(200), body_bytes: None },
+        timeout: NOISE_TIMEOUT,
+        expect: Expect { status: Some(status), body_bytes: None },
         ..Plan::get(at(target, &path), mode)
     };
-    contender.noisy.iter().take(tenants).map(plan).collect()
+    tenants.into_iter().map(plan).collect()
 }
 
 fn churn() -> String {
     format!("/churn?keep={CHURN_KEEP}&change={CHURN_CHANGE}")
 }
 
-/// Brings the allocating tenant to its full size. It may meet its limit on the way, which is not what is measured.
-fn fill(noisy: &Target) -> anyhow::Result<()> {
-    let mut client = Client::new(at(noisy, &churn()), REQUEST_TIMEOUT);
-    for _ in 0..CHURN_KEEP.div_ceil(CHURN_CHANGE) {
-        client.get()?;
+fn churner(allocator: &Target) -> Client {
+    Client::new(at(allocator, &churn()), REQUEST_TIMEOUT)
+}
+
+/// Has the allocating tenant replace some blocks. How many it keeps, as it says.
+fn kept(client: &mut Client) -> anyhow::Result<u32> {
+    let answer = client.get()?;
+    ensure!(answer.status == 200, "the allocator answers {}: {}", answer.status, answer.text());
+    answer.text().parse().with_context(|| format!("the allocator says {:?}", answer.text()))
+}
+
+/// Brings the allocating tenant to its full size. It may have to begin again on the way: the node may move it to another thread,
+/// in a new isolate.
+fn fill(allocator: &Target) -> anyhow::Result<()> {
+    let mut client = churner(allocator);
+    for _ in 0..4 * CHURN_KEEP.div_ceil(CHURN_CHANGE) {
+        if kept(&mut client)? == CHURN_KEEP {
+            return Ok(());
+        }
     }
-    Ok(())
+    bail!("the allocator does not come to keep {CHURN_KEEP} blocks")
 }
 
 /// Runs the victim's plan with the noise's beside it, all over one window.
@@ -161,14 +215,43 @@ fn beside(victim: &Plan, noises: &[Plan]) -> anyhow::Result<(Outcome, Vec<Outcom
     })
 }
 
+/// What a tenant gets stuck in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum StuckIn {
+    /// V8 looks for interrupts in it.
+    Regex,
+    /// V8 looks at nothing in it.
+    Builtin,
+}
+
+impl StuckIn {
+    pub(super) const ALL: [StuckIn; 2] = [StuckIn::Regex, StuckIn::Builtin];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            StuckIn::Regex => "a regular expression",
+            StuckIn::Builtin => "a builtin",
+        }
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            StuckIn::Regex => "/stuck",
+            StuckIn::Builtin => "/deaf",
+        }
+    }
+}
+
 /// What a tenant that gets stuck for ever does to the victim.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Stuck {
+    pub(super) stuck_in: StuckIn,
     /// Replies of the victim that took longer than 60 ms, the first time.
     pub(super) held_up: u64,
     /// The slowest of them, ms.
     pub(super) slowest_ms: f64,
-    /// The victim's requests that failed.
+    /// The victim's requests that failed, the first time and later.
     pub(super) failed: u64,
     /// What the stuck tenant was told: a status, or that there was no answer.
     pub(super) answer: String,
@@ -176,6 +259,12 @@ pub(super) struct Stuck {
     pub(super) answer_ms: f64,
     /// The victim's p99 while the tenant gets stuck twice a second, ms; absent where the first time had no end.
     pub(super) again_p99_ms: Option<f64>,
+    /// Stuck requests, the first and later ones.
+    pub(super) asked: u64,
+    /// Those of them that were not answered 503.
+    pub(super) not_ended: u64,
+    /// Tenants that were quarantined meanwhile; a peer has no such thing.
+    pub(super) quarantined: Option<f64>,
 }
 
 /// Gets a tenant stuck once, then again and again. A peer without limits never comes back from the first time: it is not asked
@@ -184,22 +273,29 @@ pub(super) fn stuck(
     arguments: &Arguments,
     load_core: usize,
     contender: &mut Contender,
+    stuck_in: StuckIn,
     round_number: usize,
 ) -> anyhow::Result<Stuck> {
     let mode = Mode::Open { rate: arguments.rate, arrivals: Arrivals::Poisson, backlog_max: BACKLOG_MAX };
     let mut plan = victim(arguments, load_core, contender, mode);
+    let path = stuck_in.path();
     let (tenant, patience) = match &mut contender.process {
         // A tenant of its own each time: the node may remember the last one's doings.
         Process::Node(stack) => {
-            let name = format!("stuck-{round_number}");
+            let name = format!("{}-{round_number}", path.trim_start_matches('/'));
             let deployment = stack.deploy_for_new_tenant(&name, super::contender::NOISY_MODULE.as_bytes())?;
-            (stack.target(&deployment.subdomain, "/stuck")?, Duration::from_secs(10))
+            (stack.target(&deployment.subdomain, path)?, Duration::from_secs(10))
         }
         Process::Peer(_) => {
             plan.timeout = Duration::from_secs(2);
-            (at(&contender.noisy[0], "/stuck"), arguments.duration)
+            (at(&contender.burners[0], path), arguments.duration)
         }
     };
+    let quarantines = |contender: &Contender| -> anyhow::Result<Option<f64>> {
+        let metrics = contender.metrics()?;
+        metrics.map(|metrics| metrics.sum("selvage_quarantines_total").context("selvage_quarantines_total")).transpose()
+    };
+    let quarantines_before = quarantines(contender)?;
     let (first, (answer, took)) = std::thread::scope(|scope| {
         let asked = scope.spawn(|| {
             std::thread::sleep(plan.warmup + plan.duration / 4);
@@ -208,32 +304,42 @@ pub(super) fn stuck(
         let outcome = load::run(&plan)?;
         anyhow::Ok((outcome, asked.join().map_err(|_| anyhow!("the stuck tenant's client panicked"))?))
     })?;
-    let again_p99_ms = match contender.process {
-        Process::Node(_) => Some(again(&plan, &tenant, patience)?.latency_us(0.99) / 1e3),
-        Process::Peer(_) => None,
+    let (later, mut answers) = match contender.process {
+        Process::Node(_) => again(&plan, &tenant, patience).map(|(outcome, answers)| (Some(outcome), answers))?,
+        Process::Peer(_) => (None, Vec::new()),
     };
     std::thread::sleep(PAUSE);
+    let quarantined = quarantines(contender)?.zip(quarantines_before).map(|(after, before)| after - before);
+    answers.push(answer.clone());
     let latency = &first.tally.latency;
     Ok(Stuck {
+        stuck_in,
         held_up: latency.count_between(STUCK_NS, latency.high()),
         slowest_ms: round(latency.max() as f64 / 1e6),
-        failed: first.tally.errors.total(),
+        failed: [Some(&first), later.as_ref()].into_iter().flatten().map(|one| one.tally.errors.total()).sum(),
         answer,
         answer_ms: round(took.as_secs_f64() * 1e3),
-        again_p99_ms: again_p99_ms.map(round),
+        again_p99_ms: later.map(|later| round(later.latency_us(0.99) / 1e3)),
+        asked: answers.len() as u64,
+        not_ended: answers.iter().filter(|answer| *answer != "503").count() as u64,
+        quarantined,
     })
 }
 
-fn again(plan: &Plan, tenant: &Target, patience: Duration) -> anyhow::Result<Outcome> {
+/// The victim's load while the tenant gets stuck twice a second, and what that one was answered.
+fn again(plan: &Plan, tenant: &Target, patience: Duration) -> anyhow::Result<(Outcome, Vec<String>)> {
     std::thread::scope(|scope| {
         let end = Instant::now() + plan.warmup + plan.duration;
-        scope.spawn(move || {
+        let asked = scope.spawn(move || {
+            let mut answers = Vec::new();
             while Instant::now() < end {
-                get_stuck(tenant, patience);
+                answers.push(get_stuck(tenant, patience).0);
                 std::thread::sleep(Duration::from_millis(500));
             }
+            answers
         });
-        load::run(plan)
+        let outcome = load::run(plan)?;
+        Ok((outcome, asked.join().map_err(|_| anyhow!("the stuck tenant's client panicked"))?))
     })
 }
 

@@ -3,11 +3,14 @@
 //!
 //! The time is cut into slices; in each, every normal tenant has an open-loop load of its own, while hostile Workers are deployed,
 //! asked, replaced and deleted, hostile requests come in, and one of the normal tenants is redeployed. Memory is read every
-//! second. In a long run all rest after each five slices, and what is hostile is deleted: nothing but what has remained is compared then, and not
-//! which Workers happened to be up with how much garbage, which is a tenth of it from minute to minute. What fails is written to `target/soak/failures.log` with its slice, its cause, the node's own count of causes and the
-//! hostile Workers of that slice; `target/soak/memory.svg` shows the memory. It ends by itself, early if the node dies.
+//! second. In a long run all rest after each three slices, and what is hostile is deleted: nothing but what has remained is compared
+//! then, and not which Workers happened to be up with how much garbage, which is a tenth of it from minute to minute. Rests are no
+//! part of the run's length. What memory is made of at a rest is kept too ([`mappings`]). What fails is written to
+//! `target/soak/failures.log` with its slice, its cause, the node's own count of causes and the hostile Workers of that slice;
+//! `target/soak/memory.svg` shows the memory. It ends by itself, early if the node dies.
 
 mod hostility;
+mod mappings;
 mod normal;
 mod trend;
 
@@ -22,7 +25,9 @@ use clap::Args;
 use serde::Serialize;
 
 use self::hostility::Done;
+use self::mappings::Breakdown;
 use self::normal::Normal;
+use self::trend::Trend;
 use super::{Promise, Verdict, print_promises};
 use crate::checkout;
 use crate::load::{self, Outcome, Tally};
@@ -41,7 +46,7 @@ const SHORT_GROWTH_MAX: f64 = 10.0;
 const SHORT_SLICES: f64 = 12.0;
 const SLICE_MAX: Duration = Duration::from_secs(60);
 /// Slices between two rests of a long run.
-const SLICES_TO_REST: usize = 5;
+const SLICES_TO_REST: usize = 3;
 /// A rest: Workers count as idle after 10 s, those of more isolates than they need lose them, and holes in malloc's heaps go back every 30 s.
 const REST: Duration = Duration::from_secs(65);
 /// What is read of a rest: its end.
@@ -52,7 +57,7 @@ const READ_EVERY: Duration = Duration::from_secs(1);
 /// Run hostile and normal tenants on one node for long: memory flat, no failed request of the normal ones
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Length
+    /// Length of the load; rests come on top
     #[arg(long, default_value_t = 2.0)]
     minutes: f64,
     /// Requests a second for each of the five normal tenants
@@ -78,6 +83,7 @@ pub struct Arguments {
 /// One slice of the time.
 #[derive(Clone, Serialize)]
 struct Slice {
+    /// Of load, at its end.
     minutes: f64,
     requests: u64,
     failed: u64,
@@ -85,10 +91,23 @@ struct Slice {
     hostile_workers: u64,
     resident_min_mb: f64,
     resident_max_mb: f64,
-    /// At the rest that came after it.
-    resident_at_rest_mb: Option<f64>,
+    /// Of the rest that came after it.
+    at_rest: Option<AtRest>,
     virtual_mb: f64,
     workers_up: f64,
+    abandoned: f64,
+}
+
+/// What remains while all rest.
+#[derive(Clone, Serialize)]
+struct AtRest {
+    /// The lowest reading at the end.
+    resident_mb: f64,
+    mappings: Breakdown,
+    workers_up: f64,
+    /// What the node counts of the heaps of those.
+    workers_mb: f64,
+    spares: f64,
     abandoned: f64,
 }
 
@@ -97,7 +116,9 @@ struct Report {
     bench: &'static str,
     machine: Machine,
     seed: u64,
+    /// Of load.
     minutes: f64,
+    minutes_with_rests: f64,
     rate: f64,
     shards: usize,
     requests: u64,
@@ -110,7 +131,7 @@ struct Report {
     evictions: f64,
     abandoned: f64,
     panics: f64,
-    growth_percent_an_hour: Option<f64>,
+    growth: Option<Trend>,
     slices: Vec<Slice>,
     wrong: Vec<String>,
     promises: Vec<Promise>,
@@ -204,24 +225,20 @@ fn all_slices(
         scope.spawn(|| hostility::workers(stack, done, stop, arguments.workers, arguments.seed));
         scope.spawn(|| hostility::requests(stack, done, stop, arguments.requests, arguments.seed ^ 0xf00d));
         scope.spawn(|| hostility::redeploys(stack, done, stop, &redeployed.deployment));
-        let mut slices = Vec::new();
+        let (mut slices, mut loaded): (Vec<Slice>, Duration) = (Vec::new(), Duration::ZERO);
         let outcome = loop {
-            let left = length.saturating_sub(shared.begin.elapsed());
+            let left = length.saturating_sub(loaded);
             if left < slice / 2 || stop.load(Ordering::Relaxed) {
                 break Ok(());
             }
             let number = slices.len() as u64;
+            loaded += slice.min(left);
             match one_slice(arguments, stack, tenants, shared, slice.min(left), number, failures) {
-                Ok(slice) => slices.push(slice),
+                Ok(slice) => slices.push(Slice { minutes: round(loaded.as_secs_f64() / 60.0), ..slice }),
                 Err(error) => break Err(error),
             }
             if arguments.minutes >= TREND_MINUTES_MIN && slices.len().is_multiple_of(SLICES_TO_REST) {
-                match rest(shared) {
-                    Ok(mb) => {
-                        slices.last_mut().into_iter().for_each(|slice: &mut Slice| slice.resident_at_rest_mb = mb)
-                    }
-                    Err(error) => break Err(error),
-                }
+                slices[number as usize].at_rest = rest(stack, shared);
             }
             eprintln!("{}", line(&slices[slices.len() - 1]));
         };
@@ -283,7 +300,12 @@ fn one_slice(
             let classes: Vec<String> =
                 outcome.tally.errors.iter().map(|(class, count)| format!("{} {count}", class.name())).collect();
             let samples = outcome.tally.samples.join("; ");
-            writeln!(failures, "from minute {from:.2}: {}: {} ({samples})", tenant.name, classes.join(", "))?;
+            writeln!(
+                failures,
+                "from minute {from:.2}, rests included: {}: {} ({samples})",
+                tenant.name,
+                classes.join(", ")
+            )?;
         }
         all.merge(outcome.tally.clone());
     }
@@ -298,32 +320,52 @@ fn one_slice(
     let mb = |bytes: Option<u64>| bytes.map_or(f64::NAN, |bytes| round(bytes as f64 / 1e6));
     let sum = |name: &str| after.as_ref().and_then(|after| after.sum(name)).unwrap_or(f64::NAN);
     Ok(Slice {
-        minutes: round(shared.begin.elapsed().as_secs_f64() / 60.0),
+        minutes: 0.0,
         requests: all.due,
         failed: all.errors.total(),
         latency_us: Quantiles::of(&all.latency),
         hostile_workers: ran(&shared.done) - ran_before,
         resident_min_mb: mb(of_slice().map(|memory| memory.resident_bytes).min()),
         resident_max_mb: mb(of_slice().map(|memory| memory.resident_bytes).max()),
-        resident_at_rest_mb: None,
+        at_rest: None,
         virtual_mb: mb(of_slice().map(|memory| memory.virtual_bytes).next_back()),
         workers_up: sum("selvage_workers"),
         abandoned: sum("selvage_isolates_abandoned_total"),
     })
 }
 
-/// Lets all rest; gives the node's resident memory at the end, MB. None where it was told to stop.
-fn rest(shared: &Shared) -> anyhow::Result<Option<f64>> {
+/// Lets all rest; gives what remains at the end. None where it was told to stop, or the node did not say.
+fn rest(stack: &Stack, shared: &Shared) -> Option<AtRest> {
     let begin = Instant::now();
     shared.done.resting.store(true, Ordering::Relaxed);
     while begin.elapsed() < REST && !shared.stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(50));
     }
+    let rested = begin.elapsed() >= REST;
+    // A node that has died is found by who reads its memory.
+    let unread = |error: &anyhow::Error| eprintln!("!!! a rest that could not be read: {error:#}");
+    let at_rest = rested.then(|| at_rest(stack, shared).inspect_err(unread).ok()).flatten();
+    shared.done.resting.store(false, Ordering::Relaxed);
+    at_rest
+}
+
+fn at_rest(stack: &Stack, shared: &Shared) -> anyhow::Result<AtRest> {
     let from = (shared.begin.elapsed() - REST_READ.min(shared.begin.elapsed())).as_secs_f64() / 60.0;
     let readings = shared.readings.lock().map_err(|_| anyhow!("the reader of memory panicked"))?;
     let last = readings.iter().filter(|reading| reading.minutes >= from).map(|reading| reading.memory.resident_bytes);
-    shared.done.resting.store(false, Ordering::Relaxed);
-    Ok(last.min().filter(|_| begin.elapsed() >= REST).map(|bytes| round(bytes as f64 / 1e6)))
+    let resident_mb = last.min().map(|bytes| round(bytes as f64 / 1e6)).context("no reading of memory at a rest")?;
+    // The reader of memory goes on meanwhile.
+    drop(readings);
+    let metrics = stack.metrics()?;
+    let sum = |name: &str| metrics.sum(name).with_context(|| name.to_owned());
+    Ok(AtRest {
+        resident_mb,
+        mappings: Breakdown::of(stack.node_pid())?,
+        workers_up: sum("selvage_workers")?,
+        workers_mb: round(sum("selvage_worker_memory_bytes")? / 1e6),
+        spares: sum("selvage_spares_ready")?,
+        abandoned: sum("selvage_isolates_abandoned_total")?,
+    })
 }
 
 /// Hostile Workers so far.
@@ -352,13 +394,14 @@ fn finish(
 ) -> anyhow::Result<Verdict> {
     let count = |value: &AtomicU64| value.load(Ordering::Relaxed);
     let grown = |name: &str| Some(after.sum(name)? - before.sum(name).unwrap_or(0.0));
-    let at_rest = slices.iter().filter_map(|slice| Some((slice.minutes, slice.resident_at_rest_mb?)));
+    let at_rest = slices.iter().filter_map(|slice| Some((slice.minutes, slice.at_rest.as_ref()?.resident_mb)));
     let floors: Vec<trend::Point> = if arguments.minutes >= TREND_MINUTES_MIN {
         at_rest.collect()
     } else {
         slices.iter().map(|slice| (slice.minutes, slice.resident_min_mb)).collect()
     };
-    let per_hour = trend::percent_an_hour(&floors);
+    let trend = Trend::of(&floors);
+    let per_hour = trend.map(|trend| trend.percent_an_hour);
     let wrong = shared.done.wrong.lock().map_err(|_| anyhow!("a hostile thread panicked"))?.clone();
     let failed = slices.iter().map(|slice| slice.failed).sum::<u64>();
     let growth = if arguments.minutes >= TREND_MINUTES_MIN {
@@ -382,6 +425,7 @@ fn finish(
         machine,
         seed: arguments.seed,
         minutes: arguments.minutes,
+        minutes_with_rests: round(shared.begin.elapsed().as_secs_f64() / 60.0),
         rate: arguments.rate,
         shards: arguments.shards,
         requests: slices.iter().map(|slice| slice.requests).sum(),
@@ -394,7 +438,7 @@ fn finish(
         evictions: grown("selvage_worker_evictions_total").unwrap_or(f64::NAN),
         abandoned: grown("selvage_isolates_abandoned_total").unwrap_or(f64::NAN),
         panics: panics.map_or(f64::NAN, |(panics, _)| panics),
-        growth_percent_an_hour: per_hour.map(round),
+        growth: trend,
         slices,
         wrong,
         promises,
@@ -408,7 +452,7 @@ fn finish(
 
 /// A slice as it ends, for who waits.
 fn line(slice: &Slice) -> String {
-    let at_rest = slice.resident_at_rest_mb.map(|mb| format!(", at rest {mb:.1}")).unwrap_or_default();
+    let at_rest = slice.at_rest.as_ref().map(|at_rest| format!("\n{}", rest_line(at_rest))).unwrap_or_default();
     format!(
         "minute {:.1}: {} requests, {} failed, p99 {}; {} hostile Workers; resident {:.0} to {:.0} MB{at_rest}",
         slice.minutes,
@@ -421,10 +465,28 @@ fn line(slice: &Slice) -> String {
     )
 }
 
+/// A rest, to be compared with others.
+fn rest_line(at_rest: &AtRest) -> String {
+    format!(
+        "  at rest {:.1} MB: {}; {} Workers up with {:.1} MB, {} spares, {} isolates abandoned",
+        at_rest.resident_mb,
+        at_rest.mappings.line(),
+        at_rest.workers_up,
+        at_rest.workers_mb,
+        at_rest.spares,
+        at_rest.abandoned
+    )
+}
+
 fn print(report: &Report, folder: &Path) {
     println!(
-        "{}, load average {:.1}; seed {}; {} minutes; five normal tenants at {} requests/s each",
-        report.machine.cpu, report.machine.load_average, report.seed, report.minutes, report.rate
+        "{}, load average {:.1}; seed {}; {} minutes of load ({:.1} with rests); five normal tenants at {} requests/s each",
+        report.machine.cpu,
+        report.machine.load_average,
+        report.seed,
+        report.minutes,
+        report.minutes_with_rests,
+        report.rate
     );
     println!(
         "{} hostile Workers ran and {} were refused, of {} tenants; {} hostile requests; {} redeployments of a normal tenant",
@@ -450,7 +512,7 @@ fn print(report: &Report, folder: &Path) {
             slice.workers_up.to_string(),
             format!("{:.1}", slice.resident_min_mb),
             format!("{:.1}", slice.resident_max_mb),
-            slice.resident_at_rest_mb.map(|mb| format!("{mb:.1}")).unwrap_or_default(),
+            slice.at_rest.as_ref().map(|at_rest| format!("{:.1}", at_rest.resident_mb)).unwrap_or_default(),
             table::grouped(slice.virtual_mb),
             slice.abandoned.to_string(),
         ]
@@ -471,6 +533,14 @@ fn print(report: &Report, folder: &Path) {
         "abandoned",
     ];
     print!("{}", table::render(&heading, &report.slices.iter().map(row).collect::<Vec<_>>()));
+    for slice in &report.slices {
+        if let Some(at_rest) = &slice.at_rest {
+            println!("minute {:.0}{}", slice.minutes, rest_line(at_rest));
+        }
+    }
+    if let Some(growth) = &report.growth {
+        println!("growth of resident memory over the second half: {}", growth.line(GROWTH_PER_HOUR_MAX));
+    }
     for wrong in report.wrong.iter().take(10) {
         println!("WRONG {wrong}");
     }

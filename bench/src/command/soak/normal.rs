@@ -14,8 +14,6 @@ const STREAM_LINES: usize = 200;
 /// Requests that may be due and not sent.
 const BACKLOG_MAX: usize = 100_000;
 const CONNECTIONS: usize = 8;
-/// What the hono example answers to `/` without its variable.
-const HONO_BODY: &str = "Hi from Hono\n";
 /// Far above anything that a promise allows: a request without an answer by then has failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -35,7 +33,7 @@ pub(super) fn deploy(stack: &mut Stack, origin: SocketAddr) -> anyhow::Result<Ve
     let count = format!("/count/{STREAM_LINES}");
     [
         ("hello", hello.clone(), "/", HELLO_BODY.len()),
-        ("hono", checkout::example("hono")?, "/", HONO_BODY.len()),
+        ("hono", checkout::example("hono")?, "/", checkout::HONO_BODY.len()),
         ("streams", checkout::example("streams")?, count.as_str(), streamed),
         ("fetches", fetching.into_bytes(), "/", origin::BODY.len()),
         // Gets a new version all the while.

@@ -1,8 +1,9 @@
 //! A node in this process: real listeners on loopback, real Workers, a snapshot made here.
 
 use base::id::{AccountId, DeploymentId};
-use plane_abi::plane::{Plane, Published, artifact_hash, artifact_path};
+use plane_abi::plane::{Plane, Published, artifact_hash, artifact_path, seal_env};
 use plane_abi::pull::Pulls;
+use plane_abi::seal::Key;
 use plane_abi::{
     BindingKind, HostKind, Lineage, NewDeployment, NewRoute, PathKind, ServiceTarget, Snapshot, SnapshotWriter, Status,
 };
@@ -29,12 +30,14 @@ pub(crate) struct Deployed<'a> {
     /// Names in `env`, and the subdomains of the Workers they are, with `#` and an entrypoint's name if need be.
     pub(crate) services: &'a [(&'a str, &'a str)],
     pub(crate) crons: &'a [&'a str],
+    /// Variables in `env`.
+    pub(crate) env: &'a [(&'a str, &'a str)],
 }
 
 /// An active first version.
 pub(crate) fn active<'a>(subdomain: &'a str, source: &'a str) -> Deployed<'a> {
     let (status, services, crons) = (Status::Active, &[][..], &[][..]);
-    Deployed { subdomain, version: 1, status, source, cpu_ms: 50, weight: 100, services, crons }
+    Deployed { subdomain, version: 1, status, source, cpu_ms: 50, weight: 100, services, crons, env: &[] }
 }
 
 /// A service binding, `<subdomain>[#<entrypoint>][\n<props>]`; one of a subdomain that is not there leads nowhere.
@@ -107,10 +110,12 @@ impl TestNode {
     /// Publishes the next generation.
     pub(crate) fn publish(&mut self, deployments: &[Deployed<'_>]) {
         self.generation += 1;
-        let mut writer = SnapshotWriter::new(Lineage(1), self.generation, 0, 0, "workers.localhost");
+        let key = Key::from_bytes([7; 32]);
+        let mut writer = SnapshotWriter::new(Lineage(1), self.generation, 0, key.id(), "workers.localhost");
         for (index, deployed) in deployments.iter().enumerate() {
             let artifact = artifact_hash(deployed.source.as_bytes());
             std::fs::write(artifact_path(self.artifacts.path(), artifact), deployed.source).expect("written");
+            let env: Vec<_> = deployed.env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
             writer.deployment(NewDeployment {
                 version: deployed.version,
                 status: deployed.status,
@@ -119,6 +124,7 @@ impl TestNode {
                 subdomain: deployed.subdomain.to_owned(),
                 cpu_ms: deployed.cpu_ms,
                 weight: deployed.weight,
+                sealed_env: seal_env(&key, DeploymentId(index as u128 + 1), &env),
                 bindings: deployed.services.iter().map(|(name, to)| service(deployments, name, to)).collect(),
                 crons: deployed.crons.iter().map(|cron| (*cron).to_owned()).collect(),
                 ..NewDeployment::new(DeploymentId(index as u128 + 1), AccountId(index as u128 + 7), artifact)
@@ -133,7 +139,7 @@ impl TestNode {
             });
         }
         let snapshot = Snapshot::from_vec(writer.finish().expect("a valid snapshot")).expect("it opens");
-        let published = Published::new(Arc::new(snapshot), self.artifacts.path().to_owned(), None);
+        let published = Published::new(Arc::new(snapshot), self.artifacts.path().to_owned(), Some(key));
         self.plane.publish(published.with_pulls(self.pulls.clone()));
     }
 

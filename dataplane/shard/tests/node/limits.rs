@@ -1,6 +1,6 @@
 //! Limits as a client sees them; requests that are tried again; requests that pass to their origin.
 
-use crate::common::{Client, Deployed, TestNode, active, get};
+use crate::common::{Client, Deployed, TestNode, active, eventually, get};
 use crate::fetching::{ok, origin};
 use base::limits::MS_NS;
 use std::time::Duration;
@@ -45,6 +45,40 @@ fn time_and_size_end_a_request_and_nothing_else() {
     let text = node.logs.texts().join("\n");
     assert!(text.contains("wall time limit") && text.contains("response size limit"), "{text}");
     assert_eq!(node.metrics.shards()[0].worker_starts.get(), 1);
+}
+
+/// `/long` computes for at least some hundred milliseconds; anything else says how many of its isolate came before.
+const LONG: &str = "let runs = 0;
+export default { fetch(request) {
+    let n = 0;
+    if (request.url.endsWith('/long')) for (let i = 0; i < 600000000; i++) n = (n * 31 + i) | 0;
+    return new Response(n + ' after ' + runs++);
+} };";
+
+#[test]
+fn a_request_that_waits_for_its_isolate_for_too_long_is_answered_and_never_begun() {
+    let node = TestNode::start(&[Deployed { cpu_ms: 20_000, ..active("l", LONG) }], |config| {
+        config.request_limits.wall_head_ns = 200 * MS_NS;
+        config.pool.sweep_ticks = 1;
+    });
+    let metrics = &node.metrics.shards()[0];
+    assert_eq!(node.connect().get("l", "/").text(), "0 after 0");
+    let mut long = node.connect();
+    long.send(get("l", "/long").as_bytes());
+    eventually("it computes", || metrics.suspensions.get() > 2);
+    let mut late: Vec<Client> = (0..3).map(|_| node.connect()).collect();
+    for client in &mut late {
+        client.send(get("l", "/").as_bytes());
+    }
+    for client in &mut late {
+        let response = client.response();
+        assert_eq!((response.status, response.text()), (503, "503: the Worker exceeded its time limit\n"));
+    }
+    long.response();
+    assert_eq!(node.connect().get("l", "/").text(), "0 after 2", "only the long one came between");
+    assert!(failures(&node, "wall_limit") >= 3);
+    let told = node.logs.texts().iter().filter(|text| text.ends_with("exceeded before the Worker began")).count();
+    assert_eq!((told, metrics.worker_starts.get()), (3, 1));
 }
 
 /// `/eat` fills the heap; anything else waits and says which run of its isolate it was.

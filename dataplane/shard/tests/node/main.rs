@@ -13,6 +13,7 @@ mod memory;
 mod neighbours;
 mod panics;
 mod passing;
+mod pool;
 mod protocol;
 mod pulling;
 mod routing;

@@ -123,3 +123,14 @@ fn workers_that_grow_together_past_the_budget_are_ended_one_by_one() {
     assert!(served(&node.connect().get("w0", "/")), "and it is served again");
     assert_eq!((metrics.panics.get(), metrics.restarts.get()), (0, 0));
 }
+
+#[test]
+fn a_worker_that_is_ended_for_memory_is_told_so_in_its_log() {
+    let node = node(8);
+    let (some, _) = ask_all(&node, 8, "/grow");
+    let ended = node.metrics.shards()[0].memory_ends.get();
+    assert!(some >= 1 && ended >= 1, "{some} served, {ended} ended");
+    let texts = node.logs.texts();
+    let told = texts.iter().filter(|text| text.starts_with("the Worker was ended for want of memory on its node: "));
+    assert_eq!(told.count() as u64, ended, "{texts:?}");
+}

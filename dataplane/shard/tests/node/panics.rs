@@ -1,7 +1,7 @@
 //! What a panic of ours may take with it (docs/decisions/2026-11-21-panics.md). The fault is put in from outside: a log
 //! sink that panics on a certain text, called wherever a Worker's effects are taken.
 
-use crate::common::{PANIC, TestNode, active, eventually, get};
+use crate::common::{Deployed, PANIC, TestNode, active, eventually, get};
 
 const HELLO: &str = "export default { fetch() { return new Response('hello') } }";
 
@@ -83,4 +83,40 @@ fn what_shared_an_isolate_with_a_panic_is_tried_again_where_that_is_safe() {
     }
     assert_eq!((shard.request_retries.get(), shard.panics.get(), shard.worker_starts.get()), (2, 1, 2));
     assert_eq!(shard.failures("condemned"), 3 + answered);
+}
+
+const APART: &str = "export default { async fetch(request) {
+    const { pathname } = new URL(request.url);
+    if (pathname === '/hold') new Float64Array(3e6).map((_, i) => i * 7919 % 1000003).sort();
+    if (pathname === '/fault') console.log('PANIC');
+    if (pathname === '/wait') {
+        console.log('waits');
+        await new Promise((done) => setTimeout(done, 500));
+    }
+    return new Response(pathname);
+} };";
+
+/// The fault comes while the shard carries out what a Worker did on the apart thread.
+#[test]
+fn a_panic_over_a_worker_of_the_apart_thread_ends_its_requests_and_none_that_was_in_hand_is_tried_again() {
+    let source = APART.replace("PANIC", PANIC);
+    let node = TestNode::start(&[Deployed { cpu_ms: 30_000, ..active("w", &source) }], |_| {});
+    let shard = &node.metrics.shards()[0];
+    assert_eq!(node.connect().get("w", "/hold").status, 200);
+    assert_eq!(shard.quarantines.get(), 1);
+    let mut waiting = ["GET", "POST"].map(|method| {
+        let mut client = node.connect();
+        let head = format!("{method} /wait HTTP/1.1\r\nHost: w.workers.localhost\r\nContent-Length: 0\r\n\r\n");
+        client.send(head.as_bytes());
+        client
+    });
+    eventually("both have begun", || node.logs.texts().iter().filter(|text| *text == "waits").count() == 2);
+    let fault = node.connect().get("w", "/fault");
+    let stopped = (503, "503: the Worker was stopped\n");
+    assert_eq!((fault.status, fault.text()), stopped);
+    let [safe, unsafe_one] = waiting.each_mut().map(|client| client.response());
+    assert_eq!((safe.status, safe.text()), (200, "/wait"));
+    assert_eq!((unsafe_one.status, unsafe_one.text()), stopped);
+    assert_eq!((shard.request_retries.get(), shard.panics.get(), shard.worker_starts.get()), (1, 1, 3));
+    assert_eq!((shard.failures("condemned"), shard.restarts.get()), (2, 0));
 }
