@@ -4,7 +4,7 @@
 //! wanted for a moment comes here, off its shard's ring, and the shard that has the next request for its origin takes it: a quiet
 //! origin has one connection, not one for each core.
 //!
-//! *Invariant:* no shard waits here: who finds the lock taken does without. *Bounds:* connections in all and to one origin, and
+//! *Invariant:* no shard waits here: who finds the lock taken for longer than a row's change takes does without. *Bounds:* connections in all and to one origin, and
 //! how long they stay.
 
 use super::stream::{Adrift, Origin};
@@ -12,6 +12,13 @@ use crate::config::{POOL_IDLE_NS, POOL_IDLE_PER_ORIGIN_MAX, SHELF_MAX};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use worker_api::event::MonotonicNs;
+
+/// For how long after its last use a connection is not asked whether its origin has closed it, ns: it was when it came. The lock is
+/// held meanwhile, and who wants a connection right then would make another.
+const FRESH_NS: u64 = base::limits::S_NS;
+
+/// How often the lock is tried: some microseconds. Shards come at the same moment, for their ticks do.
+const TRIES: usize = 200;
 
 struct Kept {
     adrift: Adrift,
@@ -32,12 +39,15 @@ pub(crate) struct Shelf {
 
 impl Shelf {
     fn try_lock(&self) -> Option<MutexGuard<'_, Rows>> {
-        match self.rows.try_lock() {
-            Ok(rows) => Some(rows),
-            // Whoever panicked left whole rows: each change is one call.
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
+        for _ in 0..TRIES {
+            match self.rows.try_lock() {
+                Ok(rows) => return Some(rows),
+                // Whoever panicked left whole rows: each change is one call.
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
         }
+        None
     }
 
     /// Takes a connection to an origin, the one put last.
@@ -70,7 +80,10 @@ impl Shelf {
         let Some(mut rows) = self.try_lock() else { return };
         let mut len = 0;
         rows.by_origin.retain(|_, list| {
-            list.retain_mut(|kept| kept.since_ns + POOL_IDLE_NS > now_ns && kept.adrift.is_quiet());
+            list.retain_mut(|kept| {
+                let fresh = kept.since_ns + FRESH_NS > now_ns;
+                fresh || (kept.since_ns + POOL_IDLE_NS > now_ns && kept.adrift.is_quiet())
+            });
             len += list.len();
             !list.is_empty()
         });
