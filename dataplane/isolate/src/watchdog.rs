@@ -1,8 +1,9 @@
 //! One thread that interrupts turns which run for longer than a slice and ends those that use more CPU time than they may.
 //!
 //! A thread stamps the start and the end of each turn into its [`Slot`], without a system call. While any turn runs the
-//! watchdog looks every [`TICK`]; a turn it sees twice is measured by its thread's CPU clock, so that waiting for the
-//! processor costs a tenant nothing. While nothing runs the watchdog sleeps until a turn starts.
+//! watchdog looks every [`TICK`], and every [`BUSY_TICK`] while some turns are long; a turn it sees twice is measured by its
+//! thread's CPU clock, so that waiting for the processor costs a tenant nothing. While nothing runs the watchdog sleeps until a
+//! turn starts.
 //!
 //! *Invariants:* a turn is ended by number: the watchdog claims the number with a compare-and-swap and the thread does
 //! not leave a claimed turn before the claim is done, so neither a later turn nor a freed isolate is ever hit.
@@ -28,12 +29,15 @@ use crate::clock::clock_ns;
 
 /// How often turns are looked at.
 const TICK: Duration = Duration::from_micros(500);
-/// Nice value of the watchdog, which uses a hundredth of a core at most.
+/// The same for [`BUSY_TICKS`] after a turn was seen twice: the slices of tenants that compute are shorter, so that others wait less.
+const BUSY_TICK: Duration = Duration::from_micros(250);
+const BUSY_TICKS: u32 = 40;
+/// Nice value of the watchdog, which uses a hundredth of a core, two while turns are long.
 const NICE: i32 = -10;
 /// CPU time since a turn was first seen below which it is not asked: its thread had to wait for the processor, ns.
-const SLICE_NS_MIN: u64 = 250_000;
+const SLICE_NS_MIN: u64 = 125_000;
 /// Ticks after which a turn that was asked to be suspended, and was not, is asked again.
-const ASK_AGAIN_TICKS: u32 = 8;
+const ASK_AGAIN_TICKS: u32 = 16;
 /// CPU time that V8 gets to act on being told, ns. Collecting a full heap of 128 MiB, which cannot be interrupted, takes
 /// about half of it.
 const STUCK_NS: u64 = 200_000_000;
@@ -216,20 +220,23 @@ fn watch(shared: &Shared) {
     // So that turns are seen on time where all cores are busy. Without the right to it, and on older kernels, ticks are late then.
     let _ordinary = (crate::place::shorten_slice(), crate::place::set_nice(NICE));
     let mut seen: Vec<Seen> = Vec::new();
-    let mut idle_ticks = 0;
+    let (mut idle_ticks, mut busy_ticks) = (0, 0u32);
     loop {
         if idle_ticks >= IDLE_TICKS {
             sleep(shared, &seen);
             idle_ticks = 0;
         }
-        thread::sleep(TICK);
+        thread::sleep(if busy_ticks > 0 { BUSY_TICK } else { TICK });
         admit(shared, &mut seen);
         idle_ticks += 1;
+        busy_ticks = busy_ticks.saturating_sub(1);
         for entry in &mut seen {
             let turn = entry.slot.turn.load(Acquire);
             if turn != 0 {
                 idle_ticks = 0;
-                look(entry, turn);
+                if look(entry, turn) {
+                    busy_ticks = BUSY_TICKS;
+                }
             }
         }
     }
@@ -247,8 +254,9 @@ fn admit(shared: &Shared, seen: &mut Vec<Seen>) {
     }
 }
 
-/// Looks at a running turn: ends it if it has used its budget since it was first seen, and gives it up if that did not help.
-fn look(entry: &mut Seen, turn: u64) {
+/// Looks at a running turn: ends it if it has used its budget since it was first seen, and gives it up if that did not help. Whether
+/// it was seen before.
+fn look(entry: &mut Seen, turn: u64) -> bool {
     let slot = &*entry.slot;
     let cpu_ns = clock_ns(slot.clock);
     let number = turn - turn % STEP;
@@ -257,7 +265,7 @@ fn look(entry: &mut Seen, turn: u64) {
         entry.ticks = 0;
         entry.asked = None;
         entry.cpu_ns = cpu_ns;
-        return;
+        return false;
     }
     entry.ticks += 1;
     let used = cpu_ns.saturating_sub(entry.cpu_ns);
@@ -286,6 +294,7 @@ fn look(entry: &mut Seen, turn: u64) {
             handle.request_interrupt(crate::turn::on_interrupt, std::ptr::without_provenance_mut(number as usize));
         });
     }
+    true
 }
 
 /// Uses the handle of a running turn, which the thread does not leave meanwhile; `after` is the turn's state then.

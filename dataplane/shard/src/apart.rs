@@ -2,7 +2,7 @@
 //!
 //! A Worker is suspended where V8 looks for interrupts: at the end of a loop's round, at a call. A long garbage collection or a
 //! builtin that computes for long looks at nothing, and holds the shard meanwhile. A tenant that shows this, or that starts from a long
-//! source without compiled code, is quarantined ([`Held`]): its Workers are started anew on the apart thread, where the kernel takes turns between it
+//! source without compiled code, or whose isolates have to be replaced many times a second, is quarantined ([`Held`]): its Workers are started anew on the apart thread, where the kernel takes turns between it
 //! and the shard. That costs its requests two changes of thread, and nobody else anything.
 //!
 //! The apart thread runs the same `Worker`s with the same events, and suspends them to take turns between them. Events go there
@@ -384,6 +384,9 @@ pub(crate) struct Held {
 
 /// Going on for this long after being asked for the thread is as it should be, ns: a small collection.
 const FINE_NS: u64 = 4_000_000;
+/// What replacing an isolate that a limit ended holds a thread for, ns: dropping it and making another cannot be interrupted. A tenant
+/// that has it done many times a second is felt by the others for that alone.
+pub(crate) const REPLACE_NS: u64 = 5_000_000;
 /// Time held that costs a tenant its place on the shard, ns.
 const LEVEL_NS_MAX: u64 = 25_000_000;
 /// What is forgiven in a second, ns.
@@ -394,6 +397,8 @@ const QUARANTINE_NS: u64 = 60_000_000_000;
 const QUARANTINE_NS_MAX: u64 = 3_600_000_000_000;
 
 const _: () = assert!(FINE_NS < LEVEL_NS_MAX && QUARANTINE_NS < QUARANTINE_NS_MAX);
+// One a second is forgiven.
+const _: () = assert!(REPLACE_NS > FINE_NS && REPLACE_NS <= LEAK_NS_PER_S);
 
 impl Held {
     /// The tenant held its thread for so long at a stretch after it was asked to let go. Whether it is quarantined from now on.
@@ -493,6 +498,14 @@ mod tests {
     fn one_long_hold_or_many_short_ones_quarantine() {
         check(&[(1000, 26, true)]);
         check(&[(1000, 10, false), (1100, 10, false), (1200, 10, true)]);
+    }
+
+    #[test]
+    fn replacing_isolates_many_times_a_second_quarantines_and_once_a_second_does_not() {
+        let replace = REPLACE_NS / MS;
+        check(&(0..60).map(|second| (1000 + second * 1000, replace, false)).collect::<Vec<_>>());
+        let often: Vec<_> = (0..6).map(|at| (1000 + at * 80, replace, at == 5)).collect();
+        check(&often);
     }
 
     #[test]

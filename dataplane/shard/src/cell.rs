@@ -18,7 +18,7 @@ mod websockets;
 
 pub(crate) use delivery::{Delivery, FetchDelivery, Response};
 
-use crate::apart::Report;
+use crate::apart::{REPLACE_NS, Report};
 use crate::canned::Canned;
 use crate::forecast::Forecast;
 use crate::lifecycle::{IsolateState, Lifecycle};
@@ -387,14 +387,23 @@ impl WorkerCell {
                 self.dispatch(shard, now, effect, fetches);
             }
         }
-        if worker.condemned() && !self.condemned.replace(true) && self.lifecycle.state() != IsolateState::Error {
-            self.lifecycle.to(&shard.metrics.transitions, IsolateState::Error);
-        }
         self.timeout_ns.set(worker.poll_timeout().unwrap_or(MonotonicNs::MAX));
-        let held_ns = worker.take_held_ns();
+        let held_ns = worker.take_held_ns() + self.condemn(shard, worker.condemned());
         if shard.config().preemption && self.tenant.held.held(held_ns, shard.clock.recent_ns()) {
             self.quarantine(shard, held_ns);
         }
+    }
+
+    /// Notes whether the Worker takes no new requests. How long replacing it will hold its thread, the first time, ns.
+    #[inline]
+    fn condemn(&self, shard: &Shard, condemned: bool) -> u64 {
+        if !condemned || self.condemned.replace(true) {
+            return 0;
+        }
+        if self.lifecycle.state() != IsolateState::Error {
+            self.lifecycle.to(&shard.metrics.transitions, IsolateState::Error);
+        }
+        REPLACE_NS
     }
 
     /// The tenant cannot be interrupted: its next requests go to the apart thread.
@@ -434,11 +443,9 @@ impl WorkerCell {
         if let Some(lost) = report.broken {
             self.give_up(|id| lost.has_begun(id));
         }
-        if report.condemned && !self.condemned.replace(true) && self.lifecycle.state() != IsolateState::Error {
-            self.lifecycle.to(&shard.metrics.transitions, IsolateState::Error);
-        }
-        if self.tenant.held.held(report.held_ns, shard.clock.recent_ns()) {
-            self.quarantine(shard, report.held_ns);
+        let held_ns = report.held_ns + self.condemn(shard, report.condemned);
+        if self.tenant.held.held(held_ns, shard.clock.recent_ns()) {
+            self.quarantine(shard, held_ns);
         }
         self.timeout_ns.set(report.timeout_ns);
         self.inside.set(false);

@@ -1,10 +1,11 @@
 //! What a shard does while it has nothing better to do: it makes spare isolates for Workers to come, and collects the garbage of
 //! Workers that have become idle.
 //!
-//! *Owns:* when a step towards the next spare is taken: while no request is open and no Worker waits for a turn. Where requests
-//! are open at every one of [`PATIENCE`] looks, a step is taken all the same, so that a shard that is never idle has spares
-//! too; but never while a Worker waits for a turn or the node's memory is short. Garbage is collected only while no request is
-//! open: a shard that is never idle has garbage to show for it.
+//! *Owns:* when a step towards the next spare is taken: while no request is open and no Worker waits for a turn. Where that is so at
+//! none of [`PATIENCE`] looks, [`PATIENCE_WITHOUT`] where there is no spare at all, a step is taken all the same: a start without a
+//! spare holds the shard for the time of both steps, and where tenants compute without end and are restarted for it there is no
+//! better moment. But never while the node's memory is short. Garbage is collected only while no request is open: a shard that is
+//! never idle has garbage to show for it.
 //! *Bounds:* one step (a millisecond) or one collection (a few) between two looks of the executor at its rings.
 //! *Thread:* its shard's.
 
@@ -23,6 +24,8 @@ use worker_api::{Engine, Spare};
 const LOOK_GAP: Duration = Duration::from_millis(2);
 /// Looks that find open requests before a step is taken beside them.
 const PATIENCE: u32 = 50;
+/// The same while there is no spare.
+const PATIENCE_WITHOUT: u32 = 5;
 
 pub(crate) struct Spares {
     spares: RefCell<worker_api::Spares>,
@@ -46,6 +49,11 @@ impl Spares {
             waker.wake();
         }
         claimed
+    }
+
+    /// Looks that a step waits for.
+    fn patience(&self) -> u32 {
+        if self.spares.borrow().ready() == 0 { PATIENCE_WITHOUT } else { PATIENCE }
     }
 
     /// Does a step. Whether more is left to do.
@@ -79,10 +87,10 @@ pub(crate) async fn run(shard: Rc<Shard>) {
         if shard.draining() {
             return;
         }
-        if shard.turns.waiting() > 0 || shard.memory().pressure() >= Pressure::High {
+        if shard.memory().pressure() >= Pressure::High {
             continue;
         }
-        if shard.requests_open() > 0 && in_vain < PATIENCE {
+        if (shard.turns.waiting() > 0 || shard.requests_open() > 0) && in_vain < shard.spares.patience() {
             in_vain += 1;
             continue;
         }

@@ -105,7 +105,13 @@ pub(super) struct Round {
     pub(super) held: Option<f64>,
     /// Requests that the noise's limit ended, as the node counted it, over all of this.
     pub(super) ended: Option<u64>,
+    /// The victim's slowest reply, ms, when the hoarder's heap overflowed before the windows: the first time it does, the node does not
+    /// know yet that nothing can interrupt its collections.
+    pub(super) overflow_ms: Option<f64>,
 }
+
+/// What the hoarder is asked for.
+const HOARD: &str = "/hoard";
 
 pub(super) fn measure(
     arguments: &Arguments,
@@ -118,6 +124,10 @@ pub(super) fn measure(
     let counted = contender.metrics()?;
     let open = Plan { seed, ..victim(arguments, load_core, contender, rate(arguments.rate)) };
     let closed = Plan { connections: arguments.connections, mode: Mode::Closed, ..open.clone() };
+    let overflow_ms = match (noise, &contender.limited) {
+        (Noise::Hoarder, Some(limited)) => Some(overflow(&open, &limited.hoarder)?),
+        _ => None,
+    };
     let mut held: Option<f64> = None;
     let mut window = |victim: &Plan, mode: Mode| {
         let allocator = (noise == Noise::Allocator).then_some(&contender.allocator);
@@ -136,7 +146,22 @@ pub(super) fn measure(
         (Some(after), Some(before), Some(cause)) => Some(after.failed_by(&before, cause)),
         _ => None,
     };
-    Ok(Round { noise, open, open_noise, closed, closed_noise, held, ended })
+    Ok(Round { noise, open, open_noise, closed, closed_noise, held, ended, overflow_ms })
+}
+
+/// Has the hoarder's heap overflow once beside the victim, whose slowest reply is given, ms.
+fn overflow(victim: &Plan, hoarder: &Target) -> anyhow::Result<f64> {
+    let (victim, answer) = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            std::thread::sleep(victim.warmup + victim.duration / 4);
+            Client::new(at(hoarder, HOARD), NOISE_TIMEOUT).get()
+        });
+        let outcome = load::run(victim)?;
+        anyhow::Ok((outcome, asked.join().map_err(|_| anyhow!("the hoarder's client panicked"))??))
+    })?;
+    ensure!(answer.status == 503, "the hoarder answers {}: {}", answer.status, answer.text());
+    ensure!(victim.tally.errors.total() == 0, "{} of the victim's requests failed", victim.tally.errors.total());
+    Ok(round(victim.tally.latency.max() as f64 / 1e6))
 }
 
 fn victim(arguments: &Arguments, load_core: usize, contender: &Contender, mode: Mode) -> Plan {
@@ -160,7 +185,7 @@ fn noises(arguments: &Arguments, contender: &Contender, noise: Noise, mode: Mode
         Noise::TwoBurners => (contender.burners.iter().collect(), burn(contender.steps)),
         Noise::LimitedBurner => (limited.map(|it| &it.burner).into_iter().collect(), burn(ENDLESS_STEPS)),
         Noise::Allocator => (vec![&contender.allocator], churn()),
-        Noise::Hoarder => (limited.map(|it| &it.hoarder).into_iter().collect(), "/hoard".to_owned()),
+        Noise::Hoarder => (limited.map(|it| &it.hoarder).into_iter().collect(), HOARD.to_owned()),
     };
     // One at a time of those that a limit ends: what waits behind one of them in its isolate would be told of that one's end.
     let (status, connections) = if noise.cause().is_some() { (503, 1) } else { (200, NOISE_CONNECTIONS) };

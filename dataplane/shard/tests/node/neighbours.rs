@@ -124,6 +124,23 @@ fn a_neighbour_that_cannot_be_interrupted_is_moved_and_still_served() {
     served.join().expect("the origin");
 }
 
+#[test]
+fn a_neighbour_whose_isolate_is_replaced_again_and_again_is_moved() {
+    let endless = "export default { fetch() { for (;;); } };";
+    let node = node(&[active("hello", HELLO), Deployed { cpu_ms: 10, ..active("endless", endless) }]);
+    let mut client = node.connect();
+    let quarantines = || node.metrics.shards()[0].quarantines.get();
+    for _ in 0..2 {
+        assert_eq!(client.get("endless", "/").status, 503);
+    }
+    assert_eq!(quarantines(), 0, "now and then is forgiven");
+    for _ in 0..10 {
+        assert_eq!(client.get("endless", "/").status, 503);
+    }
+    assert_eq!(quarantines(), 1);
+    assert_eq!(client.get("hello", "/").status, 200);
+}
+
 /// The limit of CPU time holds there too, whatever the shard does meanwhile.
 #[test]
 fn what_computes_for_ever_ends_on_the_apart_thread_as_well() {
