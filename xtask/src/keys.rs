@@ -67,6 +67,9 @@ const TIMED: &[&str] = &[
     "a_claimed_spare_has_its_tenants_limits",
     "a_slice_is_short_and_the_limit_holds_over_all_of_them",
     "a_start_is_suspended_too",
+    "many_short_timers_let_others_run_in_between",
+    "suspended_workers_take_turns_on_one_thread_and_all_come_out_right",
+    "what_v8_adds_after_the_snapshot_is_as_without_one",
 ];
 
 /// What the machine says last.
