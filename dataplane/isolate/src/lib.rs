@@ -54,5 +54,6 @@ pub use place::{set_nice, shorten_slice, usual_slice};
 pub use scope::{CallError, Scope};
 pub use script::{Compile, ScriptError, Source};
 pub use snapshot::Snapshot;
+pub use stack::shrink_stacks;
 pub use suspend::{Progress, Suspendable, let_others_run};
 pub use value::{Global, PromiseState, Value};

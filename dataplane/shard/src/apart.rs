@@ -26,7 +26,7 @@ use std::thread::{self, Thread};
 use std::{io, mem};
 use worker_api::event::{Effect, Event, MonotonicNs, Now, RequestId};
 use worker_api::{CodeOrigin, Engine, MemoryGauge, Progress, StartError, Suspendable, Worker, WorkerSpec};
-use worker_api::{set_nice, usual_slice};
+use worker_api::{set_nice, shrink_stacks, usual_slice};
 
 /// Nice value of the apart thread: about a tenth of the shard's weight while both want the core.
 const NICE: i32 = 10;
@@ -213,6 +213,7 @@ fn work(engine: &Engine, queues: &Queues) {
             accept(&mut guests, &mut round, number, order);
         }
         let Some(number) = round.pop_front() else {
+            shrink_stacks();
             thread::park();
             continue;
         };

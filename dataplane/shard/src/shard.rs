@@ -31,8 +31,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use worker_api::Engine;
 use worker_api::event::LogLevel;
+use worker_api::{Engine, shrink_stacks};
 
 /// Routes looked up again in one tick after a new configuration, the last used first: a fifth of a millisecond at most.
 const ROUTES_WARMED: usize = 256;
@@ -237,6 +237,9 @@ impl Shard {
         self.outbound.sweep(self);
         self.turns.sweep(self.clock.now_ns());
         self.metrics.workers_waiting.set(self.turns.waiting());
+        if self.requests_open() == 0 {
+            shrink_stacks();
+        }
         if self.index == 0 {
             self.memory().trim_if_changed(self.clock.now_ns(), self.requests_open() == 0);
         }
