@@ -184,7 +184,7 @@ fn rows() -> Vec<Row> {
         cpu_ms: USUAL_CPU_MS,
         endings,
     };
-    let mut rows: Vec<Row> = handlers.iter().map(|(name, body, endings)| row(*name, handler(body), *endings)).collect();
+    let mut rows: Vec<Row> = handlers.iter().map(|(name, body, endings)| row(name, handler(body), endings)).collect();
     // Where there is time for it, memory is what ends it. A buffer over the limit is an exception, which a Worker may catch.
     let with_time: &[(&'static str, &str, &'static [Ending])] = &[
         ("allocates and has time", "const a = []; for (;;) a.push(new Array(1e5).fill(0.5));", &[MEMORY]),
@@ -195,7 +195,7 @@ fn rows() -> Vec<Row> {
         ),
     ];
     rows.extend(
-        with_time.iter().map(|(name, body, endings)| Row { cpu_ms: 20_000, ..row(*name, handler(body), *endings) }),
+        with_time.iter().map(|(name, body, endings)| Row { cpu_ms: 20_000, ..row(name, handler(body), endings) }),
     );
     let fine = handler("return new Response('fine');");
     // Parsing recurses: a twentieth of these levels compiles, a quarter is too deep for V8's stack, and an error as of syntax.
