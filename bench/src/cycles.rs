@@ -11,7 +11,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
-use base::{header::HeaderBlock, id::AccountId, limits};
+use base::{header::HeaderBlock, id::AccountId};
 use bench::checkout;
 use bench::machine::Memory;
 use bench::peers::{HELLO_BODY, HELLO_MODULE};
@@ -107,16 +107,9 @@ impl Cycles {
         let now = Now { monotonic_ns: 1 + self.begin.elapsed().as_nanos() as u64, unix_ms: 1_700_000_000_000 };
         let program = &self.programs[(number % 2) as usize];
         let spec = WorkerSpec {
-            module: program.module.clone(),
-            module_name: "worker.js".to_owned(),
-            env: Vec::new(),
-            services: Vec::new(),
-            cpu_ns: limits::CPU_PER_REQUEST_NS,
-            heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
-            limits: worker_api::RequestLimits::default(),
-            now,
             account: AccountId(u128::from(number)),
             code_cache: Some(program.code.clone()),
+            ..WorkerSpec::new(program.module.clone(), now)
         };
         for _ in 0..STEPS_PER_SPARE {
             self.spares.refill_step();

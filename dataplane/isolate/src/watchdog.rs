@@ -32,7 +32,7 @@ const TICK: Duration = Duration::from_micros(500);
 /// The same for [`BUSY_TICKS`] after a turn was seen twice: the slices of tenants that compute are shorter, so that others wait less.
 const BUSY_TICK: Duration = Duration::from_micros(250);
 const BUSY_TICKS: u32 = 40;
-/// Nice value of the watchdog, which uses a hundredth of a core, two while turns are long.
+/// Nice value of the watchdog, which uses a hundredth of a core, more while turns are long.
 const NICE: i32 = -10;
 /// CPU time since a turn was first seen below which it is not asked: its thread had to wait for the processor, ns.
 const SLICE_NS_MIN: u64 = 125_000;

@@ -367,16 +367,13 @@ impl Workers {
         };
         let (names, services): (Vec<_>, Vec<_>) = services_of(deployment).into_iter().unzip();
         let spec = WorkerSpec {
-            module,
             code_cache: published.code(artifact),
-            module_name: "worker.js".to_owned(),
             env,
             services: names,
             cpu_ns,
-            heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
-            now: shard.clock.now(),
             limits: shard.config().limits_of(cpu_ns),
             account: identity.account,
+            ..WorkerSpec::new(module, shard.clock.now())
         };
         self.cells_total += 1;
         // Its start is charged too.

@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use base::{header::HeaderBlock, id::AccountId, limits};
+use base::{header::HeaderBlock, limits};
 use bytes::Bytes;
 use worker_api::{
     BodyEvent, Effect, Engine, Event, IncomingBody, Now, RequestHead, RequestId, RequestLimits, Worker, WorkerSpec,
@@ -39,16 +39,9 @@ fn main() {
     let now = Now { monotonic_ns: 1, unix_ms: 1_700_000_000_000 };
     let engine = Engine::init().expect("engine");
     let spec = WorkerSpec {
-        module: Bytes::from(text),
-        code_cache: None,
-        module_name: "worker.js".into(),
-        env: Vec::new(),
-        services: Vec::new(),
         cpu_ns: limits::CPU_PER_REQUEST_MAX_NS,
-        heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
         limits: RequestLimits { response_bytes: u64::MAX, ..RequestLimits::default() },
-        now,
-        account: AccountId(1),
+        ..WorkerSpec::new(Bytes::from(text), now)
     };
     let mut worker = Worker::start(&engine, spec).expect("starts");
     let (id, body) = (RequestId(1), Bytes::from(vec![120; CHUNK]));

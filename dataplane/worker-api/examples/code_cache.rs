@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use base::{header::HeaderBlock, id::AccountId, limits};
+use base::header::HeaderBlock;
 use bytes::Bytes;
 use worker_api::{
     CodeOrigin, Effect, Engine, Event, IncomingBody, Now, RequestHead, RequestId, Worker, WorkerSpec, compile_ahead,
@@ -59,18 +59,7 @@ fn measure(name: &str, engine: &Engine, module: &Bytes, cache: Option<Bytes>) {
 }
 
 fn start(engine: &Engine, module: &Bytes, code_cache: Option<Bytes>) -> Worker {
-    let spec = WorkerSpec {
-        module: module.clone(),
-        code_cache,
-        module_name: "worker.js".into(),
-        env: Vec::new(),
-        services: Vec::new(),
-        cpu_ns: limits::CPU_PER_REQUEST_NS,
-        heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
-        limits: worker_api::RequestLimits::default(),
-        now: NOW,
-        account: AccountId(1),
-    };
+    let spec = WorkerSpec { code_cache, ..WorkerSpec::new(module.clone(), NOW) };
     Worker::start(engine, spec).expect("starts")
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use base::{header::HeaderBlock, id::AccountId, limits};
+use base::header::HeaderBlock;
 use bytes::Bytes;
 use worker_api::{Effect, Engine, Event, IncomingBody, Now, RequestHead, RequestId, Spares, Worker, WorkerSpec};
 
@@ -28,18 +28,7 @@ fn main() {
     let (mut kept, mut shrinks, mut again) = (Vec::new(), Vec::new(), Vec::new());
     let before = resident_bytes();
     for _ in 0..rounds {
-        let spec = WorkerSpec {
-            module: source.clone(),
-            code_cache: code.clone(),
-            module_name: "worker.js".into(),
-            env: Vec::new(),
-            services: Vec::new(),
-            cpu_ns: limits::CPU_PER_REQUEST_NS,
-            heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
-            limits: worker_api::RequestLimits::default(),
-            now,
-            account: AccountId(1),
-        };
+        let spec = WorkerSpec { code_cache: code.clone(), ..WorkerSpec::new(source.clone(), now) };
         while spares.refill_step() {}
         let start = Instant::now();
         let mut worker = Worker::start_in(spares.claim(), &engine, spec).expect("starts");

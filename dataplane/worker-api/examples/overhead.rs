@@ -11,10 +11,10 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use base::{header::HeaderBlock, id::AccountId, limits};
+use base::header::HeaderBlock;
 use bytes::Bytes;
 use worker_api::{Effect, Engine, Event, IncomingBody, Now, Progress, RequestHead, RequestId};
-use worker_api::{RequestLimits, Suspendable, Worker, WorkerSpec};
+use worker_api::{Suspendable, Worker, WorkerSpec};
 
 /// docs/SPECIFICATION.md, ns a request.
 const BOUND_NS: f64 = 300.0;
@@ -25,18 +25,10 @@ const NOW: Now = Now { monotonic_ns: 1, unix_ms: 1_700_000_000_000 };
 fn main() -> ExitCode {
     let pairs = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(1_000u64);
     let engine = Engine::init().expect("engine");
-    let spec = WorkerSpec {
-        module: Bytes::from_static(b"export default { fetch() { return new Response('Hello, World!'); } };"),
-        code_cache: None,
-        module_name: "worker.js".into(),
-        env: Vec::new(),
-        services: Vec::new(),
-        cpu_ns: limits::CPU_PER_REQUEST_NS,
-        heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
-        limits: RequestLimits::default(),
-        now: NOW,
-        account: AccountId(1),
-    };
+    let spec = WorkerSpec::new(
+        Bytes::from_static(b"export default { fetch() { return new Response('Hello, World!'); } };"),
+        NOW,
+    );
     let mut bench = Bench { worker: Suspendable::new(Worker::start(&engine, spec).expect("starts")), next: 0 };
     let mut differences = Vec::new();
     let mut plain = Vec::new();

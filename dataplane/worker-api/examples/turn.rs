@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use base::{header::HeaderBlock, id::AccountId, limits};
+use base::header::HeaderBlock;
 use bytes::Bytes;
 use worker_api::{Effect, Engine, Event, IncomingBody, Now, RequestHead, RequestId, Worker, WorkerSpec};
 
@@ -24,18 +24,7 @@ fn main() {
     let now = Now { monotonic_ns: 1, unix_ms: 1_700_000_000_000 };
     let engine = Engine::init().expect("engine");
     let start = Instant::now();
-    let spec = WorkerSpec {
-        module: Bytes::from(source),
-        code_cache: None,
-        module_name: "worker.js".into(),
-        env: Vec::new(),
-        services: Vec::new(),
-        cpu_ns: limits::CPU_PER_REQUEST_NS,
-        heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
-        limits: worker_api::RequestLimits::default(),
-        now,
-        account: AccountId(1),
-    };
+    let spec = WorkerSpec::new(Bytes::from(source), now);
     let mut worker = Worker::start(&engine, spec.clone()).expect("starts");
     println!("first start {:?}", start.elapsed());
     let start = Instant::now();

@@ -1,8 +1,7 @@
 //! Whether a module is a Worker: what the control plane asks in a process of its own before a version becomes active.
 
 use base::{
-    id::AccountId,
-    limits::{CPU_PER_REQUEST_NS, CPU_STARTUP_NS, ISOLATE_HEAP_BYTES_MAX, S_NS},
+    limits::{CPU_STARTUP_NS, ISOLATE_HEAP_BYTES_MAX, S_NS},
     package::{Package, resolve},
 };
 use bytes::Bytes;
@@ -11,13 +10,10 @@ use isolate::{Blank, IsolateLimits, ModuleCode};
 use crate::{
     Engine,
     event::Now,
-    limits::RequestLimits,
     modules::Features,
-    worker::{StartError, Worker, WorkerSpec},
+    worker::{MODULE_NAME, StartError, Worker, WorkerSpec},
 };
 
-/// What stacks call a tenant's module.
-pub(crate) const MODULE_NAME: &str = "worker.js";
 /// CPU time of compiling every function of a module, ns; a bundle of 100 KB takes 10 ms. Well below the time a validator has.
 const COMPILE_AHEAD_NS: u64 = 2 * S_NS;
 
@@ -37,18 +33,7 @@ pub fn validate(engine: &Engine, module: Bytes) -> Result<Verdict, StartError> {
 
 /// The same with another limit for the CPU time of its top level, ns.
 pub fn validate_within(engine: &Engine, module: Bytes, startup_ns: u64) -> Result<Verdict, StartError> {
-    let spec = WorkerSpec {
-        module,
-        code_cache: None,
-        module_name: MODULE_NAME.to_owned(),
-        env: Vec::new(),
-        services: Vec::new(),
-        cpu_ns: CPU_PER_REQUEST_NS,
-        heap_bytes: ISOLATE_HEAP_BYTES_MAX,
-        limits: RequestLimits::default(),
-        now: Now { monotonic_ns: 0, unix_ms: 0 },
-        account: AccountId::default(),
-    };
+    let spec = WorkerSpec::new(module, Now { monotonic_ns: 0, unix_ms: 0 });
     let worker = Worker::start_within(engine, spec, None, startup_ns)?;
     Ok(Verdict { handlers: worker.handlers().to_vec(), startup_us: worker.startup_ns() / 1_000 })
 }

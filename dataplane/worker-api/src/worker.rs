@@ -10,7 +10,10 @@ use std::{collections::VecDeque, sync::Arc};
 
 use base::{
     id::AccountId,
-    limits::{CPU_STARTUP_NS, MODULE_BYTES_MAX, REQUESTS_PER_ISOLATE_MAX, S_NS, WAIT_UNTIL_NS},
+    limits::{
+        CPU_PER_REQUEST_NS, CPU_STARTUP_NS, ISOLATE_HEAP_BYTES_MAX, MODULE_BYTES_MAX, REQUESTS_PER_ISOLATE_MAX, S_NS,
+        WAIT_UNTIL_NS,
+    },
     package::{BrokenPackage, Package},
 };
 use bytes::Bytes;
@@ -54,6 +57,24 @@ pub struct WorkerSpec {
     pub now: Now,
     /// Whose it is.
     pub account: AccountId,
+}
+
+impl WorkerSpec {
+    /// A module alone, nobody's, with the usual limits.
+    pub fn new(module: Bytes, now: Now) -> WorkerSpec {
+        WorkerSpec {
+            module,
+            code_cache: None,
+            module_name: MODULE_NAME.to_owned(),
+            env: Vec::new(),
+            services: Vec::new(),
+            cpu_ns: CPU_PER_REQUEST_NS,
+            heap_bytes: ISOLATE_HEAP_BYTES_MAX,
+            limits: RequestLimits::default(),
+            now,
+            account: AccountId::default(),
+        }
+    }
 }
 
 /// Where a Worker's compiled code came from.
@@ -135,6 +156,9 @@ impl std::fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+/// What stacks call a tenant's module.
+pub(crate) const MODULE_NAME: &str = "worker.js";
 
 /// A running Worker: one isolate with one module.
 pub struct Worker {

@@ -330,6 +330,7 @@ fn every_shape_ends_its_request_and_nothing_else() {
     let only = std::env::var("WATCH").ok();
     let is_shape = |name: &&str| SHAPES.iter().any(|(shape, _)| shape == name);
     assert!(MAY_ANSWER.iter().all(is_shape), "{MAY_ANSWER:?}");
+    assert!(only.as_deref().iter().all(is_shape), "{only:?} is no shape");
     let mut other = bystander();
     for (round, (name, body)) in SHAPES.iter().enumerate() {
         if only.as_deref().is_some_and(|only| only != *name) {

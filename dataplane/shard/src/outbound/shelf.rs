@@ -13,10 +13,6 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, TryLockError};
 use worker_api::event::MonotonicNs;
 
-/// For how long after its last use a connection is not asked whether its origin has closed it, ns: it was when it came. The lock is
-/// held meanwhile, and who wants a connection right then would make another.
-const FRESH_NS: u64 = base::limits::S_NS;
-
 /// How often the lock is tried: some microseconds. Shards come at the same moment, for their ticks do.
 const TRIES: usize = 200;
 
@@ -80,10 +76,7 @@ impl Shelf {
         let Some(mut rows) = self.try_lock() else { return };
         let mut len = 0;
         rows.by_origin.retain(|_, list| {
-            list.retain_mut(|kept| {
-                let fresh = kept.since_ns + FRESH_NS > now_ns;
-                fresh || (kept.since_ns + POOL_IDLE_NS > now_ns && kept.adrift.is_quiet())
-            });
+            list.retain_mut(|kept| kept.since_ns + POOL_IDLE_NS > now_ns && kept.adrift.is_quiet());
             len += list.len();
             !list.is_empty()
         });

@@ -2,7 +2,7 @@
 
 #![allow(dead_code)] // Each test binary uses a part of it.
 
-use base::{header::HeaderBlock, id::AccountId, limits};
+use base::{header::HeaderBlock, id::AccountId};
 use bytes::Bytes;
 use std::sync::Arc;
 use worker_api::{
@@ -21,16 +21,9 @@ pub(crate) fn at_ms(ms: u64) -> Now {
 
 pub(crate) fn spec(source: &str) -> WorkerSpec {
     WorkerSpec {
-        module: Bytes::copy_from_slice(source.as_bytes()),
-        code_cache: None,
-        module_name: "worker.js".into(),
         env: vec![("GREETING".into(), "hello".into())],
-        services: Vec::new(),
-        cpu_ns: limits::CPU_PER_REQUEST_NS,
-        heap_bytes: limits::ISOLATE_HEAP_BYTES_MAX,
-        limits: worker_api::RequestLimits::default(),
-        now: at_ms(0),
         account: AccountId(1),
+        ..WorkerSpec::new(Bytes::copy_from_slice(source.as_bytes()), at_ms(0))
     }
 }
 
