@@ -13,6 +13,7 @@ use crate::{
     group::Group,
     isolate::{Isolate, IsolateLimits, promise_rejected, thrown_by_task},
     memory::{self, Memory},
+    remains::Remains,
     snapshot::Snapshot,
     stack::{self, StackInfo},
     turn::ThreadClock,
@@ -86,19 +87,8 @@ impl Blank {
 
 impl Drop for Blank {
     fn drop(&mut self) {
-        let disposed = stack::run(|_| {
-            // SAFETY: taken once, here. Dropping `OwnedIsolate` wants it entered and leaves it; the group goes last.
-            unsafe {
-                let Parts { v8, memory, group, snapshot: _ } = ManuallyDrop::take(&mut self.0);
-                let rights = memory.domain.enter();
-                v8.enter();
-                drop(v8);
-                drop(group);
-                Domain::leave(rights);
-            }
-        });
-        if disposed.is_err() {
-            tracing::error!("V8 ran out of memory while an isolate was disposed of");
-        }
+        // SAFETY: taken once, here.
+        let Parts { v8, memory, group, snapshot: _ } = unsafe { ManuallyDrop::take(&mut self.0) };
+        drop(Remains::new(v8, group, memory));
     }
 }

@@ -1,12 +1,23 @@
 //! Rust values that JavaScript holds: opaque objects, dropped when the garbage collector finds them unreachable or the
 //! isolate ends.
 
-use std::any::Any;
+use std::{any::Any, cell::RefCell, collections::HashSet, rc::Rc};
 
 use crate::{scope::Scope, value::Value};
 
 /// Tag of the internal field; any constant of ours.
 const TAG: u16 = 1;
+
+/// The boxes of an isolate's handles. Whoever takes one out drops it: the finalizer, or the isolate's end.
+#[derive(Clone, Default)]
+pub(crate) struct Handles(Rc<RefCell<HashSet<*mut Box<dyn Any>>>>);
+
+impl Handles {
+    /// All of them.
+    pub(crate) fn take(&self) -> HashSet<*mut Box<dyn Any>> {
+        self.0.take()
+    }
+}
 
 impl<'s> Scope<'s, '_> {
     /// Wraps a value in an object without properties. `None` where the heap is full.
@@ -15,9 +26,14 @@ impl<'s> Scope<'s, '_> {
         let object = template.new_instance(&self.0)?;
         let boxed: *mut Box<dyn Any> = Box::into_raw(Box::new(Box::new(value)));
         object.set_aligned_pointer_in_internal_field(0, boxed.cast(), TAG);
+        let handles = self.inner().handles.clone();
+        handles.0.borrow_mut().insert(boxed);
         let finalizer = Box::new(move || {
-            // SAFETY: made by `Box::into_raw` above; the finalizer runs once, when nothing can reach the object.
-            drop(unsafe { Box::from_raw(boxed) });
+            let ours = handles.0.borrow_mut().remove(&boxed);
+            if ours {
+                // SAFETY: made by `Box::into_raw` above and taken out of the list, once, when nothing can reach the object.
+                drop(unsafe { Box::from_raw(boxed) });
+            }
         });
         let weak = v8::Weak::with_guaranteed_finalizer(&mut self.0, object, finalizer);
         // The finalizer stays registered with the isolate when the handle itself is given away.

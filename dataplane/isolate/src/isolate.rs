@@ -4,7 +4,7 @@
 //! [`Scope::state`]. *Does not:* decide what a limit means for a request.
 //! *Invariants:* V8 is entered only in [`Isolate::turn`] (and when it is made and dropped), on a V8 stack of the thread; turns
 //! do not nest, but a suspended one lets others run. After any end but [`Ended::Cpu`] the isolate never runs again.
-//! *Thread:* the one that made it; the type is not `Send`.
+//! *Thread:* the one that made it; the type is not `Send`. Only its [`Remains`] are.
 
 use std::{
     any::{Any, TypeId},
@@ -23,8 +23,10 @@ use crate::{
     blank::{Blank, Parts},
     engine::Engine,
     group::Group,
+    handle::Handles,
     imports::Import,
     memory::{Memory, MemoryGauge},
+    remains::Remains,
     scope::Scope,
     snapshot::Snapshot,
     stack::{self, Cause, StackInfo},
@@ -123,6 +125,8 @@ pub(crate) struct Inner {
     pub(crate) rejections_dropped: Cell<u64>,
     /// What tasks of V8's threw.
     pub(crate) thrown: RefCell<Vec<v8::Global<v8::Value>>>,
+    /// Boxed values that JavaScript holds, see `handle`.
+    pub(crate) handles: Handles,
     pub(crate) handle_template: RefCell<Option<v8::Global<v8::ObjectTemplate>>>,
     /// Modules that the tenant's module imports.
     pub(crate) imports: RefCell<Vec<Import>>,
@@ -141,6 +145,7 @@ impl Inner {
             handled: RefCell::new(Vec::new()),
             rejections_dropped: Cell::new(0),
             thrown: RefCell::new(Vec::new()),
+            handles: Handles::default(),
             handle_template: RefCell::new(None),
             imports: RefCell::new(Vec::new()),
             panic: RefCell::new(None),
@@ -172,7 +177,7 @@ impl<S: 'static> Isolate<S> {
         // SAFETY: on the thread that made it; left below.
         unsafe { v8.enter() };
         // SAFETY: a live isolate, entered on this thread; the limit lies within the stack in use.
-        unsafe { isolate_set_stack_limit(raw_of(&v8), info.js_limit) };
+        unsafe { set_stack_limit(&v8, info) };
         let (context, cage) = {
             v8::scope!(let scope, &mut v8);
             let context = v8::Context::new(scope, v8::ContextOptions::default());
@@ -249,7 +254,7 @@ impl<S: 'static> Isolate<S> {
         unsafe { self.v8.enter() };
         if info.number != self.stack_number {
             // SAFETY: a live isolate, entered on this thread; the limit lies within the stack in use.
-            unsafe { isolate_set_stack_limit(self.raw(), info.js_limit) };
+            unsafe { set_stack_limit(&self.v8, info) };
             self.stack_number = info.number;
         }
         frame.enter();
@@ -385,6 +390,34 @@ impl<S: 'static> Isolate<S> {
         done
     }
 
+    /// Drops the state, and gives what is left for any thread to dispose of; nothing of an isolate that was given up.
+    pub fn into_remains(mut self) -> Option<Remains> {
+        self.dismantle()
+    }
+
+    /// Takes V8's part out, once. What JavaScript held of ours is dropped here, on the isolate's thread.
+    fn dismantle(&mut self) -> Option<Remains> {
+        if std::mem::replace(&mut self.cage, 0) == 0 {
+            return None;
+        }
+        self.usable = false;
+        self.memory.domain.within(|| {
+            self.v8.set_data(0, ptr::null_mut());
+            // SAFETY: made in `of_blank`, taken once: the cage says so. No native function runs any more.
+            let inner = unsafe { Box::from_raw(self.inner) };
+            for boxed in inner.handles.take() {
+                // SAFETY: a handle's box; its finalizer finds it gone from the list.
+                drop(unsafe { Box::from_raw(boxed) });
+            }
+            drop(inner);
+            // SAFETY: dropped once, as above.
+            unsafe { ManuallyDrop::drop(&mut self.context) };
+        });
+        // SAFETY: each is taken once, as above.
+        let (v8, group) = unsafe { (ManuallyDrop::take(&mut self.v8), ManuallyDrop::take(&mut self.group)) };
+        Some(Remains::new(v8, group, Arc::clone(&self.memory)))
+    }
+
     /// The protection key of its memory; key 0 where there are no keys.
     pub fn key(&self) -> pkey::Key {
         self.memory.domain.key()
@@ -398,32 +431,20 @@ impl<S: 'static> Isolate<S> {
 
 impl<S: 'static> Drop for Isolate<S> {
     fn drop(&mut self) {
-        let given_up = self.cage == 0;
-        if !given_up {
-            let memory = Arc::clone(&self.memory);
-            let disposed = stack::run(|_| {
-                let rights = memory.domain.enter();
-                // SAFETY: dropping `OwnedIsolate` wants it entered and leaves it. Its handles go first; each is
-                // dropped once, here.
-                unsafe {
-                    self.v8.enter();
-                    ManuallyDrop::drop(&mut self.context);
-                    let inner = Box::from_raw(self.inner);
-                    drop((inner.dom_exception.take(), inner.rejections.take(), inner.handle_template.take()));
-                    drop((inner.thrown.take(), inner.imports.take(), inner.handled.take()));
-                    ManuallyDrop::drop(&mut self.v8);
-                    ManuallyDrop::drop(&mut self.group);
-                }
-                Domain::leave(rights);
-            });
-            if disposed.is_err() {
-                tracing::error!("V8 ran out of memory while an isolate was disposed of");
-            }
-        }
-        // SAFETY: made in `make`; native functions are gone with the isolate. A given-up isolate's frames are never
-        // resumed, so a reference to the state that one of them holds is never used.
+        drop(self.dismantle());
+        // SAFETY: made in `of_blank`; native functions are gone with the isolate, or never called again. A given-up isolate's
+        // frames are never resumed, so a reference to the state that one of them holds is never used.
         drop(unsafe { Box::from_raw(self.state) });
     }
+}
+
+/// Tells V8 how far down it may use a stack.
+///
+/// # Safety
+/// The isolate is entered on this thread, and the limit lies within the stack in use.
+pub(crate) unsafe fn set_stack_limit(v8: &v8::Isolate, info: StackInfo) {
+    // SAFETY: the caller's promise, of a live isolate.
+    unsafe { isolate_set_stack_limit(raw_of(v8), info.js_limit) };
 }
 
 fn raw_of(v8: &v8::Isolate) -> *mut std::ffi::c_void {

@@ -2,13 +2,16 @@
 //!
 //! A Worker is suspended where V8 looks for interrupts: at the end of a loop's round, at a call. A long garbage collection or a
 //! builtin that computes for long looks at nothing, and holds the shard meanwhile. A tenant that shows this, or that starts from a long
-//! source without compiled code, or whose isolates have to be replaced many times a second, is quarantined ([`Held`]): its Workers are started anew on the apart thread, where the kernel takes turns between it
-//! and the shard. That costs its requests two changes of thread, and nobody else anything.
+//! source without compiled code, or whose isolates have to be replaced many times a second, is quarantined ([`Held`]): its Workers are
+//! started anew on the apart thread, where the kernel takes turns between it and the shard. That costs its requests two changes of
+//! thread, and nobody else anything.
+//!
+//! Nor can it be interrupted that V8 disposes of a large heap: that is done there too, whosever it was ([`Apart::dispose`]).
 //!
 //! The apart thread runs the same `Worker`s with the same events, and suspends them to take turns between them. Events go there
 //! and effects come back through two queues; the connection, the outbound requests and the timers stay with the shard.
 //!
-//! *Invariants:* a Worker is made, used and dropped on one thread. Events of a Worker keep their order. The shard never waits for
+//! *Invariants:* a Worker is made and used on one thread. Events of a Worker keep their order. The shard never waits for
 //! the apart thread. *Bounds:* what is in the queues is bounded by the grammar of `worker_api::event`. *Fails:* where the thread
 //! cannot be started, quarantined tenants stay on the shard. A panic in a Worker gives up that Worker alone.
 
@@ -25,7 +28,7 @@ use std::task::{Poll, Waker};
 use std::thread::{self, Thread};
 use std::{io, mem};
 use worker_api::event::{Effect, Event, MonotonicNs, Now, RequestId};
-use worker_api::{CodeOrigin, Engine, MemoryGauge, Progress, StartError, Suspendable, Worker, WorkerSpec};
+use worker_api::{CodeOrigin, Engine, MemoryGauge, Progress, Remains, StartError, Suspendable, Worker, WorkerSpec};
 use worker_api::{set_nice, shrink_stacks, usual_slice};
 
 /// Nice value of the apart thread: about a tenth of the shard's weight while both want the core.
@@ -76,6 +79,8 @@ struct Queues {
     reports: Mutex<Vec<Report>>,
     /// The shard's task that takes reports.
     taker: Mutex<Option<Waker>>,
+    /// What is left of Workers that ended.
+    remains: Mutex<Vec<Remains>>,
     stop: AtomicBool,
 }
 
@@ -97,8 +102,7 @@ impl Apart {
         Apart { core, running: OnceCell::new(), cells: RefCell::new(HashMap::new()) }
     }
 
-    /// Starts a Worker there. Whether there is a thread for it.
-    pub(crate) fn start(&self, shard: &Rc<Shard>, cell: &Rc<WorkerCell>, spec: &WorkerSpec) -> bool {
+    fn running(&self, shard: &Rc<Shard>) -> Option<&Running> {
         let running = self.running.get_or_init(|| match Running::start(shard.engine.clone(), self.core) {
             Ok(running) => {
                 take_reports(shard, &running.queues);
@@ -109,7 +113,12 @@ impl Apart {
                 None
             }
         });
-        let Some(running) = running else { return false };
+        running.as_ref()
+    }
+
+    /// Starts a Worker there. Whether there is a thread for it.
+    pub(crate) fn start(&self, shard: &Rc<Shard>, cell: &Rc<WorkerCell>, spec: &WorkerSpec) -> bool {
+        let Some(running) = self.running(shard) else { return false };
         self.cells.borrow_mut().insert(cell.number, Rc::downgrade(cell));
         running.order(cell.number, Order::Start(Box::new(spec.clone())));
         true
@@ -127,6 +136,15 @@ impl Apart {
         self.cells.borrow_mut().remove(&number);
         if let Some(Some(running)) = self.running.get() {
             running.order(number, Order::Drop);
+        }
+    }
+
+    /// Disposes of an isolate: there, or here if there is no thread for it.
+    pub(crate) fn dispose(&self, shard: &Rc<Shard>, remains: Remains) {
+        if let Some(running) = self.running(shard) {
+            lock(&running.queues.remains).push(remains);
+            running.thread.unpark();
+            shard.metrics.disposals_apart.add(1);
         }
     }
 
@@ -212,9 +230,15 @@ fn work(engine: &Engine, queues: &Queues) {
         for (number, order) in mem::take(&mut *lock(&queues.orders)) {
             accept(&mut guests, &mut round, number, order);
         }
+        let remains = lock(&queues.remains).pop();
+        let nothing_to_do = round.is_empty() && remains.is_none();
+        // One for each turn of a guest's.
+        drop(remains);
         let Some(number) = round.pop_front() else {
-            shrink_stacks();
-            thread::park();
+            if nothing_to_do {
+                shrink_stacks();
+                thread::park();
+            }
             continue;
         };
         let Some(guest) = guests.get_mut(&number) else { continue };

@@ -23,6 +23,7 @@ use crate::canned::Canned;
 use crate::forecast::Forecast;
 use crate::lifecycle::{IsolateState, Lifecycle};
 use crate::link::{Link, SendBody};
+use crate::memory_budget::Pressure;
 use crate::outbound::{self, FetchRequest};
 use crate::service::{self, Call, Chain};
 use crate::shard::Shard;
@@ -44,6 +45,8 @@ use worker_api::{CodeOrigin, MemoryGauge, Progress, StartError, Suspendable, Wor
 /// A heap up to this size is collected while its Worker is idle, bytes: in a few milliseconds, for which its shard does nothing
 /// else. A larger one keeps its garbage until it needs the room.
 const SHRINK_BYTES_MAX: usize = 8 << 20;
+/// An isolate that holds more than this is disposed of by the apart thread, bytes: a smaller one takes a millisecond or two.
+const DISPOSE_BYTES_MAX: u64 = 8 << 20;
 /// Low bits of a request id: its mailbox. The rest is a count, so that an id never comes again.
 const MAILBOX_BITS: u32 = 20;
 
@@ -724,10 +727,18 @@ impl WorkerCell {
     }
 
     /// The Worker is out of service and has no requests left.
-    pub(crate) fn evict(&self, shard: &Shard) {
+    pub(crate) fn evict(&self, shard: &Rc<Shard>) {
         self.lifecycle.evict(&shard.metrics.transitions);
-        if self.seat.is_none() {
-            shard.apart.drop_worker(self.number);
+        let Some(seat) = &self.seat else { return shard.apart.drop_worker(self.number) };
+        // Where memory is scarce it is wanted at once, and there is none for what comes late. One that is inside a call goes with its cell.
+        if self.memory_bytes() > DISPOSE_BYTES_MAX
+            && shard.config().preemption
+            && shard.memory().pressure() == Pressure::None
+            && let Ok(mut seat) = seat.try_borrow_mut()
+            && let Some(worker) = seat.get_mut().and_then(|seat| seat.worker.take())
+            && let Some(remains) = worker.into_remains()
+        {
+            shard.apart.dispose(shard, remains);
         }
     }
 

@@ -101,6 +101,7 @@ pub struct ShardMetrics {
     pub memory_ends: Number,
     pub suspensions: Number,
     pub quarantines: Number,
+    pub disposals_apart: Number,
     pub workers_waiting: Number,
     pub(crate) transitions: Transitions,
     pub fetches: Number,
@@ -197,7 +198,7 @@ pub struct Metrics {
 /// Reads one number of a shard.
 type Reader = fn(&ShardMetrics) -> u64;
 
-const COUNTERS: [(&str, &str, &str, Reader); 49] = [
+const COUNTERS: [(&str, &str, &str, Reader); 50] = [
     ("connections", "gauge", "Open client connections.", |m| m.connections.get()),
     ("connections_accepted_total", "counter", "Client connections accepted.", |m| m.connections_accepted.get()),
     (
@@ -236,6 +237,9 @@ const COUNTERS: [(&str, &str, &str, Reader); 49] = [
     }),
     ("workers_waiting", "gauge", "Workers that wait for CPU time, as of the last second.", |m| m.workers_waiting.get()),
     ("quarantines_total", "counter", "Times a tenant was moved to the apart thread.", |m| m.quarantines.get()),
+    ("disposals_apart_total", "counter", "Isolates with large heaps that the apart thread disposed of.", |m| {
+        m.disposals_apart.get()
+    }),
     ("suspensions_total", "counter", "Times a Worker was suspended to let others run.", |m| m.suspensions.get()),
     ("request_retries_total", "counter", "Requests given to another isolate after theirs was condemned.", |m| {
         m.request_retries.get()

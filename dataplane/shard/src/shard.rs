@@ -219,7 +219,7 @@ impl Shard {
     }
 
     /// After a panic was caught on this shard: counts it, and gives up the Worker it passed through, if any.
-    pub(crate) fn after_panic(&self, payload: &(dyn std::any::Any + Send)) {
+    pub(crate) fn after_panic(self: &Rc<Self>, payload: &(dyn std::any::Any + Send)) {
         self.metrics.panics.add(1);
         tracing::error!(shard = self.index, panic = panic_text(payload), "a panic was caught");
         if let Ok(mut workers) = self.workers.try_borrow_mut() {

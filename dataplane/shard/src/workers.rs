@@ -384,7 +384,7 @@ impl Workers {
     }
 
     /// A candidate that has become the active version goes on with its isolates.
-    fn promote(&mut self, shard: &Shard, (id, lane): Key, code: &Code) {
+    fn promote(&mut self, shard: &Rc<Shard>, (id, lane): Key, code: &Code) {
         let ready = |entry: &Entry| entry.code == *code && matches!(entry.state, State::Up(_));
         let (from, to) = ((id, Lane::Candidate), (id, Lane::Active));
         if lane == Lane::Candidate
@@ -401,7 +401,7 @@ impl Workers {
     }
 
     /// Takes a deployment's Worker out of service.
-    fn remove(&mut self, shard: &Shard, deployment: Key) {
+    fn remove(&mut self, shard: &Rc<Shard>, deployment: Key) {
         let Some(Entry { state: State::Up(cells), .. }) = self.by_deployment.remove(&deployment) else { return };
         if let Some(cell) = cells.first() {
             self.remember(deployment, cell.forecast.get());
@@ -423,7 +423,7 @@ impl Workers {
     }
 
     /// Drops the idle Worker that was used longest ago, if the table is full.
-    fn make_room(&mut self, shard: &Shard) {
+    fn make_room(&mut self, shard: &Rc<Shard>) {
         if self.by_deployment.len() < WORKERS_PER_SHARD_MAX {
             return;
         }
@@ -441,7 +441,7 @@ impl Workers {
     }
 
     /// Makes room for one more isolate. Whether there is.
-    fn make_room_in_memory(&mut self, shard: &Shard) -> bool {
+    fn make_room_in_memory(&mut self, shard: &Rc<Shard>) -> bool {
         if shard.memory().read() >= Pressure::High {
             self.evict_idle(shard, Pressure::High, EVICTIONS_AT_ONCE_MAX);
         }
@@ -451,7 +451,7 @@ impl Workers {
     }
 
     /// Evicts idle Workers, least recently used first, until there is less pressure than that.
-    fn evict_idle(&mut self, shard: &Shard, pressure: Pressure, count_max: usize) {
+    fn evict_idle(&mut self, shard: &Rc<Shard>, pressure: Pressure, count_max: usize) {
         for _ in 0..count_max {
             let idle = |entry: &Entry| match &entry.state {
                 State::Up(cells) if cells.iter().all(|cell| cell.in_flight() == 0 && !cell.starting()) => {
@@ -525,7 +525,7 @@ impl Workers {
         up.chain(&self.retiring)
     }
 
-    fn drop_retired(&mut self, shard: &Shard) {
+    fn drop_retired(&mut self, shard: &Rc<Shard>) {
         self.retiring.retain(|cell| {
             let done = cell.in_flight() == 0;
             if done {
@@ -668,7 +668,7 @@ impl Workers {
     }
 
     /// After a panic: gives up the Workers it passed through.
-    pub(crate) fn abandon_broken(&mut self, shard: &Shard) {
+    pub(crate) fn abandon_broken(&mut self, shard: &Rc<Shard>) {
         for entry in self.by_deployment.values_mut() {
             if let State::Up(cells) = &mut entry.state {
                 for cell in cells.iter().filter(|cell| cell.broken_inside()) {
@@ -719,14 +719,14 @@ fn least(cells: &[Rc<WorkerCell>]) -> Option<&Rc<WorkerCell>> {
 }
 
 /// An isolate that was just started, unless its start failed on the spot.
-fn up_at_once(shard: &Shard, cell: Rc<WorkerCell>) -> Result<Rc<WorkerCell>, Canned> {
+fn up_at_once(shard: &Rc<Shard>, cell: Rc<WorkerCell>) -> Result<Rc<WorkerCell>, Canned> {
     let Some(answer) = cell.refused() else { return Ok(cell) };
     cell.evict(shard);
     Err(answer)
 }
 
 /// Drops isolates whose start was suspended and has failed since; where none is left, the Worker is down. Whether there were any.
-fn drop_refused(shard: &Shard, entry: &mut Entry) -> bool {
+fn drop_refused(shard: &Rc<Shard>, entry: &mut Entry) -> bool {
     let Entry { state, failures, .. } = entry;
     let State::Up(cells) = state else { return false };
     let mut failed = None;
@@ -756,7 +756,7 @@ fn idle_for(cell: &WorkerCell, ns: u64, now_ns: MonotonicNs) -> bool {
 }
 
 /// Takes an isolate out of service; it stays until its last request is over.
-fn retire(shard: &Shard, cell: Rc<WorkerCell>, retiring: &mut Vec<Rc<WorkerCell>>) {
+fn retire(shard: &Rc<Shard>, cell: Rc<WorkerCell>, retiring: &mut Vec<Rc<WorkerCell>>) {
     shard.metrics.worker_evictions.add(1);
     if cell.in_flight() > 0 {
         retiring.push(cell);
@@ -765,7 +765,7 @@ fn retire(shard: &Shard, cell: Rc<WorkerCell>, retiring: &mut Vec<Rc<WorkerCell>
     }
 }
 
-fn retire_condemned(shard: &Shard, cells: &mut Vec<Rc<WorkerCell>>, retiring: &mut Vec<Rc<WorkerCell>>) {
+fn retire_condemned(shard: &Rc<Shard>, cells: &mut Vec<Rc<WorkerCell>>, retiring: &mut Vec<Rc<WorkerCell>>) {
     let now_ns = shard.clock.recent_ns();
     while let Some(at) =
         cells.iter().position(|cell| (cell.condemned() || cell.misplaced(now_ns)) && cell.refused().is_none())
@@ -780,7 +780,7 @@ fn retire_condemned(shard: &Shard, cells: &mut Vec<Rc<WorkerCell>>, retiring: &m
 
 /// Drops isolates that were added under load and are idle, but for one.
 fn retire_extra(
-    shard: &Shard,
+    shard: &Rc<Shard>,
     cells: &mut Vec<Rc<WorkerCell>>,
     now_ns: MonotonicNs,
     retiring: &mut Vec<Rc<WorkerCell>>,

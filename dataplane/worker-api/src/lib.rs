@@ -31,8 +31,8 @@ pub use event::{
     LogRecord, MonotonicNs, Now, OutgoingBody, Passed, RequestHead, RequestId, SocketEnd, SocketId, SocketMessage,
 };
 pub use isolate::{
-    EngineError, MemoryGauge, Progress, Suspendable, Ticks, set_nice, shorten_slice, shrink_stacks, ticks, ticks_to_ns,
-    usual_slice,
+    EngineError, MemoryGauge, Progress, Remains, Suspendable, Ticks, set_nice, shorten_slice, shrink_stacks, ticks,
+    ticks_to_ns, usual_slice,
 };
 pub use limits::RequestLimits;
 pub use spares::{Spare, Spares};

@@ -316,3 +316,38 @@ fn rejections_past_what_is_looked_at_are_counted_once() {
     assert_eq!((rejected, told.len()), (256, 1), "{:?}", seen.logs.last());
     assert!(told[0].starts_with("744 more promises were rejected"), "{told:?}");
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the thread is what is tested")]
+fn what_is_left_of_a_worker_is_dropped_by_another_thread() {
+    let busy = "const kept = [];
+    export default { async fetch(request) {
+        for (let i = 0; i < 1e5; i++) kept.push({ i, text: 'x' + i });
+        for (const format of ['gzip', 'deflate']) {
+            const writer = new CompressionStream(format).writable.getWriter();
+            await writer.ready;
+            kept.push(writer);
+        }
+        kept.push(new TextDecoder('utf-8').decode(new Uint8Array([226]), { stream: true }));
+        const rewritten = new HTMLRewriter()
+            .on('p', { element(it) { it.append('!'); } })
+            .transform(new Response(request.body))
+            .body.getReader();
+        kept.push(rewritten, await rewritten.read());
+        await new Promise(() => setTimeout(() => {}, 1e6));
+    } };";
+    let mut other = handler("return new Response('fine');");
+    for round in 1..=5 {
+        let mut worker = start(busy);
+        let body = IncomingBody::Stream;
+        let request = head("POST", "http://w.test/", &[], body);
+        step(&mut worker, 0, Event::Request { id: RequestId(1), head: request });
+        let chunk = BodyEvent::Chunk(Bytes::from_static(b"<p>one</p><p>"));
+        step(&mut worker, 0, Event::RequestBody { id: RequestId(1), body: chunk });
+        assert_eq!(worker.in_flight(), 1, "in the middle of its work");
+        let remains = worker.into_remains().expect("it was not given up");
+        let thread = std::thread::spawn(move || drop(remains));
+        assert_eq!(ask(&mut other, round).status, Some(200));
+        thread.join().expect("another thread disposes of it");
+    }
+}

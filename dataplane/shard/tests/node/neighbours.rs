@@ -141,6 +141,33 @@ fn a_neighbour_whose_isolate_is_replaced_again_and_again_is_moved() {
     assert_eq!(client.get("hello", "/").status, 200);
 }
 
+#[test]
+fn a_large_heap_is_disposed_of_on_the_apart_thread() {
+    let large = "const kept = []; let fill = 0;
+    export default { fetch() {
+        for (let i = 0; i < 20000; i++) kept.push({ i, text: 'x' + ++fill, more: [i] });
+        return new Response('v1');
+    } };";
+    let mut node = node(&[active("hello", HELLO), active("large", large)]);
+    let mut client = node.connect();
+    for _ in 0..8 {
+        assert_eq!(client.get("large", "/").status, 200);
+    }
+    assert_eq!(client.get("hello", "/").text(), "hello 1");
+    // Counted once a second.
+    eventually("its memory is counted", || node.metrics.shards()[0].worker_memory_bytes.get() > 10 << 20);
+    // Both get new code.
+    let next = "export default { fetch() { return new Response('v2') } };";
+    node.publish(&[active("hello", next), active("large", next)]);
+    for name in ["hello", "large"] {
+        eventually("the next version serves", || client.get(name, "/").text() == "v2");
+    }
+    let shard = &node.metrics.shards()[0];
+    eventually("both are gone", || shard.worker_evictions.get() == 2);
+    assert_eq!((shard.disposals_apart.get(), shard.quarantines.get()), (1, 0), "the large one alone");
+    assert_eq!(client.get("large", "/").text(), "v2");
+}
+
 /// The limit of CPU time holds there too, whatever the shard does meanwhile.
 #[test]
 fn what_computes_for_ever_ends_on_the_apart_thread_as_well() {

@@ -1,0 +1,106 @@
+//! [`Remains`]: an isolate that never runs again, to be disposed of.
+//!
+//! V8 sweeps a heap before it frees it, and frees it page by page: of a full one for a tenth of a second, which nothing can
+//! interrupt. So this is its own step, and can be done on another thread: nothing of the embedder's is left in it.
+//!
+//! *Invariant:* its group goes after its isolate, its memory last.
+
+use std::{mem::ManuallyDrop, sync::Arc};
+
+use pkey::Domain;
+
+use crate::{group::Group, isolate::set_stack_limit, memory::Memory, stack};
+
+/// An isolate without state, dropped by whichever thread has it.
+pub struct Remains {
+    v8: ManuallyDrop<v8::OwnedIsolate>,
+    group: ManuallyDrop<Group>,
+    memory: Arc<Memory>,
+}
+
+// SAFETY: V8 lets an isolate be entered by any thread, one at a time, and this owns it: only its drop enters it, on the thread that
+// drops it. What is dropped with it is shared by threads already (`Memory`, its arena and domain) or V8's. Nothing of the
+// embedder's goes along: its state stayed behind and the values that JavaScript held are gone (`Isolate::dismantle`); the
+// finalizers that are left find none, and the reference counts in them are all here.
+unsafe impl Send for Remains {}
+
+impl Remains {
+    pub(crate) fn new(v8: v8::OwnedIsolate, group: Group, memory: Arc<Memory>) -> Remains {
+        Remains { v8: ManuallyDrop::new(v8), group: ManuallyDrop::new(group), memory }
+    }
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        let disposed = stack::run(|info| {
+            let rights = self.memory.domain.enter();
+            // SAFETY: dropping `OwnedIsolate` wants it entered and leaves it. Each is dropped once, here; the stack's limit lies
+            // within the stack in use.
+            unsafe {
+                self.v8.enter();
+                set_stack_limit(&self.v8, info);
+                ManuallyDrop::drop(&mut self.v8);
+                ManuallyDrop::drop(&mut self.group);
+            }
+            Domain::leave(rights);
+        });
+        if disposed.is_err() {
+            tracing::error!("V8 ran out of memory while an isolate was disposed of");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        rc::Rc,
+        sync::{Arc, Mutex},
+        thread::{self, ThreadId},
+    };
+
+    use crate::{Compile, Engine, Isolate, IsolateLimits, Source};
+
+    static FILL: Source = Source::new(
+        "globalThis.objects = Array.from({ length: 200000 }, (_, i) => ({ i, text: 'text ' + i }));
+        globalThis.buffers = [10, 5000, 3000000].map((n) => new Uint8Array(n).fill(7));
+        new WebAssembly.Memory({ initial: 20 }).grow(10);",
+    );
+
+    /// Tells on which thread it is dropped; stays on its own, by its type.
+    struct Tell(Arc<Mutex<Vec<ThreadId>>>, #[expect(dead_code, reason = "for its count")] Rc<()>);
+
+    impl Drop for Tell {
+        fn drop(&mut self) {
+            self.0.lock().expect("whole").push(thread::current().id());
+        }
+    }
+
+    #[test]
+    fn another_thread_disposes_of_them_and_what_is_the_embedders_stays() {
+        let engine = Engine::init().expect("engine");
+        let limits = IsolateLimits { heap_bytes: 128 << 20 };
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let here = Rc::new(());
+        let tell = || Tell(Arc::clone(&told), Rc::clone(&here));
+        let disposals = thread::scope(|scope| {
+            let make = |_| {
+                let mut isolate = Isolate::new(&engine, limits, tell()).expect("an isolate");
+                isolate.assign_key(7).expect("a key");
+                let filled = isolate.turn(1_000_000_000, |cx| {
+                    let held = cx.handle(tell()).is_some();
+                    held && cx.run_script("fill.js", &FILL, Compile::Eager).is_ok()
+                });
+                assert_eq!((filled.value, filled.ended), (Some(true), None));
+                let remains = isolate.into_remains().expect("it was not given up");
+                // The next isolate is made and runs meanwhile.
+                scope.spawn(move || drop(remains))
+            };
+            let threads: Vec<_> = (0..8).map(make).collect();
+            threads.into_iter().map(|thread| thread.join().is_ok()).filter(|fine| *fine).count()
+        });
+        let told = told.lock().expect("whole");
+        assert_eq!((disposals, told.len()), (8, 16), "state and handle of each, once");
+        assert!(told.iter().all(|id| *id == thread::current().id()), "{told:?}");
+        assert_eq!(Rc::strong_count(&here), 1);
+    }
+}
