@@ -56,6 +56,18 @@ pub fn thread_cpu_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Time that the cores of this machine wanted to run and its hypervisor ran something else, since it started, ms (proc(5), "steal").
+/// Threads' CPU clocks may count it as theirs. 0 where there is no hypervisor, or it does not say.
+pub fn stolen_ms() -> u64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    parse_steal(&stat).unwrap_or(0) * 1_000 / rustix::param::clock_ticks_per_second()
+}
+
+/// Ticks in the eighth column of the line of all cores.
+fn parse_steal(stat: &str) -> Option<u64> {
+    stat.lines().find_map(|line| line.strip_prefix("cpu "))?.split_whitespace().nth(7)?.parse().ok()
+}
+
 /// One line of a process in `/proc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ProcStat {
@@ -188,6 +200,13 @@ mod tests {
         assert_eq!(parse_stat(line), Some(ProcStat { parent: 3, cpu_ticks: 110 }));
         assert_eq!(parse_stat("7 (x"), None);
         assert_eq!(parse_stat("7 (x) S 1"), None);
+    }
+
+    #[test]
+    fn reads_the_time_that_was_stolen() {
+        assert_eq!(parse_steal("cpu  1 2 3 4 5 6 7 89 10 11\ncpu0 1 2 3 4 5 6 7 8 9 10\n"), Some(89));
+        assert_eq!(parse_steal("cpu0 1 2 3 4 5 6 7 8 9 10\n"), None);
+        assert_eq!(parse_steal("cpu  1 2 3\n"), None);
     }
 
     #[test]

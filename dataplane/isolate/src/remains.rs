@@ -86,7 +86,7 @@ mod tests {
             let make = |_| {
                 let mut isolate = Isolate::new(&engine, limits, tell()).expect("an isolate");
                 isolate.assign_key(7).expect("a key");
-                let filled = isolate.turn(1_000_000_000, |cx| {
+                let filled = isolate.turn(60_000_000_000, |cx| {
                     let held = cx.handle(tell()).is_some();
                     held && cx.run_script("fill.js", &FILL, Compile::Eager).is_ok()
                 });

@@ -282,7 +282,7 @@ fn no_page_carries_a_wrong_key_after_churn_and_collections() {
         if round % 25 == 24 {
             // Drop first: the next cage may come to lie where this one was.
             let isolate = isolates.remove(at);
-            if replaced[at] % 2 == 0 {
+            if round / 25 % 2 == 0 {
                 drop(isolate);
             } else {
                 let remains = isolate.into_remains();

@@ -110,6 +110,8 @@ struct NoiseReport {
     not_ended: u64,
     /// The victim's slowest reply when the hoarder's heap overflowed for the first time, ms.
     overflow_ms: Option<f64>,
+    /// What a hypervisor took of the machine's cores in a round, ms: where that is much, the machine was measured.
+    stolen_ms: Option<Spread>,
 }
 
 #[derive(Serialize)]
@@ -291,6 +293,7 @@ fn noise_report(rounds: &[Vec<Round>], noise: Noise) -> NoiseReport {
         held: spread(of(noise).filter_map(|one| one.held).collect()),
         ended: spread(of(noise).filter_map(|one| one.ended).map(|count| count as f64).collect()),
         overflow_ms: of(noise).filter_map(|one| one.overflow_ms).reduce(f64::max),
+        stolen_ms: spread(of(noise).map(|one| one.stolen_ms as f64).collect()),
         not_ended: of(noise).filter_map(|one| Some(answered(one).saturating_sub(one.ended?))).sum(),
     }
 }
@@ -401,6 +404,7 @@ fn print(report: &Report) {
                 spread(one.noise_rate_saturated, 1),
                 spread(one.held, 2),
                 spread(one.ended, 0),
+                spread(one.stolen_ms, 0),
             ]);
         }
     }
@@ -419,6 +423,7 @@ fn print(report: &Report) {
         "noise/s, saturated",
         "kept",
         "ended by limit",
+        "stolen, ms",
     ];
     print!("{}", table::render(&heading, &rows));
     for server in &report.servers {
@@ -483,6 +488,7 @@ mod tests {
             held: Some(all(1.0)).filter(|_| noise == Noise::Allocator),
             ended: noise.cause().map(|_| all(5.0)),
             not_ended: 0,
+            stolen_ms: None,
             overflow_ms: Some(200.0).filter(|_| noise == Noise::Hoarder),
         };
         let stuck = |stuck_in: StuckIn| Stuck {

@@ -12,6 +12,7 @@ use super::Arguments;
 use super::contender::{Contender, Process, at};
 use crate::client::Client;
 use crate::load::{self, Arrivals, Expect, Mode, Outcome, Plan, Target};
+use crate::machine;
 use crate::peers::HELLO_BODY;
 use crate::report::round;
 
@@ -108,6 +109,8 @@ pub(super) struct Round {
     /// The victim's slowest reply, ms, when the hoarder's heap overflowed before the windows: the first time it does, the node does not
     /// know yet that nothing can interrupt its collections.
     pub(super) overflow_ms: Option<f64>,
+    /// What a hypervisor took of the machine's cores meanwhile, ms.
+    pub(super) stolen_ms: u64,
 }
 
 /// What the hoarder is asked for.
@@ -121,7 +124,7 @@ pub(super) fn measure(
     seed: u64,
 ) -> anyhow::Result<Round> {
     let rate = |rate: f64| Mode::Open { rate, arrivals: Arrivals::Poisson, backlog_max: BACKLOG_MAX };
-    let counted = contender.metrics()?;
+    let (counted, stolen_ms) = (contender.metrics()?, machine::stolen_ms());
     let open = Plan { seed, ..victim(arguments, load_core, contender, rate(arguments.rate)) };
     let closed = Plan { connections: arguments.connections, mode: Mode::Closed, ..open.clone() };
     let overflow_ms = match (noise, &contender.limited) {
@@ -146,7 +149,8 @@ pub(super) fn measure(
         (Some(after), Some(before), Some(cause)) => Some(after.failed_by(&before, cause)),
         _ => None,
     };
-    Ok(Round { noise, open, open_noise, closed, closed_noise, held, ended, overflow_ms })
+    let stolen_ms = machine::stolen_ms().saturating_sub(stolen_ms);
+    Ok(Round { noise, open, open_noise, closed, closed_noise, held, ended, overflow_ms, stolen_ms })
 }
 
 /// Has the hoarder's heap overflow once beside the victim, whose slowest reply is given, ms.
