@@ -14,9 +14,9 @@ const FLAGS: &[&str] = &[
     "--single-threaded",
     // Functions stay compiled in an idle isolate: compiling them again would be on the next request's time.
     "--no-flush-bytecode",
-    // A loop in a function that has not returned yet goes straight to optimised code. Without helper threads, Maglev's code for
-    // it asks for the better code at each round and never gets it: ten times slower than what it replaced.
-    "--no-maglev-osr",
+    // No compiler between the baseline and the best one. Without helper threads, a loop in Maglev's code asks for the better code at
+    // each round and never gets it: twelve times slower than what it replaced, so that a request's second loop of 40 ms took 450.
+    "--no-maglev",
     // A loop that nothing can end: with unrolling, V8 takes the look for interrupts out of the next loop after a short one that has
     // none, such as an inlined `fill` of a constant length, and so out of the endless loop around it.
     "--no-turboshaft-loop-unrolling",

@@ -6,7 +6,9 @@ use base::limits::{CONNECTIONS_PER_REQUEST_MAX, LOG_BYTES_PER_REQUEST_MAX, S_NS,
 use base::{header::HeaderBlock, limits};
 use bytes::Bytes;
 use support::*;
-use worker_api::{BodyEvent, Effect, Event, Failure, FetchId, Held, IncomingBody, RequestId, RequestLimits, Worker};
+use worker_api::{
+    BodyEvent, Effect, Event, Failure, FetchId, Held, IncomingBody, RequestId, RequestLimits, Worker, WorkerSpec,
+};
 
 fn limited(body: &str, change: impl FnOnce(&mut RequestLimits)) -> Worker {
     let mut spec = spec(&format!("export default {{ async fetch(request, env, ctx) {{ {body} }} }};"));
@@ -333,4 +335,25 @@ fn shrinking_frees_garbage_and_keeps_what_is_held() {
     assert!(worker.heap_bytes() < held - 15_000_000, "{} of {held}: they are garbage now", worker.heap_bytes());
     assert_eq!(text(&ask(&mut worker, 3)), "3 y", "the same isolate");
     assert!(!worker.condemned());
+}
+
+/// A call that comes when a function has been compiled by V8's middle compiler, if that is on, never got to the best one's code.
+#[test]
+fn a_loop_is_as_fast_in_each_call() {
+    let burn =
+        "function burn(steps) { let x = 1; for (let i = 0; i < steps; i++) x = (Math.imul(x, 31) + i) | 0; return x; }
+        let calls = 0;
+        export default { fetch() { return new Response(String(burn(calls++ ? 1e7 : 100))); } };";
+    let mut worker = Worker::start(&engine(), WorkerSpec { cpu_ns: 10_000_000_000, ..spec(burn) }).expect("starts");
+    let mut cpu_ns = |id| {
+        let effects = step(&mut worker, 0, get(id));
+        let used = effects.iter().find_map(|effect| match effect {
+            Effect::Finished { cpu_ns, failure: None, .. } => Some(*cpu_ns),
+            _ => None,
+        });
+        used.unwrap_or_else(|| panic!("{effects:?}"))
+    };
+    let used: Vec<u64> = (1..=6).map(&mut cpu_ns).collect();
+    let (least, most) = used[1..].iter().fold((u64::MAX, 0), |(least, most), it| (least.min(*it), most.max(*it)));
+    assert!(most < 5 * least, "of one loop, ns: {used:?}");
 }
