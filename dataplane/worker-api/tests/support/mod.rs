@@ -30,6 +30,7 @@ pub(crate) fn spec(source: &str) -> WorkerSpec {
 }
 
 /// How much more CPU time things take here: in the emulated machine of `cargo xtask keys`, a lot.
+#[expect(clippy::disallowed_methods, reason = "the machine is nothing that a test could be told otherwise")]
 fn slowness() -> u64 {
     if std::env::var_os("SELVAGE_KEYS_EMULATED").is_some() { 20 } else { 1 }
 }
