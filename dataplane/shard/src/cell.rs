@@ -711,19 +711,18 @@ impl WorkerCell {
         self.timeout_ns.get()
     }
 
-    /// Gives back what an idle Worker does not need of memory, unless it has something to do by now.
-    pub(crate) fn shrink(&self, shard: &Shard) {
+    /// Collects the garbage of an idle Worker, unless it has something to do by now. Whether it did.
+    pub(crate) fn shrink(&self) -> bool {
         if self.lifecycle.state() != IsolateState::Idle || self.suspended.get() || self.waits.get() {
-            return;
+            return false;
         }
-        let Some(seat) = &self.seat else { return };
+        let Some(seat) = &self.seat else { return false };
         self.inside.set(true);
-        if let Some(Seat { worker: Some(worker), .. }) = seat.borrow_mut().get_mut()
-            && worker.shrink(SHRINK_BYTES_MAX)
-        {
-            shard.metrics.worker_shrinks.add(1);
-        }
+        let mut seat = seat.borrow_mut();
+        let worker = seat.get_mut().and_then(|seat| seat.worker.as_mut());
+        let done = worker.is_some_and(|worker| worker.shrink(SHRINK_BYTES_MAX));
         self.inside.set(false);
+        done
     }
 
     /// The Worker is out of service and has no requests left.

@@ -172,6 +172,13 @@ fn deployment_of(published: &Published, (id, lane): Key) -> Option<Deployment<'_
     snapshot.find_deployment(id).and_then(|place| split::deployment_in(snapshot, place, lane))
 }
 
+/// What is done next with a Worker that has become idle. V8 collects twice: the first time it leaves most of what it has freed
+/// unswept, the second time it gives that back. 3.1 MB of a Worker with hono that has answered 500 requests become 2.0.
+enum Shrink {
+    Collect,
+    GiveBack,
+}
+
 /// The Workers of a shard.
 pub(crate) struct Workers {
     /// The snapshot that `by_place` speaks of.
@@ -188,7 +195,7 @@ pub(crate) struct Workers {
     /// Of Workers that were dropped.
     forecasts: HashMap<Key, Forecast>,
     /// Became idle; their garbage is to be collected when there is time.
-    shrinking: VecDeque<Weak<WorkerCell>>,
+    shrinking: VecDeque<(Weak<WorkerCell>, Shrink)>,
     cells_total: u64,
     /// The high mark of memory was reached, and the low one was not since.
     relieving: bool,
@@ -563,7 +570,7 @@ impl Workers {
                     for cell in cells.iter().filter(|cell| idle_for(cell, times.idle_ns, now_ns)) {
                         if cell.lifecycle.state() == IsolateState::Ready {
                             cell.lifecycle.to(&shard.metrics.transitions, IsolateState::Idle);
-                            self.shrinking.push_back(Rc::downgrade(cell));
+                            self.shrinking.push_back((Rc::downgrade(cell), Shrink::Collect));
                         }
                     }
                     let idle = cells.iter().all(|cell| idle_for(cell, times.worker_idle_ns, now_ns));
@@ -658,9 +665,14 @@ impl Workers {
 
     /// Collects the garbage of one Worker that has become idle. Whether there are more.
     pub(crate) fn shrink_one(&mut self, shard: &Shard) -> bool {
-        while let Some(cell) = self.shrinking.pop_front() {
-            if let Some(cell) = cell.upgrade() {
-                cell.shrink(shard);
+        while let Some((cell, step)) = self.shrinking.pop_front() {
+            if let Some(of) = cell.upgrade()
+                && of.shrink()
+            {
+                match step {
+                    Shrink::Collect => self.shrinking.push_back((cell, Shrink::GiveBack)),
+                    Shrink::GiveBack => shard.metrics.worker_shrinks.add(1),
+                }
                 break;
             }
         }

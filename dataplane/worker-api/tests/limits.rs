@@ -337,6 +337,38 @@ fn shrinking_frees_garbage_and_keeps_what_is_held() {
     assert!(!worker.condemned());
 }
 
+/// Why shards do it twice. Where the first time is enough, they need not.
+#[test]
+fn the_second_time_gives_back_what_the_first_has_freed() {
+    let source = r#"
+        export default { fetch(request) {
+          const words = new Map();
+          for (let i = 0; i < 300; i++) words.set("word" + i + request.url, { i, text: "x".repeat(i) });
+          return new Response(JSON.stringify([...words.values()]).slice(0, 10));
+        } };"#;
+    let engine = engine();
+    let mut workers: Vec<_> = (0..10).map(|_| Worker::start(&engine, spec(source)).expect("starts")).collect();
+    for number in 1..=300 {
+        for worker in &mut workers {
+            assert_eq!(text(&ask(worker, number)), "[{\"i\":0,\"t");
+        }
+    }
+    let mut shrink = || {
+        assert!(workers.iter_mut().all(|worker| worker.shrink(1 << 30)));
+        resident_bytes()
+    };
+    let (before, once, twice) = (resident_bytes(), shrink(), shrink());
+    println!("{before} {once} {twice}");
+    assert!(once < before && twice + 10 * 300_000 < once, "{before}, {once}, {twice}");
+}
+
+/// Resident memory of this process.
+fn resident_bytes() -> u64 {
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").expect("proc");
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).expect("Rss");
+    1024 * line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
+}
+
 /// A call that comes when a function has been compiled by V8's middle compiler, if that is on, never got to the best one's code.
 #[test]
 fn a_loop_is_as_fast_in_each_call() {
