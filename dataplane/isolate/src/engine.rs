@@ -17,6 +17,8 @@ const FLAGS: &[&str] = &[
     // No compiler between the baseline and the best one. Without helper threads, a loop in Maglev's code asks for the better code at
     // each round and never gets it: twelve times slower than what it replaced, so that a request's second loop of 40 ms took 450.
     "--no-maglev",
+    // As with the middle compiler: V8's 3,000 without it spends more on compiling than a Worker's first requests get back.
+    "--invocation-count-for-turbofan=16000",
     // A loop that nothing can end: with unrolling, V8 takes the look for interrupts out of the next loop after a short one that has
     // none, such as an inlined `fill` of a constant length, and so out of the endless loop around it.
     "--no-turboshaft-loop-unrolling",
