@@ -358,11 +358,11 @@ fn the_second_time_gives_back_what_the_first_has_freed() {
         resident_bytes()
     };
     let (before, once, twice) = (resident_bytes(), shrink(), shrink());
-    println!("{before} {once} {twice}");
     assert!(once < before && twice + 10 * 300_000 < once, "{before}, {once}, {twice}");
 }
 
 /// Resident memory of this process.
+#[expect(clippy::disallowed_methods, reason = "a test of the process, by the system's own account")]
 fn resident_bytes() -> u64 {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").expect("proc");
     let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).expect("Rss");
@@ -382,8 +382,7 @@ fn a_first_answer_of_many_chunks_costs_no_more_than_a_few_later_ones() {
         } };"#;
     let engine = engine();
     let first_over_least = |_| {
-        let mut worker =
-            Worker::start(&engine, WorkerSpec { cpu_ns: 10_000_000_000, ..spec(source) }).expect("starts");
+        let mut worker = Worker::start(&engine, WorkerSpec { cpu_ns: 10_000_000_000, ..spec(source) }).expect("starts");
         let mut cpu_ns = |number: u64| {
             let id = RequestId(number);
             let mut effects = step(&mut worker, 0, get(number));
@@ -400,7 +399,6 @@ fn a_first_answer_of_many_chunks_costs_no_more_than_a_few_later_ones() {
         first / (2..=3).map(&mut cpu_ns).fold(first, f64::min)
     };
     let ratio = (0..3).map(first_over_least).fold(f64::MAX, f64::min);
-    println!("{ratio}");
     assert!(ratio < 2.5, "{ratio}");
 }
 
