@@ -359,18 +359,14 @@ impl<S: 'static> Isolate<S> {
         MemoryGauge::new(&self.memory, (*self.handle).clone())
     }
 
-    /// Collects everything that is garbage and gives what memory is then free back to the system: milliseconds. For an isolate
-    /// that will not run for a while. Whether it did: a heap of more than `heap_max` bytes is left alone.
-    pub fn shrink(&mut self, heap_max: usize) -> bool {
-        if !self.usable || self.heap_use().heap > heap_max {
-            return false;
-        }
-        let collected = self.turn(SHRINK_NS, |scope| scope.collect_all());
-        if collected.ended.is_some() {
-            tracing::debug!("a collection of an idle isolate was cut short");
-        }
-        self.share_read_only();
-        true
+    /// Full collections so far.
+    pub fn collections(&self) -> usize {
+        self.memory.collections()
+    }
+
+    /// Whether V8 has more to do of a collection that was started when there had been `since` of them: [`Scope::run_tasks`] does it.
+    pub fn collecting(&self, since: usize) -> bool {
+        self.usable && self.memory.collections() == since && self.memory.collected()
     }
 
     /// Gives its pages of V8's read-only heap back to the system and uses those that all isolates of its snapshot share: a fraction
@@ -451,9 +447,6 @@ fn raw_of(v8: &v8::Isolate) -> *mut std::ffi::c_void {
     // SAFETY: `UnsafeRawIsolatePtr` is a transparent wrapper of the pointer; it is used while the isolate lives.
     unsafe { std::mem::transmute::<v8::UnsafeRawIsolatePtr, *mut std::ffi::c_void>(v8.as_raw_isolate_ptr()) }
 }
-
-/// CPU time for collecting the garbage of an idle isolate, ns.
-const SHRINK_NS: u64 = 1_000_000_000;
 
 /// At most this many rejections are looked at after a turn.
 const REJECTIONS_MAX: usize = 256;

@@ -110,6 +110,8 @@ pub(crate) struct Memory {
     exceeded: AtomicBool,
     /// Garbage was collected since somebody asked.
     collected: AtomicBool,
+    /// Full collections so far.
+    collections: AtomicUsize,
 }
 
 impl Memory {
@@ -134,6 +136,7 @@ impl Memory {
             usage: Arc::default(),
             exceeded: AtomicBool::new(false),
             collected: AtomicBool::new(false),
+            collections: AtomicUsize::new(0),
         })
     }
 
@@ -148,14 +151,25 @@ impl Memory {
         self.collected.store(true, Relaxed);
     }
 
+    /// Whether garbage was collected since the last call of [`Memory::take_collected`].
+    #[inline]
+    pub(crate) fn collected(&self) -> bool {
+        self.collected.load(Relaxed)
+    }
+
     /// Whether garbage was collected since the last call of this.
     #[inline]
     pub(crate) fn take_collected(&self) -> bool {
-        let collected = self.collected.load(Relaxed);
+        let collected = self.collected();
         if collected {
             self.collected.store(false, Relaxed);
         }
         collected
+    }
+
+    /// How many full collections there were.
+    pub(crate) fn collections(&self) -> usize {
+        self.collections.load(Relaxed)
     }
 
     /// Live bytes, as of the last collection.
@@ -507,6 +521,7 @@ unsafe extern "C" fn after_collection(
     let statistics = isolate.get_heap_statistics();
     let heap = statistics.used_heap_size();
     memory.usage.heap.store(heap, Relaxed);
+    memory.collections.fetch_add(1, Relaxed);
     memory.set_pages(statistics.total_physical_size());
     if heap + memory.usage.buffers.load(Relaxed) > memory.limit {
         memory.exceeded.store(true, Relaxed);

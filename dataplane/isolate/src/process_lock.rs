@@ -76,7 +76,7 @@ unsafe extern "C" fn __wrap__ZN2v84base5Mutex6UnlockEv(mutex: *mut c_void) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Engine, Isolate, IsolateLimits};
+    use crate::{Compile, Engine, Isolate, IsolateLimits, Source};
     use std::{sync::mpsc, thread, time::Duration};
 
     fn within() -> Vec<*mut c_void> {
@@ -91,13 +91,27 @@ mod tests {
         assert!(!outside.into_iter().any(is_process_lock));
     }
 
+    static LOOP: Source = Source::new("for (let i = 0; i < 1e5; i++);");
+
+    /// A collection bit by bit, and one at once.
+    fn collect(mut isolate: Isolate<()>) {
+        isolate.turn(1_000_000_000, |scope| scope.start_collection());
+        while isolate.collecting(0) {
+            isolate.turn(1_000_000_000, |scope| scope.run_tasks());
+        }
+        assert_eq!(isolate.collections(), 1);
+        isolate.memory_gauge().relieve(true);
+        isolate.turn(1_000_000_000, |scope| scope.run_script("loop.js", &LOOP, Compile::Eager).is_ok());
+        assert_eq!(isolate.collections(), 2);
+    }
+
     /// The mutex of `LazyMutex` is its first or its second word; a locked one has a bit set.
     #[test]
     fn isolates_are_made_collected_and_dropped_while_somebody_holds_it() {
         let engine = Engine::init().expect("engine");
         let limits = IsolateLimits { heap_bytes: 64 << 20 };
         // The first collection makes the mutex.
-        assert!(Isolate::new(&engine, limits, ()).expect("isolate").shrink(usize::MAX));
+        collect(Isolate::new(&engine, limits, ()).expect("isolate"));
         // SAFETY: reads a static that other threads change only by locking it, which they do not.
         let words: [u64; 2] = unsafe { std::mem::transmute(PROCESS_MUTEX) };
         let mutex = within()[if words[0] == 0 { 0 } else { 8 }];
@@ -105,9 +119,7 @@ mod tests {
         unsafe { __real__ZN2v84base5Mutex4LockEv(mutex) };
         let (done, wait) = mpsc::channel();
         thread::spawn(move || {
-            let mut isolate = Isolate::new(&engine, limits, ()).expect("isolate");
-            assert!(isolate.shrink(usize::MAX));
-            drop(isolate);
+            collect(Isolate::new(&engine, limits, ()).expect("isolate"));
             let _ = done.send(());
         });
         let outcome = wait.recv_timeout(Duration::from_secs(20));

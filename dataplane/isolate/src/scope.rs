@@ -26,12 +26,6 @@ pub enum CallError<'s> {
 }
 
 impl<'s, 'i> Scope<'s, 'i> {
-    /// Collects all garbage.
-    pub(crate) fn collect_all(&mut self) {
-        // One full collection that compacts; V8's pool of free pages is emptied before.
-        crate::stack::in_v8(|| self.0.memory_pressure_notification(v8::MemoryPressureLevel::Critical));
-    }
-
     #[inline(always)]
     pub(crate) fn wrap<'a>(scope: &'a mut v8::PinScope<'s, 'i>) -> &'a mut Scope<'s, 'i> {
         // SAFETY: `Scope` is a transparent wrapper of that type.
@@ -243,6 +237,13 @@ impl<'s, 'i> Scope<'s, 'i> {
         // There may be more: as if there had been a collection.
         self.inner().memory.set_collected();
         true
+    }
+
+    /// Starts a full collection that gives back what memory is then free. [`Scope::run_tasks`] does it, a little in each turn;
+    /// [`Isolate::collecting`](crate::Isolate::collecting) says when it is over.
+    pub fn start_collection(&mut self) {
+        crate::stack::in_v8(|| self.0.memory_pressure_notification(v8::MemoryPressureLevel::Moderate));
+        self.inner().memory.set_collected();
     }
 
     /// What such work has thrown. Empties the list.

@@ -37,14 +37,11 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use worker_api::event::{
-    BodySource, Effect, Event, FetchId, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody, RequestId,
-    SocketId,
+    BodySource, Collecting, Effect, Event, FetchId, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody,
+    RequestId, SocketId,
 };
 use worker_api::{CodeOrigin, MemoryGauge, Progress, StartError, Suspendable, Worker, WorkerSpec, ticks};
 
-/// A heap up to this size is collected while its Worker is idle, bytes: in a few milliseconds, for which its shard does nothing
-/// else. A larger one keeps its garbage until it needs the room.
-const SHRINK_BYTES_MAX: usize = 8 << 20;
 /// An isolate that holds more than this is disposed of by the apart thread, bytes: a smaller one takes a millisecond or two.
 const DISPOSE_BYTES_MAX: u64 = 8 << 20;
 /// Low bits of a request id: its mailbox. The rest is a count, so that an id never comes again.
@@ -117,6 +114,16 @@ struct Seat {
     refused: Option<StartError>,
 }
 
+/// Where the collection of an idle Worker's garbage is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Collection {
+    /// The Worker is to be asked for some of it.
+    Due,
+    /// It was, and has not answered.
+    Asked,
+    Over,
+}
+
 /// A Worker on its shard.
 pub(crate) struct WorkerCell {
     /// Number of the cell on its shard, never used twice.
@@ -154,6 +161,7 @@ pub(crate) struct WorkerCell {
     gauge: OnceCell<MemoryGauge>,
     /// Use of it as of the last count of its memory.
     counted_ns: Cell<MonotonicNs>,
+    collection: Cell<Collection>,
     /// A call into the Worker is under way, or never returned.
     inside: Cell<bool>,
     /// The request whose event the Worker takes or took last, if it is of one.
@@ -243,6 +251,7 @@ impl WorkerCell {
             refused: Cell::new(None),
             gauge: OnceCell::new(),
             counted_ns: Cell::new(0),
+            collection: Cell::new(Collection::Over),
             inside: Cell::new(false),
             current: Cell::new(None),
             suspended: Cell::new(false),
@@ -595,6 +604,11 @@ impl WorkerCell {
             Effect::CancelFetch { fetch } => {
                 mail.deliver_fetch(fetch, |delivery| delivery.cancelled = true);
             }
+            Effect::Collected(Collecting::More) => self.collection.set(Collection::Due),
+            Effect::Collected(progress) => {
+                self.collection.set(Collection::Over);
+                shard.metrics.worker_shrinks.add(u64::from(progress == Collecting::Done));
+            }
             Effect::Log(record) => self.log(shard, now, record),
             Effect::Threw { id, name, message } => {
                 mail.deliver(id, |delivery| delivery.threw = Some((name, message)));
@@ -711,18 +725,27 @@ impl WorkerCell {
         self.timeout_ns.get()
     }
 
-    /// Collects the garbage of an idle Worker, unless it has something to do by now. Whether it did.
-    pub(crate) fn shrink(&self) -> bool {
-        if self.lifecycle.state() != IsolateState::Idle || self.suspended.get() || self.waits.get() {
-            return false;
+    /// Nobody needs the Worker for a while.
+    pub(crate) fn idle(&self, shard: &Shard) {
+        self.lifecycle.to(&shard.metrics.transitions, IsolateState::Idle);
+        self.collection.set(Collection::Due);
+    }
+
+    /// Where the collection of its garbage is; over if it is not idle any more.
+    pub(crate) fn collection(&self) -> Collection {
+        if self.lifecycle.state() == IsolateState::Idle { self.collection.get() } else { Collection::Over }
+    }
+
+    /// Has the idle Worker collect a little of its garbage, at its next turn.
+    pub(crate) fn collect(self: &Rc<Self>, shard: &Rc<Shard>) {
+        self.collection.set(Collection::Asked);
+        let now = shard.clock.now();
+        if self.seat.is_none() {
+            shard.apart.send(self.number, now, Event::Collect);
+        } else {
+            self.inbox.borrow_mut().push_back((now.monotonic_ns, Event::Collect));
+            shard.turns.wait(self);
         }
-        let Some(seat) = &self.seat else { return false };
-        self.inside.set(true);
-        let mut seat = seat.borrow_mut();
-        let worker = seat.get_mut().and_then(|seat| seat.worker.as_mut());
-        let done = worker.is_some_and(|worker| worker.shrink(SHRINK_BYTES_MAX));
-        self.inside.set(false);
-        done
     }
 
     /// The Worker is out of service and has no requests left.

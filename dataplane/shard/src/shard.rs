@@ -264,9 +264,13 @@ impl Shard {
         workers.is_warm()
     }
 
-    /// Collects the garbage of one idle Worker. Whether there are more.
-    pub(crate) fn shrink_one(&self) -> bool {
-        self.workers.try_borrow_mut().is_ok_and(|mut workers| workers.shrink_one(self))
+    /// Has an idle Worker collect a little of its garbage. Whether there is more to do.
+    pub(crate) fn collect_some(self: &Rc<Self>) -> bool {
+        let (next, more) = self.workers.try_borrow_mut().map_or((None, false), |mut workers| workers.next_collecting());
+        if let Some(cell) = next {
+            cell.collect(self);
+        }
+        more
     }
 
     /// Requests in all Workers.
@@ -308,7 +312,7 @@ pub(crate) async fn run(shard: Rc<Shard>, listener: &StdListener) {
     // A panic in one of these is a panic of the shard: its supervisor sees it.
     glommio::spawn_local(worker_timers::run(shard.clone())).detach();
     glommio::spawn_local(turns::run(shard.clone())).detach();
-    glommio::spawn_local(spares::shrink(shard.clone())).detach();
+    glommio::spawn_local(spares::collect(shard.clone())).detach();
     if shard.config().spares > 0 {
         glommio::spawn_local(spares::run(shard.clone())).detach();
     }

@@ -4,9 +4,8 @@
 //! *Owns:* when a step towards the next spare is taken: while no request is open and no Worker waits for a turn. Where that is so at
 //! none of [`PATIENCE`] looks, [`PATIENCE_WITHOUT`] where there is no spare at all, a step is taken all the same: a start without a
 //! spare holds the shard for the time of both steps, and where tenants compute without end and are restarted for it there is no
-//! better moment. But never while the node's memory is short. Garbage is collected only while no request is open: a shard that is
-//! never idle has garbage to show for it.
-//! *Bounds:* one step (a millisecond) or one collection (a few) between two looks of the executor at its rings.
+//! better moment. But never while the node's memory is short. Garbage is collected in the same moments, in turns of its Worker.
+//! *Bounds:* one step (a millisecond) of each between two looks of the executor at its rings.
 //! *Thread:* its shard's.
 
 use crate::config::TICK;
@@ -101,16 +100,19 @@ pub(crate) async fn run(shard: Rc<Shard>) {
     }
 }
 
-/// Collects the garbage of Workers that have become idle, until the shard drains.
-pub(crate) async fn shrink(shard: Rc<Shard>) {
-    let mut more = false;
+/// Has Workers that have become idle collect their garbage, bit by bit, until the shard drains.
+pub(crate) async fn collect(shard: Rc<Shard>) {
+    let (mut more, mut in_vain) = (false, 0);
     loop {
         Timer::new(if more { LOOK_GAP } else { TICK }).await;
         if shard.draining() {
             return;
         }
-        if shard.turns.waiting() == 0 && shard.requests_open() == 0 {
-            more = shard.shrink_one();
+        if (shard.turns.waiting() > 0 || shard.requests_open() > 0) && in_vain < PATIENCE {
+            in_vain += 1;
+            continue;
         }
+        in_vain = 0;
+        more = shard.collect_some();
     }
 }

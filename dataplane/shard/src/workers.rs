@@ -14,7 +14,7 @@
 //! comes again.
 
 use crate::canned::Canned;
-use crate::cell::{Identity, WorkerCell};
+use crate::cell::{Collection, Identity, WorkerCell};
 use crate::config::{
     BACKLOG_MAX, CODE_WAIT, COLLECT_GAP_NS, EVICTIONS_AT_ONCE_MAX, ISOLATES_PER_WORKER_MAX, PREWARM_PER_TICK,
     PoolTimes, START_BYTES, WORKERS_PER_SHARD_MAX,
@@ -172,13 +172,6 @@ fn deployment_of(published: &Published, (id, lane): Key) -> Option<Deployment<'_
     snapshot.find_deployment(id).and_then(|place| split::deployment_in(snapshot, place, lane))
 }
 
-/// What is done next with a Worker that has become idle. V8 collects twice: the first time it leaves most of what it has freed
-/// unswept, the second time it gives that back. 3.1 MB of a Worker with hono that has answered 500 requests become 2.0.
-enum Shrink {
-    Collect,
-    GiveBack,
-}
-
 /// The Workers of a shard.
 pub(crate) struct Workers {
     /// The snapshot that `by_place` speaks of.
@@ -195,7 +188,7 @@ pub(crate) struct Workers {
     /// Of Workers that were dropped.
     forecasts: HashMap<Key, Forecast>,
     /// Became idle; their garbage is to be collected when there is time.
-    shrinking: VecDeque<(Weak<WorkerCell>, Shrink)>,
+    collecting: VecDeque<Weak<WorkerCell>>,
     cells_total: u64,
     /// The high mark of memory was reached, and the low one was not since.
     relieving: bool,
@@ -213,7 +206,7 @@ impl Workers {
             prewarm: VecDeque::new(),
             prewarmed: (Lineage::default(), 0),
             forecasts: HashMap::new(),
-            shrinking: VecDeque::new(),
+            collecting: VecDeque::new(),
             cells_total: 0,
             relieving: false,
             collected_ns: 0,
@@ -569,8 +562,8 @@ impl Workers {
                     retire_extra(shard, cells, now_ns, &mut self.retiring);
                     for cell in cells.iter().filter(|cell| idle_for(cell, times.idle_ns, now_ns)) {
                         if cell.lifecycle.state() == IsolateState::Ready {
-                            cell.lifecycle.to(&shard.metrics.transitions, IsolateState::Idle);
-                            self.shrinking.push_back((Rc::downgrade(cell), Shrink::Collect));
+                            cell.idle(shard);
+                            self.collecting.push_back(Rc::downgrade(cell));
                         }
                     }
                     let idle = cells.iter().all(|cell| idle_for(cell, times.worker_idle_ns, now_ns));
@@ -663,20 +656,17 @@ impl Workers {
         up.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Collects the garbage of one Worker that has become idle. Whether there are more.
-    pub(crate) fn shrink_one(&mut self, shard: &Shard) -> bool {
-        while let Some((cell, step)) = self.shrinking.pop_front() {
-            if let Some(of) = cell.upgrade()
-                && of.shrink()
-            {
-                match step {
-                    Shrink::Collect => self.shrinking.push_back((cell, Shrink::GiveBack)),
-                    Shrink::GiveBack => shard.metrics.worker_shrinks.add(1),
-                }
-                break;
+    /// The idle Worker that is to collect more of its garbage, if there is one; and whether there may be one later.
+    pub(crate) fn next_collecting(&mut self) -> (Option<Rc<WorkerCell>>, bool) {
+        for _ in 0..self.collecting.len() {
+            let cell = self.collecting.front().and_then(Weak::upgrade);
+            match cell.as_ref().map_or(Collection::Over, |cell| cell.collection()) {
+                Collection::Due => return (cell, true),
+                Collection::Asked => self.collecting.rotate_left(1),
+                Collection::Over => drop(self.collecting.pop_front()),
             }
         }
-        !self.shrinking.is_empty()
+        (None, !self.collecting.is_empty())
     }
 
     /// After a panic: gives up the Workers it passed through.

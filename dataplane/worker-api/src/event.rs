@@ -176,6 +176,17 @@ pub enum Invocation {
     },
 }
 
+/// How far a collection of an idle Worker's garbage is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Collecting {
+    /// There is more to do, with further events.
+    More,
+    /// All is collected.
+    Done,
+    /// Nothing is done: a request is open, the heap is too large, or the Worker is condemned.
+    Declined,
+}
+
 /// Shard to Worker.
 #[derive(Debug)]
 pub enum Event {
@@ -286,6 +297,9 @@ pub enum Event {
     },
     /// `poll_timeout()` is reached.
     Timeout,
+    /// Nobody needs the Worker now: it is to do a little, about a millisecond, of a collection that gives back what memory it does
+    /// not use. Answered with [`Effect::Collected`].
+    Collect,
 }
 
 /// The body of a message that leaves the Worker.
@@ -551,6 +565,8 @@ pub enum Effect {
     },
     /// A request has met a limit that does not end it.
     Held(Held),
+    /// As much of a collection was done as [`Event::Collect`] asks for.
+    Collected(Collecting),
     /// A log record.
     Log(LogRecord),
     /// The request is over, `waitUntil` included.

@@ -27,8 +27,9 @@ mod validate;
 mod worker;
 
 pub use event::{
-    BodyEvent, BodySource, Callee, Effect, Event, Failure, FetchId, Held, IncomingBody, Invocation, LogLevel,
-    LogRecord, MonotonicNs, Now, OutgoingBody, Passed, RequestHead, RequestId, SocketEnd, SocketId, SocketMessage,
+    BodyEvent, BodySource, Callee, Collecting, Effect, Event, Failure, FetchId, Held, IncomingBody, Invocation,
+    LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody, Passed, RequestHead, RequestId, SocketEnd, SocketId,
+    SocketMessage,
 };
 pub use isolate::{
     EngineError, MemoryGauge, Progress, Remains, Suspendable, Ticks, set_nice, shorten_slice, shrink_stacks, ticks,

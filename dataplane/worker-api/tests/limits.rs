@@ -7,7 +7,8 @@ use base::{header::HeaderBlock, limits};
 use bytes::Bytes;
 use support::*;
 use worker_api::{
-    BodyEvent, Effect, Event, Failure, FetchId, Held, IncomingBody, RequestId, RequestLimits, Worker, WorkerSpec,
+    BodyEvent, Collecting, Effect, Event, Failure, FetchId, Held, IncomingBody, RequestId, RequestLimits, Worker,
+    WorkerSpec,
 };
 
 fn limited(body: &str, change: impl FnOnce(&mut RequestLimits)) -> Worker {
@@ -316,30 +317,92 @@ fn a_long_loop_is_compiled_while_it_runs_for_the_first_time() {
 }
 
 #[test]
-fn shrinking_frees_garbage_and_keeps_what_is_held() {
+fn a_collection_frees_garbage_and_keeps_what_is_held() {
     let source = r#"
         let runs = 0; const held = []; const names = new Map([["a", /x+/g]]);
         export default { fetch() {
           held.length = 0;
           if (++runs === 1) for (let i = 0; i < 200; i++) held.push(new Array(10000).fill(i + 0.5));
+          if (runs === 4) for (let i = 0; i < 500; i++) held.push(new Array(10000).fill(i + 0.5));
           return new Response(`${runs} ${"xx".replace(names.get("a"), "y")}`);
         } };"#;
-    let mut worker = Worker::start(&engine(), spec(source)).expect("starts");
+    let mut worker = Worker::start(&engine(), WorkerSpec { cpu_ns: 10 * S_NS, ..spec(source) }).expect("starts");
     assert_eq!(text(&ask(&mut worker, 1)), "1 y");
-    assert!(!worker.shrink(1 << 20), "too large to be collected while nobody waits");
-    assert!(worker.shrink(1 << 30));
+    assert_eq!(collect(&mut worker).0, Collecting::Done);
     let held = worker.heap_bytes();
     assert!(held > 16_000_000, "{held}: 200 arrays of 80 KB are held");
     assert_eq!(text(&ask(&mut worker, 2)), "2 y");
-    assert!(worker.shrink(1 << 30));
+    assert_eq!(collect(&mut worker).0, Collecting::Done);
     assert!(worker.heap_bytes() < held - 15_000_000, "{} of {held}: they are garbage now", worker.heap_bytes());
     assert_eq!(text(&ask(&mut worker, 3)), "3 y", "the same isolate");
+    assert_eq!(text(&ask(&mut worker, 4)), "4 y");
+    assert_eq!(collect(&mut worker), (Collecting::Declined, 1), "40 MB are too much");
+    assert_eq!(text(&ask(&mut worker, 5)), "5 y");
     assert!(!worker.condemned());
 }
 
-/// Why shards do it twice. Where the first time is enough, they need not.
 #[test]
-fn the_second_time_gives_back_what_the_first_has_freed() {
+fn a_collection_is_done_bit_by_bit_and_after_a_request_from_the_beginning() {
+    let source = r#"
+        const held = Array.from({ length: 200_000 }, (_, i) => ({ i, text: "k" + i }));
+        export default { fetch() { return new Response(String(held.at(-1).text)); } };"#;
+    let mut worker = Worker::start(&engine(), spec(source)).expect("starts");
+    let (how, whole) = collect(&mut worker);
+    assert!(how == Collecting::Done && whole > 6, "{how:?} in {whole} events: 12 MB take V8 more than 6 ms");
+    for between in [1, 2, whole / 2, whole - 1] {
+        for _ in 0..between {
+            step(&mut worker, 0, Event::Collect);
+        }
+        assert_eq!(text(&ask(&mut worker, between as u64)), "k199999");
+        assert_eq!(collect(&mut worker).0, Collecting::Done);
+    }
+    let id = RequestId(1_000_000);
+    let waits =
+        "export default { fetch: () => new Promise((go) => setTimeout(go, 10)).then(() => new Response('later')) };";
+    let mut worker = Worker::start(&engine(), spec(waits)).expect("starts");
+    step(&mut worker, 0, Event::Collect);
+    step(&mut worker, 0, get(id.0));
+    assert_eq!(collect(&mut worker), (Collecting::Declined, 1), "a request is open");
+    assert_eq!(text(&seen(&step(&mut worker, 10, Event::Timeout))), "later");
+}
+
+/// Callbacks that a collection brings about run in it, within the Worker's limit.
+#[test]
+fn what_a_collection_calls_is_limited_too() {
+    let source = |callback: &str| {
+        format!(
+            "const seen = []; const registry = new FinalizationRegistry((name) => {{ {callback} }});
+             export default {{ fetch(request) {{
+               if (request.url.endsWith('/let-go')) registry.register({{}}, 'gone');
+               return new Response(seen.join());
+             }} }};"
+        )
+    };
+    let after_collection = |callback: &str| {
+        let mut worker = Worker::start(&engine(), spec(&source(callback))).expect("starts");
+        let head = head("GET", "http://w.test/let-go", &[], IncomingBody::Empty);
+        step(&mut worker, 0, Event::Request { id: RequestId(1), head });
+        let mut logs = Vec::new();
+        let mut effects = step(&mut worker, 0, Event::Collect);
+        while effects.iter().any(|effect| matches!(effect, Effect::Collected(Collecting::More))) {
+            logs.extend(seen(&effects).logs);
+            effects = step(&mut worker, 0, Event::Collect);
+        }
+        logs.extend(seen(&effects).logs);
+        (worker, logs)
+    };
+    let (mut worker, logs) = after_collection("seen.push(name)");
+    assert!(logs.is_empty() && text(&ask(&mut worker, 2)) == "gone", "{logs:?}");
+    let (mut worker, logs) = after_collection("throw new Error('of ' + name)");
+    assert!(logs.iter().any(|text| text.contains("of gone")), "{logs:?}");
+    assert_eq!(text(&ask(&mut worker, 2)), "");
+    let (worker, logs) = after_collection("for (;;);");
+    assert!(worker.condemned() && logs.iter().any(|text| text.contains("CPU time limit")), "{logs:?}");
+}
+
+/// Why there are two full collections: after the first most of it would still be there.
+#[test]
+fn after_a_collection_another_gives_back_little() {
     let source = r#"
         export default { fetch(request) {
           const words = new Map();
@@ -353,12 +416,12 @@ fn the_second_time_gives_back_what_the_first_has_freed() {
             assert_eq!(text(&ask(worker, number)), "[{\"i\":0,\"t");
         }
     }
-    let mut shrink = || {
-        assert!(workers.iter_mut().all(|worker| worker.shrink(1 << 30)));
+    let mut collected = || {
+        assert!(workers.iter_mut().all(|worker| collect(worker).0 == Collecting::Done));
         resident_bytes()
     };
-    let (before, once, twice) = (resident_bytes(), shrink(), shrink());
-    assert!(once < before && twice + 10 * 300_000 < once, "{before}, {once}, {twice}");
+    let (before, once, twice) = (resident_bytes(), collected(), collected());
+    assert!(once + 10 * 500_000 < before && once < twice + 10 * 200_000, "{before}, {once}, {twice}");
 }
 
 /// Resident memory of this process.

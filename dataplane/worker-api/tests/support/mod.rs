@@ -6,8 +6,8 @@ use base::{header::HeaderBlock, id::AccountId};
 use bytes::Bytes;
 use std::sync::Arc;
 use worker_api::{
-    BodyEvent, Effect, Engine, Event, Failure, Held, IncomingBody, Now, OutgoingBody, RequestHead, RequestId,
-    StartError, Worker, WorkerSpec,
+    BodyEvent, Collecting, Effect, Engine, Event, Failure, Held, IncomingBody, Now, OutgoingBody, RequestHead,
+    RequestId, StartError, Worker, WorkerSpec,
 };
 
 pub(crate) fn engine() -> Engine {
@@ -118,6 +118,19 @@ pub(crate) fn seen(effects: &[Effect]) -> Seen {
         }
     }
     seen
+}
+
+/// Collects the garbage of an idle Worker; in how many events.
+pub(crate) fn collect(worker: &mut Worker) -> (Collecting, usize) {
+    for count in 1..100_000 {
+        let effects = step(worker, 0, Event::Collect);
+        match effects.iter().find_map(|effect| if let Effect::Collected(how) = effect { Some(*how) } else { None }) {
+            Some(Collecting::More) => {}
+            Some(over) => return (over, count),
+            None => panic!("{effects:?}"),
+        }
+    }
+    panic!("a collection without end");
 }
 
 /// One request, answered at once.
