@@ -4,7 +4,8 @@
 //! *Invariants:* the handler gives up only a turn that the watchdog has marked, only while the thread is inside V8 on its V8
 //! stack, and only where the interrupted instruction is in this program's own code or in code that V8 made: a shared library
 //! (the C library's allocator above all) may hold a lock that nobody would release. Elsewhere it returns, and the watchdog
-//! sends the signal again at its next tick. The time right after a full collection is the turn's own: without that, what waited for
+//! sends the signal again at its next tick. Where a thread did not run meanwhile, several of them wait for it: one that came while
+//! another's handler begins would see that handler's code and not the library's, so the signal is blocked in its handler. The time right after a full collection is the turn's own: without that, what waited for
 //! a collection of a full heap was given up, with all the memory that a heap leaves behind, an instant before it ended by itself.
 //! A thread that holds a mutex of V8's (`process_lock` counts them) is let go on until it has released it, or for
 //! [`LOCKED_SIGNALS_MAX`] signals: what computes for so long with one in hand is an endless loop or a count that went wrong, and
@@ -41,8 +42,8 @@ pub(crate) fn install() {
     // SAFETY: a zeroed `sigaction` is a valid value to fill in.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = on_signal as *const () as usize;
-    // SA_NODEFER: the handler may never return, and the signal must not stay blocked. Not SA_ONSTACK, for the same reason.
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_NODEFER;
+    // Not SA_ONSTACK: the handler may never return.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
     // SAFETY: `action` is filled in, and the handler does only what its comments justify.
     let failed = unsafe { libc::sigaction(number(), &raw const action, std::ptr::null_mut()) };
     assert_eq!(failed, 0, "a real-time signal can be handled");
@@ -54,6 +55,17 @@ pub(crate) fn signal(thread_id: libc::pid_t) {
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread_id, number()) };
 }
 
+/// Lets the signal come again, of a handler that does not return.
+fn unblock() {
+    // SAFETY: a set of signals, which is then filled in; the call changes this thread's mask only.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, number());
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+    }
+}
+
 /// Signals, one each tick of the watchdog, that a turn is let go on for because its thread holds a mutex: about half a second.
 const LOCKED_SIGNALS_MAX: u32 = 1_000;
 
@@ -63,10 +75,12 @@ thread_local! {
 }
 
 extern "C" fn on_signal(_signal: libc::c_int, _info: *mut libc::siginfo_t, context: *mut c_void) {
-    let Some(turn) = watchdog::stuck_turn() else { return };
     // SAFETY: the kernel passes the interrupted context.
     let registers = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext };
     let (instruction, frame) = place(registers);
+    #[cfg(test)]
+    tests::note(instruction);
+    let Some(turn) = watchdog::stuck_turn() else { return };
     let in_library = LIBRARIES.get().is_none_or(|ranges| ranges.iter().any(|range| range.contains(&instruction)));
     let (of, signals) = LOCKED.get();
     let signals = if of == turn { signals + 1 } else { 1 };
@@ -74,7 +88,10 @@ extern "C" fn on_signal(_signal: libc::c_int, _info: *mut libc::siginfo_t, conte
     LOCKED.set((turn, signals));
     if !in_library && !locked && stack::may_abandon(frame) && !collecting(turn) {
         PLACE.set(instruction.wrapping_sub(program_start()));
-        // The interrupted code is V8's, outside of the allocator: what follows may use the allocator and thread-locals.
+        // The interrupted code is V8's, outside of the allocator: what follows may use the allocator and thread-locals. Another
+        // signal that waits comes now, and does nothing.
+        stack::set_leaving();
+        unblock();
         turn::abandon_current(stack::Cause::Stuck);
     }
 }
@@ -141,6 +158,33 @@ fn library_ranges() -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    thread_local! {
+        /// Signals that came, and those of them that came where another's handler begins.
+        static CAME: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
+    }
+
+    pub(super) fn note(instruction: usize) {
+        let (all, nested) = CAME.get();
+        CAME.set((all + 1, nested + u32::from(instruction == on_signal as *const () as usize)));
+    }
+
+    /// Three wait at once, as where the thread did not run for three ticks of the watchdog.
+    #[test]
+    fn none_of_the_signals_that_waited_sees_the_handler_of_another() {
+        install();
+        // SAFETY: a thread's mask, which has the signal for a while.
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigaddset(&raw mut set, number());
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        }
+        // SAFETY: no precondition.
+        (0..3).for_each(|_| signal(unsafe { libc::gettid() }));
+        assert_eq!(CAME.get(), (0, 0));
+        unblock();
+        assert_eq!(CAME.get(), (3, 0));
+    }
 
     fn burn(ns: u64) {
         let end = thread_cpu_ns() + ns;
