@@ -101,7 +101,8 @@ fn range(address: *mut c_void, size: usize) -> Range<usize> {
 fn in_domain(job: impl FnOnce(&Domain)) {
     // SAFETY: V8 runs in the domain that the thread has entered, and does not leave it before this returns.
     if let Some(domain) = unsafe { pkey::current() } {
-        job(domain);
+        // It has a mutex of its own, which the isolate's end needs.
+        crate::stack::in_native(|| job(domain));
     }
 }
 
@@ -211,6 +212,24 @@ unsafe extern "C" fn decommit(this: *mut c_void, address: *mut c_void, size: usi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Engine, Isolate, IsolateLimits, stack};
+
+    #[test]
+    fn nothing_is_given_up_while_its_pages_are_noted() {
+        let engine = Engine::init().expect("engine");
+        let mut isolate = Isolate::new(&engine, IsolateLimits { heap_bytes: 64 << 20 }, ()).expect("isolate");
+        let turn = isolate.turn(1_000_000_000, |_| {
+            let here = 0u8;
+            let may_abandon = || stack::may_abandon((&raw const here) as usize);
+            stack::in_v8(|| {
+                let mut inside = Vec::new();
+                in_domain(|_| inside.push(may_abandon()));
+                in_turn((), |_| inside.push(may_abandon()));
+                (may_abandon(), inside)
+            })
+        });
+        assert_eq!(turn.value, Some((true, vec![false, false])));
+    }
 
     #[test]
     fn this_v8_has_the_table_that_is_expected() {
