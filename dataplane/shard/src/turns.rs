@@ -8,8 +8,12 @@
 //! its weight; the one that is behind comes first. A tenant that comes back after a pause starts at the time of those that
 //! run: pauses are not saved up, and what somebody used while nobody waited is not held against them.
 //!
+//! **Starts** of Workers have a queue of their own, in the order in which they came: one between two rounds. A start is milliseconds
+//! that cannot be interrupted. Where a thousand tenants come at the same time each has the same claim as one who has been here all
+//! along, who would wait for all of them; as it is, for one.
+//!
 //! *Invariants:* a tenant is in the queue once if one of its Workers waits; a Worker waits once, however many events it has.
-//! *Bounds:* a round takes [`ROUND_NS`] and one slice at most. *Thread:* one shard's.
+//! *Bounds:* a round takes [`ROUND_NS`] and one slice at most; then one start. *Thread:* one shard's.
 
 use crate::apart::Held;
 use crate::cell::WorkerCell;
@@ -31,6 +35,8 @@ use worker_api::{ticks, ticks_to_ns};
 const ROUND_NS: u64 = 500_000;
 /// How far ahead of a waiting tenant another may be and still be served at once, ns of virtual time.
 const AHEAD_NS: u64 = 1_000_000;
+/// Time after a Worker's start in which another one waits for a turn, ns.
+const START_GAP_NS: u64 = 1_000_000;
 /// Bits after the point of [`Tenant::pace`].
 const PACE_BITS: u32 = 16;
 /// Sleep between two rounds.
@@ -77,6 +83,10 @@ pub(crate) struct Turns {
     serving: Cell<bool>,
     round_start_ns: Cell<MonotonicNs>,
     round_used_ns: Cell<u64>,
+    /// Workers whose start waits, each once.
+    starts: RefCell<VecDeque<Rc<WorkerCell>>>,
+    /// When a Worker's start last ended or was suspended.
+    started_ns: Cell<MonotonicNs>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -91,6 +101,8 @@ impl Turns {
             serving: Cell::new(false),
             round_start_ns: Cell::new(0),
             round_used_ns: Cell::new(0),
+            starts: RefCell::new(VecDeque::new()),
+            started_ns: Cell::new(0),
             waker: RefCell::new(None),
         }
     }
@@ -129,6 +141,23 @@ impl Turns {
             None => true,
             Some(((first_ns, _), _)) => self.virtual_ns(tenant) <= first_ns + AHEAD_NS,
         }
+    }
+
+    /// Whether a Worker may be started at once: nobody waits, and none was started a moment ago.
+    pub(crate) fn may_start_now(&self, now_ns: MonotonicNs) -> bool {
+        self.waiting() == 0 && now_ns >= self.started_ns.get().saturating_add(START_GAP_NS)
+    }
+
+    /// Lets a Worker's start wait for its turn.
+    pub(crate) fn wait_to_start(&self, cell: &Rc<WorkerCell>) {
+        cell.waits.set(true);
+        self.starts.borrow_mut().push_back(cell.clone());
+        self.wake();
+    }
+
+    /// A Worker's start has ended or was suspended.
+    pub(crate) fn started(&self, now_ns: MonotonicNs) {
+        self.started_ns.set(now_ns);
     }
 
     /// A tenant's Worker used CPU time for so many ticks.
@@ -173,6 +202,10 @@ impl Turns {
         tenant.epoch.set(self.epoch.get());
         self.number.set(self.number.get() + 1);
         queue.insert((at_ns, self.number.get()), tenant.clone());
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -210,19 +243,25 @@ impl Turns {
             if !tenant.waiting.borrow().is_empty() {
                 self.requeue(&tenant);
             }
-            let stepped = std::panic::catch_unwind(AssertUnwindSafe(|| cell.step(shard)));
+            step(shard, &cell);
             self.serving.set(false);
-            if let Err(panic) = stepped {
-                shard.after_panic(panic.as_ref());
-            }
             if ticks_to_ns(ticks() - start) > ROUND_NS {
                 return;
             }
         }
     }
 
+    /// Begins the start that has waited for longest.
+    fn start_one(&self, shard: &Rc<Shard>) {
+        let first = self.starts.borrow_mut().pop_front();
+        if let Some(cell) = first {
+            cell.waits.set(false);
+            step(shard, &cell);
+        }
+    }
+
     fn poll_waiting(&self, cx: &Context<'_>) -> Poll<()> {
-        if !self.queue.borrow().is_empty() {
+        if !self.queue.borrow().is_empty() || !self.starts.borrow().is_empty() {
             return Poll::Ready(());
         }
         *self.waker.borrow_mut() = Some(cx.waker().clone());
@@ -231,7 +270,14 @@ impl Turns {
 
     /// Workers that wait for a turn.
     pub(crate) fn waiting(&self) -> u64 {
-        self.queue.borrow().values().map(|tenant| tenant.waiting.borrow().len() as u64).sum()
+        let running: u64 = self.queue.borrow().values().map(|tenant| tenant.waiting.borrow().len() as u64).sum();
+        running + self.starts.borrow().len() as u64
+    }
+}
+
+fn step(shard: &Rc<Shard>, cell: &Rc<WorkerCell>) {
+    if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| cell.step(shard))) {
+        shard.after_panic(panic.as_ref());
     }
 }
 
@@ -244,6 +290,7 @@ pub(crate) async fn run(shard: Rc<Shard>) {
     loop {
         poll_fn(|cx| shard.turns.poll_waiting(cx)).await;
         shard.turns.round(&shard);
+        shard.turns.start_one(&shard);
         Timer::new(PAUSE).await;
     }
 }
