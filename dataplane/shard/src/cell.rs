@@ -40,7 +40,7 @@ use worker_api::event::{
     BodySource, Collecting, Effect, Event, FetchId, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody,
     RequestId, SocketId,
 };
-use worker_api::{CodeOrigin, MemoryGauge, Progress, StartError, Suspendable, Worker, WorkerSpec, ticks};
+use worker_api::{CodeOrigin, MemoryGauge, Progress, StartError, Suspendable, Worker, WorkerSpec};
 
 /// An isolate that holds more than this is disposed of by the apart thread, bytes: a smaller one takes a millisecond or two.
 const DISPOSE_BYTES_MAX: u64 = 8 << 20;
@@ -382,12 +382,12 @@ impl WorkerCell {
     fn call(self: &Rc<Self>, shard: &Rc<Shard>, run: impl FnOnce(&mut Suspendable<Seat>) -> Progress) {
         let Some(seat) = &self.seat else { return };
         let mut fetches = Vec::new();
-        let begun = ticks();
+        let begun = shard.turns.begin();
         {
             let mut seat = seat.borrow_mut();
             self.inside.set(true);
             let progress = run(&mut seat);
-            shard.turns.charge(&self.tenant, ticks() - begun);
+            shard.turns.charge(&self.tenant, begun);
             self.suspended.set(progress == Progress::Suspended);
             if let Some(seat) = seat.get_mut() {
                 self.after_call(shard, seat, &mut fetches);

@@ -8,9 +8,9 @@
 //! its weight; the one that is behind comes first. A tenant that comes back after a pause starts at the time of those that
 //! run: pauses are not saved up, and what somebody used while nobody waited is not held against them.
 //!
-//! **Starts** of Workers have a queue of their own, in the order in which they came: one between two rounds. A start is milliseconds
-//! that cannot be interrupted. Where a thousand tenants come at the same time each has the same claim as one who has been here all
-//! along, who would wait for all of them; as it is, for one.
+//! **Starts** of Workers have a queue of their own, in the order in which they came: one between two rounds, and half of the time
+//! where those that run wait too. A start is milliseconds that cannot be interrupted. Where a thousand tenants come at the same
+//! time each has the same claim as one who has been here all along, who would wait for all of them; as it is, for one.
 //!
 //! *Invariants:* a tenant is in the queue once if one of its Workers waits; a Worker waits once, however many events it has.
 //! *Bounds:* a round takes [`ROUND_NS`] and one slice at most; then one start. *Thread:* one shard's.
@@ -29,12 +29,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use worker_api::event::MonotonicNs;
-use worker_api::{ticks, ticks_to_ns};
+use worker_api::{Ticks, thread_cpu_ns, ticks, ticks_to_ns};
 
 /// CPU time of JavaScript after which the executor looks at its rings, ns.
 const ROUND_NS: u64 = 500_000;
 /// How far ahead of a waiting tenant another may be and still be served at once, ns of virtual time.
 const AHEAD_NS: u64 = 1_000_000;
+/// Age of a reading of the CPU clock after which a call takes a new one, ns; a call that takes longer is judged by it.
+const ANCHOR_NS: u64 = 1_000_000;
 /// Time after a Worker's start in which another one waits for a turn, ns.
 const START_GAP_NS: u64 = 1_000_000;
 /// Bits after the point of [`Tenant::pace`].
@@ -83,8 +85,12 @@ pub(crate) struct Turns {
     serving: Cell<bool>,
     round_start_ns: Cell<MonotonicNs>,
     round_used_ns: Cell<u64>,
+    /// A reading of the thread's CPU clock, and when: at most [`ANCHOR_NS`] before the call that runs began.
+    anchor: Cell<(Ticks, u64)>,
     /// Workers whose start waits, each once.
     starts: RefCell<VecDeque<Rc<WorkerCell>>>,
+    /// What starts have taken more than rounds since those that run wait too, ns.
+    starts_ahead_ns: Cell<u64>,
     /// When a Worker's start last ended or was suspended.
     started_ns: Cell<MonotonicNs>,
     waker: RefCell<Option<Waker>>,
@@ -101,7 +107,9 @@ impl Turns {
             serving: Cell::new(false),
             round_start_ns: Cell::new(0),
             round_used_ns: Cell::new(0),
+            anchor: Cell::new((0, 0)),
             starts: RefCell::new(VecDeque::new()),
+            starts_ahead_ns: Cell::new(0),
             started_ns: Cell::new(0),
             waker: RefCell::new(None),
         }
@@ -160,10 +168,27 @@ impl Turns {
         self.started_ns.set(now_ns);
     }
 
-    /// A tenant's Worker used CPU time for so many ticks.
+    /// A call into a Worker begins. When, for [`Turns::charge`].
     #[inline]
-    pub(crate) fn charge(&self, tenant: &Tenant, span: u64) {
-        let ns = ticks_to_ns(span);
+    pub(crate) fn begin(&self) -> Ticks {
+        let now = ticks();
+        if ticks_to_ns(now.wrapping_sub(self.anchor.get().0)) > ANCHOR_NS {
+            self.anchor.set((now, thread_cpu_ns()));
+        }
+        now
+    }
+
+    /// The call that began then is over or suspended: its tenant used so much CPU time. Of a long one the clock of that is asked too,
+    /// for other programs may have had the core.
+    #[inline]
+    pub(crate) fn charge(&self, tenant: &Tenant, begun: Ticks) {
+        let now = ticks();
+        let mut ns = ticks_to_ns(now.wrapping_sub(begun));
+        if ns > ANCHOR_NS {
+            let cpu_ns = thread_cpu_ns();
+            ns = ns.min(cpu_ns.saturating_sub(self.anchor.get().1));
+            self.anchor.set((now, cpu_ns));
+        }
         self.round_used_ns.set(self.round_used_ns.get() + ns);
         tenant.virtual_ns.set(self.virtual_ns(tenant) + tenant.virtual_of(ns));
         tenant.epoch.set(self.epoch.get());
@@ -246,17 +271,27 @@ impl Turns {
             step(shard, &cell);
             self.serving.set(false);
             if ticks_to_ns(ticks() - start) > ROUND_NS {
-                return;
+                break;
             }
         }
+        let took_ns = ticks_to_ns(ticks() - start);
+        self.starts_ahead_ns.set(self.starts_ahead_ns.get().saturating_sub(took_ns));
     }
 
-    /// Begins the start that has waited for longest.
+    /// Begins the start that has waited for longest, if it is its turn.
     fn start_one(&self, shard: &Rc<Shard>) {
+        if self.queue.borrow().is_empty() {
+            self.starts_ahead_ns.set(0);
+        }
+        if self.starts_ahead_ns.get() > 0 {
+            return;
+        }
         let first = self.starts.borrow_mut().pop_front();
         if let Some(cell) = first {
             cell.waits.set(false);
+            let start = ticks();
             step(shard, &cell);
+            self.starts_ahead_ns.set(ticks_to_ns(ticks() - start));
         }
     }
 
@@ -319,6 +354,22 @@ mod tests {
         for (got, wanted) in got.iter().zip(slices) {
             assert!(got.abs_diff(*wanted) <= 1 + wanted / 100, "weights {weights:?} got {got} slices, not {wanted}");
         }
+    }
+
+    #[test]
+    fn time_in_which_the_thread_did_not_run_is_nobodys() {
+        let turns = Turns::new();
+        let tenant = turns.tenant(AccountId(1));
+        let begun = turns.begin();
+        std::thread::sleep(Duration::from_millis(100));
+        turns.charge(&tenant, begun);
+        assert!(turns.virtual_ns(&tenant) < 50_000_000, "{} ns", turns.virtual_ns(&tenant));
+        let begun = turns.begin();
+        let until = thread_cpu_ns() + 20_000_000;
+        while thread_cpu_ns() < until {}
+        let before = turns.virtual_ns(&tenant);
+        turns.charge(&tenant, begun);
+        assert!(turns.virtual_ns(&tenant) >= before + 20_000_000, "{} ns", turns.virtual_ns(&tenant) - before);
     }
 
     #[test]
