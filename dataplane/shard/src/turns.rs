@@ -1,8 +1,8 @@
 //! Whose turn it is: a shard's CPU time for JavaScript, in fair turns between tenants.
 //!
 //! Most events are handled where they arrive, at once. An event waits here instead when its Worker is suspended in the
-//! middle of a call, when the tenant is ahead of others that wait, or when the round has used up its time. One task gives turns
-//! to those that wait, a slice at a time, and lets the executor look at its rings between rounds.
+//! middle of a call, when the tenant is ahead of others that wait, or when the round, or one call, has used up its time. One task
+//! gives turns to those that wait, a slice at a time, and lets the executor look at its rings between rounds.
 //!
 //! **Fairness** is start-time fair queueing: each tenant has a virtual time, which advances by the CPU time it uses divided by
 //! its weight; the one that is behind comes first. A tenant that comes back after a pause starts at the time of those that
@@ -85,6 +85,8 @@ pub(crate) struct Turns {
     serving: Cell<bool>,
     round_start_ns: Cell<MonotonicNs>,
     round_used_ns: Cell<u64>,
+    /// One call used a round up: nobody is handled at once before the executor has looked at its rings.
+    spent: Cell<bool>,
     /// A reading of the thread's CPU clock, and when: at most [`ANCHOR_NS`] before the call that runs began.
     anchor: Cell<(Ticks, u64)>,
     /// Workers whose start waits, each once.
@@ -107,6 +109,7 @@ impl Turns {
             serving: Cell::new(false),
             round_start_ns: Cell::new(0),
             round_used_ns: Cell::new(0),
+            spent: Cell::new(false),
             anchor: Cell::new((0, 0)),
             starts: RefCell::new(VecDeque::new()),
             starts_ahead_ns: Cell::new(0),
@@ -142,7 +145,7 @@ impl Turns {
             self.round_start_ns.set(now_ns);
             self.round_used_ns.set(0);
         }
-        if self.round_used_ns.get() > ROUND_NS {
+        if self.spent.get() || self.round_used_ns.get() > ROUND_NS {
             return false;
         }
         match self.queue.borrow().first_key_value() {
@@ -190,6 +193,10 @@ impl Turns {
             self.anchor.set((now, cpu_ns));
         }
         self.round_used_ns.set(self.round_used_ns.get() + ns);
+        if ns > ROUND_NS {
+            self.spent.set(true);
+            self.wake();
+        }
         tenant.virtual_ns.set(self.virtual_ns(tenant) + tenant.virtual_of(ns));
         tenant.epoch.set(self.epoch.get());
     }
@@ -296,7 +303,7 @@ impl Turns {
     }
 
     fn poll_waiting(&self, cx: &Context<'_>) -> Poll<()> {
-        if !self.queue.borrow().is_empty() || !self.starts.borrow().is_empty() {
+        if !self.queue.borrow().is_empty() || !self.starts.borrow().is_empty() || self.spent.get() {
             return Poll::Ready(());
         }
         *self.waker.borrow_mut() = Some(cx.waker().clone());
@@ -327,6 +334,7 @@ pub(crate) async fn run(shard: Rc<Shard>) {
         shard.turns.round(&shard);
         shard.turns.start_one(&shard);
         Timer::new(PAUSE).await;
+        shard.turns.spent.set(false);
     }
 }
 
@@ -370,6 +378,20 @@ mod tests {
         let before = turns.virtual_ns(&tenant);
         turns.charge(&tenant, begun);
         assert!(turns.virtual_ns(&tenant) >= before + 20_000_000, "{} ns", turns.virtual_ns(&tenant) - before);
+    }
+
+    #[test]
+    fn after_a_long_call_nobody_is_handled_before_the_next_look_at_the_rings() {
+        let turns = Turns::new();
+        let tenant = turns.tenant(AccountId(1));
+        assert!(turns.may_run_now(&tenant, 1_000_000_000));
+        let begun = turns.begin();
+        let until = thread_cpu_ns() + 4 * ROUND_NS;
+        while thread_cpu_ns() < until {}
+        turns.charge(&tenant, begun);
+        assert!(!turns.may_run_now(&tenant, 2_000_000_000));
+        turns.spent.set(false);
+        assert!(turns.may_run_now(&tenant, 2_000_000_000));
     }
 
     #[test]

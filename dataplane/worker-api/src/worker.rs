@@ -6,6 +6,8 @@
 //! *Invariants:* every request gets exactly one `Finished`, last. *Bounds:* `REQUESTS_PER_ISOLATE_MAX` requests at a time.
 //! *Fails:* per request, see [`Failure`].
 
+mod collection;
+
 use std::{collections::VecDeque, sync::Arc};
 
 use base::{
@@ -17,6 +19,7 @@ use base::{
     package::{BrokenPackage, Package},
 };
 use bytes::Bytes;
+use collection::Collection;
 use isolate::{
     CallError, Ended, Isolate, MemoryGauge, ModuleState, PromiseState, Remains, Scope, Value, let_others_run,
 };
@@ -25,8 +28,8 @@ use crate::{
     Engine,
     core_ops::header_array,
     event::{
-        BodyEvent, Collecting, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, MonotonicNs, Now, RequestHead,
-        RequestId, SocketId,
+        BodyEvent, Effect, Event, Failure, FetchId, IncomingBody, LogLevel, MonotonicNs, Now, RequestHead, RequestId,
+        SocketId,
     },
     limits::RequestLimits,
     modules::{self, start_error},
@@ -34,12 +37,6 @@ use crate::{
     spares::Spare,
     state::{BodyIn, Caller, Reply, Request, State},
 };
-
-/// A heap up to this size is collected while its Worker is idle, bytes. Marking is done bit by bit; what V8 does in one piece takes
-/// about a third of a millisecond for each megabyte. A larger one keeps its garbage until it needs the room.
-const COLLECT_BYTES_MAX: usize = 32 << 20;
-/// CPU time that such a piece may take besides the Worker's own limit, ns.
-const COLLECT_CPU_NS: u64 = 50 * MS_NS;
 
 /// What a Worker is started from.
 #[derive(Clone, Debug)]
@@ -184,16 +181,6 @@ pub struct Worker {
     waiting: VecDeque<(MonotonicNs, RequestId)>,
     /// What [`Event::Collect`] goes on with.
     collection: Option<Collection>,
-}
-
-/// Two full collections in a row. V8 leaves most of what the first has freed unswept, and the second gives that back: 3.1 MB of a
-/// Worker with hono that has answered 500 requests become 2.0.
-#[derive(Clone, Copy)]
-enum Collection {
-    /// The first, which began when there had been so many.
-    First(usize),
-    /// The second, likewise.
-    Second(usize),
 }
 
 impl Worker {
@@ -546,45 +533,6 @@ impl Worker {
             }
         }
         self.wall_limit(now);
-    }
-
-    /// A little of its collections, in a turn that is no request's: V8 marks for a millisecond, or ends one. Then callbacks of
-    /// `FinalizationRegistry` may run.
-    fn collect(&mut self) {
-        let begun = self.collection.is_some();
-        let more = self.in_flight() == 0 && !self.condemned && self.collect_more();
-        let progress = match (begun, more) {
-            (_, true) => Collecting::More,
-            (true, false) => Collecting::Done,
-            (false, false) => Collecting::Declined,
-        };
-        if !more {
-            self.collection = None;
-            self.isolate.share_read_only();
-        }
-        self.isolate.state_mut().effects.push_back(Effect::Collected(progress));
-    }
-
-    /// Whether there is more to do.
-    fn collect_more(&mut self) -> bool {
-        let before = self.isolate.collections();
-        let (began, begin) = match self.collection {
-            None if self.isolate.heap_use().heap > COLLECT_BYTES_MAX => return false,
-            None => (Collection::First(before), true),
-            Some(Collection::First(since)) if !self.isolate.collecting(since) => (Collection::Second(before), true),
-            Some(began) => (began, false),
-        };
-        self.collection = Some(began);
-        self.turn_within(None, self.cpu_ns + COLLECT_CPU_NS, |scope, _| {
-            if begin {
-                scope.start_collection();
-            }
-            Ok(scope.undefined())
-        });
-        match began {
-            Collection::First(_) => true,
-            Collection::Second(since) => self.isolate.collecting(since),
-        }
     }
 
     /// A turn for a request (or none) with what is left of its CPU time.
