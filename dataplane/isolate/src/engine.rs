@@ -14,8 +14,8 @@ const FLAGS: &[&str] = &[
     "--single-threaded",
     // Functions stay compiled in an idle isolate: compiling them again would be on the next request's time.
     "--no-flush-bytecode",
-    // No compiler between the baseline and the best one. Without helper threads V8 does not leave Maglev's code in the middle of a loop, and
-    // that code calls `Math.imul` and its like: twelve times slower, so that a request's second loop of 40 ms took 450.
+    // No compiler between the baseline and the best one. Without helper threads V8 does not leave Maglev's code in the middle of a
+    // loop, and that code calls `Math.imul` and its like: twelve times slower, so that a request's second loop of 40 ms took 450.
     "--no-maglev",
     // As with the middle compiler: V8's 3,000 without it spends more on compiling than a Worker's first requests get back.
     "--invocation-count-for-turbofan=16000",

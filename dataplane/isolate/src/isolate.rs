@@ -101,6 +101,8 @@ pub struct Isolate<S: 'static> {
     group: ManuallyDrop<Group>,
     /// What it was made from.
     snapshot: Option<&'static Snapshot>,
+    /// Bytes of V8's read-only heap that it uses together with the others of its snapshot; `None` before this was tried.
+    shared: Option<usize>,
     thread: Rc<ThreadClock>,
     /// Which stack V8's stack limit was set for.
     stack_number: u64,
@@ -201,6 +203,7 @@ impl<S: 'static> Isolate<S> {
             memory,
             group: ManuallyDrop::new(group),
             snapshot,
+            shared: None,
             thread,
             stack_number: info.number,
             cage,
@@ -370,12 +373,15 @@ impl<S: 'static> Isolate<S> {
     }
 
     /// Gives its pages of V8's read-only heap back to the system and uses those that all isolates of its snapshot share: a fraction
-    /// of a millisecond. Its next look at each is a page fault. How many bytes are shared; 0 for an isolate without a snapshot.
+    /// of a millisecond, once: V8 never writes to them. Its next look at each is a page fault. How many bytes are shared; 0 for an
+    /// isolate without a snapshot.
     pub fn share_read_only(&mut self) -> usize {
         let Some(snapshot) = self.snapshot.filter(|_| self.usable) else { return 0 };
         let domain = &self.memory.domain;
-        let shared = domain.within(|| snapshot.share_read_only(self.cage, domain));
-        shared.inspect_err(|error| tracing::warn!(%error, "an isolate keeps its own read-only heap")).unwrap_or(0)
+        *self.shared.get_or_insert_with(|| {
+            let shared = domain.within(|| snapshot.share_read_only(self.cage, domain));
+            shared.inspect_err(|error| tracing::warn!(%error, "an isolate keeps its own read-only heap")).unwrap_or(0)
+        })
     }
 
     /// Makes it a tenant's: its memory gets the tenant's protection key on this thread, where there are keys. Before the

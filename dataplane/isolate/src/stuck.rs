@@ -5,11 +5,11 @@
 //! stack, and only where the interrupted instruction is in this program's own code or in code that V8 made: a shared library
 //! (the C library's allocator above all) may hold a lock that nobody would release. Elsewhere it returns, and the watchdog
 //! sends the signal again at its next tick. Where a thread did not run meanwhile, several of them wait for it: one that came while
-//! another's handler begins would see that handler's code and not the library's, so the signal is blocked in its handler. The time right after a full collection is the turn's own: without that, what waited for
-//! a collection of a full heap was given up, with all the memory that a heap leaves behind, an instant before it ended by itself.
-//! A thread that holds a mutex of V8's (`process_lock` counts them) is let go on until it has released it, or for
-//! [`LOCKED_SIGNALS_MAX`] signals: what computes for so long with one in hand is an endless loop or a count that went wrong, and
-//! would keep its thread for ever.
+//! another's handler begins would see that handler's code and not the library's, so the signal is blocked in its handler. The time
+//! right after a full collection is the turn's own: without that, what waited for a collection of a full heap was given up, with
+//! all the memory that a heap leaves behind, an instant before it ended by itself. A thread that holds a mutex of V8's
+//! (`process_lock` counts them) is let go on until it has released it, or for [`LOCKED_SIGNALS_MAX`] signals: what computes for so
+//! long with one in hand is an endless loop or a count that went wrong, and would keep its thread for ever.
 
 use std::{cell::Cell, ffi::c_void, ops::Range, sync::OnceLock};
 

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -47,11 +48,21 @@ impl Drop for Lent {
 
 /// Reads a file whole. The memory is this module's again when the last clone is dropped.
 pub(crate) fn read(path: &Path) -> io::Result<Bytes> {
-    let mut file = File::open(path)?;
+    let mut file = open(path)?;
     let mut buffer = KEPT.with_borrow_mut(Vec::pop).unwrap_or_default();
     buffer.clear();
     file.read_to_end(&mut buffer)?;
     Ok(Bytes::from_owner(Lent(buffer)))
+}
+
+/// Opens a file without having it noted when it was read. That note is a write, for which a reader waits where the file system's
+/// journal is busy: the shard, and all of its tenants, for as long as somebody else's build fills the disk.
+fn open(path: &Path) -> io::Result<File> {
+    match File::options().read(true).custom_flags(libc::O_NOATIME).open(path) {
+        // Somebody else's file.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
+        opened => opened,
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +72,19 @@ mod tests {
 
     fn kept() -> Vec<usize> {
         KEPT.with_borrow(|kept| kept.iter().map(Vec::capacity).collect())
+    }
+
+    #[test]
+    fn reading_a_file_writes_nothing() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("file");
+        fs::write(&path, b"text").expect("written");
+        // Older than its content: even `relatime` would note the next look.
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        let times = fs::FileTimes::new().set_accessed(long_ago);
+        File::options().write(true).open(&path).and_then(|file| file.set_times(times)).expect("set");
+        assert_eq!(&read(&path).expect("read")[..], b"text");
+        assert_eq!(fs::metadata(&path).and_then(|it| it.accessed()).expect("a time"), long_ago);
     }
 
     #[test]

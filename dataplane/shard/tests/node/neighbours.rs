@@ -190,6 +190,25 @@ fn what_computes_for_ever_ends_on_the_apart_thread_as_well() {
     assert_eq!(node.connect().get("hello", "/").status, 200);
 }
 
+#[test]
+fn an_idle_workers_garbage_is_collected_on_the_apart_thread_as_well() {
+    let source = "let n = 0; export default { fetch(request) {
+        if (request.url.endsWith('/hold')) new Float64Array(3e6).map((_, i) => i * 7919 % 1000003).sort();
+        return new Response(String(++n));
+    } };";
+    let node = node(&[Deployed { cpu_ms: 30_000, ..active("a", source) }]);
+    let shard = &node.metrics.shards()[0];
+    assert_eq!(node.connect().get("a", "/hold").status, 200);
+    assert_eq!(shard.quarantines.get(), 1);
+    assert_eq!(node.connect().get("a", "/").text(), "1", "another isolate, on the apart thread");
+    assert_eq!(shard.worker_shrinks.get(), 0);
+    thread::sleep(Duration::from_nanos(shard::config::IDLE_NS));
+    eventually("it is idle", || shard.worker_shrinks.get() == 1);
+    thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(shard.worker_shrinks.get(), 1);
+    assert_eq!(node.connect().get("a", "/").text(), "2", "the same isolate");
+}
+
 /// A Worker is called once for a timeout that it asked for, also where the call has to wait: on the apart thread, or behind itself.
 #[test]
 fn timers_that_are_due_at_once_do_not_pile_up() {

@@ -121,3 +121,21 @@ fn the_garbage_of_an_idle_worker_is_collected_once_and_it_goes_on() {
     assert_eq!(shrinks(), 1);
     assert_eq!(node.connect().get("a", "/").text(), "2", "the same isolate");
 }
+
+/// A shard that always has an open request collects its idle Workers' garbage all the same.
+#[test]
+fn the_garbage_of_an_idle_worker_is_collected_beside_a_request_that_stays_open() {
+    let counter = "let n = 0; export default { fetch() { return new Response(String(++n)) } }";
+    let echo = "export default { async fetch(request) { return new Response(await request.text()) } }";
+    let node = TestNode::start(&[active("a", counter), active("b", echo)], |config| {
+        config.timeouts.stall_ns = 120_000_000_000;
+    });
+    let mut open = node.connect();
+    open.send(b"POST / HTTP/1.1\r\nHost: b.workers.localhost\r\nContent-Length: 2\r\n\r\no");
+    assert_eq!(node.connect().get("a", "/").text(), "1");
+    std::thread::sleep(std::time::Duration::from_nanos(shard::config::IDLE_NS));
+    eventually("it is collected", || node.metrics.shards()[0].worker_shrinks.get() == 1);
+    open.send(b"k");
+    assert_eq!(open.response().text(), "ok", "open all the while");
+    assert_eq!(node.connect().get("a", "/").text(), "2", "the same isolate");
+}

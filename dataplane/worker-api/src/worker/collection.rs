@@ -5,8 +5,8 @@ use base::limits::MS_NS;
 use super::Worker;
 use crate::event::{Collecting, Effect};
 
-/// A heap up to this size is collected while its Worker is idle, bytes. Marking is done bit by bit; what V8 does in one piece takes
-/// about a third of a millisecond for each megabyte. A larger one keeps its garbage until it needs the room.
+/// A heap up to this size is collected while its Worker is idle, bytes. Marking is done bit by bit; what V8 does in one piece at its
+/// end took 10.6 ms with 30 MB alive. A larger one keeps its garbage until it needs the room.
 const COLLECT_BYTES_MAX: usize = 32 << 20;
 /// CPU time that such a piece may take besides the Worker's own limit, ns.
 const COLLECT_CPU_NS: u64 = 50 * MS_NS;
