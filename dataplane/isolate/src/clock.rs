@@ -36,7 +36,7 @@ pub(crate) fn ns_to_ticks(ns: u64) -> Ticks {
 }
 
 /// CPU time of the calling thread, ns. A system call.
-pub(crate) fn thread_cpu_ns() -> u64 {
+pub fn thread_cpu_ns() -> u64 {
     clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 

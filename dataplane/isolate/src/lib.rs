@@ -42,7 +42,7 @@ mod wasm;
 mod watchdog;
 
 pub use blank::Blank;
-pub use clock::{Ticks, ticks, ticks_to_ns};
+pub use clock::{Ticks, thread_cpu_ns, ticks, ticks_to_ns};
 pub use engine::{Engine, EngineError};
 pub use fiber::{Fiber, Port};
 pub use imports::Target;

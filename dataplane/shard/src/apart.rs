@@ -189,7 +189,7 @@ fn take_reports(shard: &Rc<Shard>, queues: &Arc<Queues>) {
     let (shard, queues) = (Rc::downgrade(shard), queues.clone());
     let task = poll_fn(move |cx| {
         *lock(&queues.taker) = Some(cx.waker().clone());
-        let reports = mem::take(&mut *lock(&queues.reports));
+        let reports = take(&queues.reports);
         let Some(shard) = shard.upgrade() else { return Poll::Ready(()) };
         for report in reports {
             if let Some(cell) = shard.apart.cell(report.number) {
@@ -227,7 +227,7 @@ fn work(engine: &Engine, queues: &Queues) {
     let mut guests: HashMap<u64, Guest> = HashMap::new();
     let mut round: VecDeque<u64> = VecDeque::new();
     while !queues.stop.load(Ordering::Acquire) {
-        for (number, order) in mem::take(&mut *lock(&queues.orders)) {
+        for (number, order) in take(&queues.orders) {
             accept(&mut guests, &mut round, number, order);
         }
         let remains = lock(&queues.remains).pop();
@@ -396,6 +396,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What is in a queue, which is free again when this returns. In the head of a `for` its lock would be held for all of the loop: the
+/// shard waited for V8 to drop a full heap before it could send its next order.
+fn take<T>(queue: &Mutex<Vec<T>>) -> Vec<T> {
+    mem::take(&mut *lock(queue))
+}
+
 /// A tenant's record of holding its shard.
 #[derive(Default)]
 pub(crate) struct Held {
@@ -473,6 +479,7 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, Instant};
     use worker_api::event::Invocation;
 
     const MS: u64 = 1_000_000;
@@ -489,6 +496,38 @@ mod tests {
             accept(&mut guests, &mut round, number, order(|id| Event::ClientGone { id }, 5));
         }
         assert!(guests.is_empty() && round.is_empty());
+    }
+
+    #[test]
+    fn the_shard_does_not_wait_while_a_large_heap_is_dropped() {
+        let source = |objects: usize| {
+            let held =
+                format!("const held = Array.from({{ length: {objects} }}, (_, i) => ({{ i, text: 'text ' + i }}));");
+            format!("{held} export default {{ fetch: () => new Response(held.length) }};")
+        };
+        let running = Running::start(Engine::init().expect("engine"), None).expect("a thread");
+        let start = |number, objects| {
+            let spec = WorkerSpec::new(source(objects).into(), Now { monotonic_ns: 0, unix_ms: 0 });
+            running.order(number, Order::Start(Box::new(spec)));
+        };
+        let started = || lock(&running.queues.reports).iter().filter(|report| report.started == Some(Ok(()))).count();
+        start(1, 500_000);
+        while started() == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let asked = Instant::now();
+        running.order(1, Order::Drop);
+        thread::sleep(Duration::from_millis(1));
+        start(2, 1);
+        let mut longest = asked.elapsed();
+        while started() == 1 {
+            let asked = Instant::now();
+            running.order(3, Order::Drop);
+            longest = longest.max(asked.elapsed());
+            thread::sleep(Duration::from_micros(100));
+        }
+        let took = asked.elapsed();
+        assert!(took > Duration::from_millis(20) && longest < took / 3, "{longest:?} of {took:?}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ use worker_api::event::{
     BodySource, Collecting, Effect, Event, FetchId, IncomingBody, LogLevel, LogRecord, MonotonicNs, Now, OutgoingBody,
     RequestId, SocketId,
 };
-use worker_api::{CodeOrigin, MemoryGauge, Progress, StartError, Suspendable, Worker, WorkerSpec, ticks};
+use worker_api::{CodeOrigin, MemoryGauge, Progress, StartError, Suspendable, Worker, WorkerSpec};
 
 /// An isolate that holds more than this is disposed of by the apart thread, bytes: a smaller one takes a millisecond or two.
 const DISPOSE_BYTES_MAX: u64 = 8 << 20;
@@ -114,6 +114,13 @@ struct Seat {
     refused: Option<StartError>,
 }
 
+/// What a Worker starts from.
+struct Start {
+    spec: WorkerSpec,
+    /// Called where V8 refuses the compiled code of `spec`.
+    code_rejected: Box<dyn FnOnce()>,
+}
+
 /// Where the collection of an idle Worker's garbage is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Collection {
@@ -153,8 +160,10 @@ pub(crate) struct WorkerCell {
     /// Events that wait for a turn, each with when it came.
     inbox: RefCell<VecDeque<(MonotonicNs, Event)>>,
     mail: RefCell<Mail>,
-    /// When the start began; none once it is over.
+    /// When the start was asked for; none once it is over.
     starting_ns: Cell<Option<MonotonicNs>>,
+    /// The start, while it waits for a turn.
+    unbegun: RefCell<Option<Box<Start>>>,
     /// The answer to every request, of a Worker that did not start.
     refused: Cell<Option<Canned>>,
     /// What it holds; none while it starts.
@@ -179,8 +188,8 @@ pub(crate) struct WorkerCell {
 }
 
 impl WorkerCell {
-    /// Starts a Worker. The start may be suspended: requests can be sent to it meanwhile. `code_rejected` is called where V8
-    /// refuses the code cache of `spec`.
+    /// Starts a Worker, or lets its start wait for a turn; it may also be suspended. Requests can be sent to it meanwhile.
+    /// `code_rejected` is called where V8 refuses the code cache of `spec`.
     pub(crate) fn start(
         shard: &Rc<Shard>,
         number: u64,
@@ -206,9 +215,20 @@ impl WorkerCell {
         }
         let cell = WorkerCell::new(number, identity, &tenant, services, spec.now.monotonic_ns, forecast, false);
         cell.loading(shard);
+        let start = Start { spec, code_rejected: Box::new(code_rejected) };
+        if shard.turns.may_start_now(start.spec.now.monotonic_ns) {
+            cell.begin(shard, start);
+        } else {
+            *cell.unbegun.borrow_mut() = Some(Box::new(start));
+            shard.turns.wait_to_start(&cell);
+        }
+        cell
+    }
+
+    fn begin(self: &Rc<Self>, shard: &Rc<Shard>, Start { spec, code_rejected }: Start) {
         let engine = shard.engine.clone();
         let spare = shard.spares.claim(shard);
-        cell.call(shard, |seat| {
+        self.call(shard, |seat| {
             seat.start(move |seat| match Worker::start_in(spare, &engine, spec) {
                 Ok(worker) => {
                     if worker.code_origin() == CodeOrigin::Rejected {
@@ -219,7 +239,7 @@ impl WorkerCell {
                 Err(error) => seat.refused = Some(error),
             })
         });
-        cell
+        shard.turns.started(shard.clock.now_ns());
     }
 
     fn new(
@@ -248,6 +268,7 @@ impl WorkerCell {
             inbox: RefCell::new(VecDeque::new()),
             mail: RefCell::new(Mail::default()),
             starting_ns: Cell::new(Some(now_ns)),
+            unbegun: RefCell::new(None),
             refused: Cell::new(None),
             gauge: OnceCell::new(),
             counted_ns: Cell::new(0),
@@ -339,8 +360,11 @@ impl WorkerCell {
 
     /// A turn: goes on with a suspended call, or takes the next event.
     pub(crate) fn step(self: &Rc<Self>, shard: &Rc<Shard>) {
+        let unbegun = self.unbegun.borrow_mut().take();
         if self.suspended.get() {
             self.call(shard, Suspendable::resume);
+        } else if let Some(start) = unbegun {
+            self.begin(shard, *start);
         } else {
             self.shed_late(shard);
             let next = self.inbox.borrow_mut().pop_front();
@@ -358,12 +382,12 @@ impl WorkerCell {
     fn call(self: &Rc<Self>, shard: &Rc<Shard>, run: impl FnOnce(&mut Suspendable<Seat>) -> Progress) {
         let Some(seat) = &self.seat else { return };
         let mut fetches = Vec::new();
-        let begun = ticks();
+        let begun = shard.turns.begin();
         {
             let mut seat = seat.borrow_mut();
             self.inside.set(true);
             let progress = run(&mut seat);
-            shard.turns.charge(&self.tenant, ticks() - begun);
+            shard.turns.charge(&self.tenant, begun);
             self.suspended.set(progress == Progress::Suspended);
             if let Some(seat) = seat.get_mut() {
                 self.after_call(shard, seat, &mut fetches);

@@ -1,15 +1,19 @@
 //! Whose turn it is: a shard's CPU time for JavaScript, in fair turns between tenants.
 //!
 //! Most events are handled where they arrive, at once. An event waits here instead when its Worker is suspended in the
-//! middle of a call, when the tenant is ahead of others that wait, or when the round has used up its time. One task gives turns
-//! to those that wait, a slice at a time, and lets the executor look at its rings between rounds.
+//! middle of a call, when the tenant is ahead of others that wait, or when the round, or one call, has used up its time. One task
+//! gives turns to those that wait, a slice at a time, and lets the executor look at its rings between rounds.
 //!
 //! **Fairness** is start-time fair queueing: each tenant has a virtual time, which advances by the CPU time it uses divided by
 //! its weight; the one that is behind comes first. A tenant that comes back after a pause starts at the time of those that
 //! run: pauses are not saved up, and what somebody used while nobody waited is not held against them.
 //!
+//! **Starts** of Workers have a queue of their own, in the order in which they came: one between two rounds, and half of the time
+//! where those that run wait too. A start is milliseconds that cannot be interrupted. Where a thousand tenants come at the same
+//! time each has the same claim as one who has been here all along, who would wait for all of them; as it is, for one.
+//!
 //! *Invariants:* a tenant is in the queue once if one of its Workers waits; a Worker waits once, however many events it has.
-//! *Bounds:* a round takes [`ROUND_NS`] and one slice at most. *Thread:* one shard's.
+//! *Bounds:* a round takes [`ROUND_NS`] and one slice at most; then one start. *Thread:* one shard's.
 
 use crate::apart::Held;
 use crate::cell::WorkerCell;
@@ -25,12 +29,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use worker_api::event::MonotonicNs;
-use worker_api::{ticks, ticks_to_ns};
+use worker_api::{Ticks, thread_cpu_ns, ticks, ticks_to_ns};
 
 /// CPU time of JavaScript after which the executor looks at its rings, ns.
 const ROUND_NS: u64 = 500_000;
 /// How far ahead of a waiting tenant another may be and still be served at once, ns of virtual time.
 const AHEAD_NS: u64 = 1_000_000;
+/// Age of a reading of the CPU clock after which a call takes a new one, ns; a call that takes longer is judged by it.
+const ANCHOR_NS: u64 = 1_000_000;
+/// Time after a Worker's start in which another one waits for a turn, ns.
+const START_GAP_NS: u64 = 1_000_000;
 /// Bits after the point of [`Tenant::pace`].
 const PACE_BITS: u32 = 16;
 /// Sleep between two rounds.
@@ -77,6 +85,16 @@ pub(crate) struct Turns {
     serving: Cell<bool>,
     round_start_ns: Cell<MonotonicNs>,
     round_used_ns: Cell<u64>,
+    /// One call used a round up: nobody is handled at once before the executor has looked at its rings.
+    spent: Cell<bool>,
+    /// A reading of the thread's CPU clock, and when: at most [`ANCHOR_NS`] before the call that runs began.
+    anchor: Cell<(Ticks, u64)>,
+    /// Workers whose start waits, each once.
+    starts: RefCell<VecDeque<Rc<WorkerCell>>>,
+    /// What starts have taken more than rounds since those that run wait too, ns.
+    starts_ahead_ns: Cell<u64>,
+    /// When a Worker's start last ended or was suspended.
+    started_ns: Cell<MonotonicNs>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -91,6 +109,11 @@ impl Turns {
             serving: Cell::new(false),
             round_start_ns: Cell::new(0),
             round_used_ns: Cell::new(0),
+            spent: Cell::new(false),
+            anchor: Cell::new((0, 0)),
+            starts: RefCell::new(VecDeque::new()),
+            starts_ahead_ns: Cell::new(0),
+            started_ns: Cell::new(0),
             waker: RefCell::new(None),
         }
     }
@@ -122,7 +145,7 @@ impl Turns {
             self.round_start_ns.set(now_ns);
             self.round_used_ns.set(0);
         }
-        if self.round_used_ns.get() > ROUND_NS {
+        if self.spent.get() || self.round_used_ns.get() > ROUND_NS {
             return false;
         }
         match self.queue.borrow().first_key_value() {
@@ -131,11 +154,49 @@ impl Turns {
         }
     }
 
-    /// A tenant's Worker used CPU time for so many ticks.
+    /// Whether a Worker may be started at once: nobody waits, and none was started a moment ago.
+    pub(crate) fn may_start_now(&self, now_ns: MonotonicNs) -> bool {
+        self.waiting() == 0 && now_ns >= self.started_ns.get().saturating_add(START_GAP_NS)
+    }
+
+    /// Lets a Worker's start wait for its turn.
+    pub(crate) fn wait_to_start(&self, cell: &Rc<WorkerCell>) {
+        cell.waits.set(true);
+        self.starts.borrow_mut().push_back(cell.clone());
+        self.wake();
+    }
+
+    /// A Worker's start has ended or was suspended.
+    pub(crate) fn started(&self, now_ns: MonotonicNs) {
+        self.started_ns.set(now_ns);
+    }
+
+    /// A call into a Worker begins. When, for [`Turns::charge`].
     #[inline]
-    pub(crate) fn charge(&self, tenant: &Tenant, span: u64) {
-        let ns = ticks_to_ns(span);
+    pub(crate) fn begin(&self) -> Ticks {
+        let now = ticks();
+        if ticks_to_ns(now.wrapping_sub(self.anchor.get().0)) > ANCHOR_NS {
+            self.anchor.set((now, thread_cpu_ns()));
+        }
+        now
+    }
+
+    /// The call that began then is over or suspended: its tenant used so much CPU time. Of a long one the clock of that is asked too,
+    /// for other programs may have had the core.
+    #[inline]
+    pub(crate) fn charge(&self, tenant: &Tenant, begun: Ticks) {
+        let now = ticks();
+        let mut ns = ticks_to_ns(now.wrapping_sub(begun));
+        if ns > ANCHOR_NS {
+            let cpu_ns = thread_cpu_ns();
+            ns = ns.min(cpu_ns.saturating_sub(self.anchor.get().1));
+            self.anchor.set((now, cpu_ns));
+        }
         self.round_used_ns.set(self.round_used_ns.get() + ns);
+        if ns > ROUND_NS {
+            self.spent.set(true);
+            self.wake();
+        }
         tenant.virtual_ns.set(self.virtual_ns(tenant) + tenant.virtual_of(ns));
         tenant.epoch.set(self.epoch.get());
     }
@@ -173,6 +234,10 @@ impl Turns {
         tenant.epoch.set(self.epoch.get());
         self.number.set(self.number.get() + 1);
         queue.insert((at_ns, self.number.get()), tenant.clone());
+        self.wake();
+    }
+
+    fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }
@@ -210,19 +275,35 @@ impl Turns {
             if !tenant.waiting.borrow().is_empty() {
                 self.requeue(&tenant);
             }
-            let stepped = std::panic::catch_unwind(AssertUnwindSafe(|| cell.step(shard)));
+            step(shard, &cell);
             self.serving.set(false);
-            if let Err(panic) = stepped {
-                shard.after_panic(panic.as_ref());
-            }
             if ticks_to_ns(ticks() - start) > ROUND_NS {
-                return;
+                break;
             }
+        }
+        let took_ns = ticks_to_ns(ticks() - start);
+        self.starts_ahead_ns.set(self.starts_ahead_ns.get().saturating_sub(took_ns));
+    }
+
+    /// Begins the start that has waited for longest, if it is its turn.
+    fn start_one(&self, shard: &Rc<Shard>) {
+        if self.queue.borrow().is_empty() {
+            self.starts_ahead_ns.set(0);
+        }
+        if self.starts_ahead_ns.get() > 0 {
+            return;
+        }
+        let first = self.starts.borrow_mut().pop_front();
+        if let Some(cell) = first {
+            cell.waits.set(false);
+            let start = ticks();
+            step(shard, &cell);
+            self.starts_ahead_ns.set(ticks_to_ns(ticks() - start));
         }
     }
 
     fn poll_waiting(&self, cx: &Context<'_>) -> Poll<()> {
-        if !self.queue.borrow().is_empty() {
+        if !self.queue.borrow().is_empty() || !self.starts.borrow().is_empty() || self.spent.get() {
             return Poll::Ready(());
         }
         *self.waker.borrow_mut() = Some(cx.waker().clone());
@@ -231,7 +312,14 @@ impl Turns {
 
     /// Workers that wait for a turn.
     pub(crate) fn waiting(&self) -> u64 {
-        self.queue.borrow().values().map(|tenant| tenant.waiting.borrow().len() as u64).sum()
+        let running: u64 = self.queue.borrow().values().map(|tenant| tenant.waiting.borrow().len() as u64).sum();
+        running + self.starts.borrow().len() as u64
+    }
+}
+
+fn step(shard: &Rc<Shard>, cell: &Rc<WorkerCell>) {
+    if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| cell.step(shard))) {
+        shard.after_panic(panic.as_ref());
     }
 }
 
@@ -244,7 +332,9 @@ pub(crate) async fn run(shard: Rc<Shard>) {
     loop {
         poll_fn(|cx| shard.turns.poll_waiting(cx)).await;
         shard.turns.round(&shard);
+        shard.turns.start_one(&shard);
         Timer::new(PAUSE).await;
+        shard.turns.spent.set(false);
     }
 }
 
@@ -272,6 +362,36 @@ mod tests {
         for (got, wanted) in got.iter().zip(slices) {
             assert!(got.abs_diff(*wanted) <= 1 + wanted / 100, "weights {weights:?} got {got} slices, not {wanted}");
         }
+    }
+
+    #[test]
+    fn time_in_which_the_thread_did_not_run_is_nobodys() {
+        let turns = Turns::new();
+        let tenant = turns.tenant(AccountId(1));
+        let begun = turns.begin();
+        std::thread::sleep(Duration::from_millis(100));
+        turns.charge(&tenant, begun);
+        assert!(turns.virtual_ns(&tenant) < 50_000_000, "{} ns", turns.virtual_ns(&tenant));
+        let begun = turns.begin();
+        let until = thread_cpu_ns() + 20_000_000;
+        while thread_cpu_ns() < until {}
+        let before = turns.virtual_ns(&tenant);
+        turns.charge(&tenant, begun);
+        assert!(turns.virtual_ns(&tenant) >= before + 20_000_000, "{} ns", turns.virtual_ns(&tenant) - before);
+    }
+
+    #[test]
+    fn after_a_long_call_nobody_is_handled_before_the_next_look_at_the_rings() {
+        let turns = Turns::new();
+        let tenant = turns.tenant(AccountId(1));
+        assert!(turns.may_run_now(&tenant, 1_000_000_000));
+        let begun = turns.begin();
+        let until = thread_cpu_ns() + 4 * ROUND_NS;
+        while thread_cpu_ns() < until {}
+        turns.charge(&tenant, begun);
+        assert!(!turns.may_run_now(&tenant, 2_000_000_000));
+        turns.spent.set(false);
+        assert!(turns.may_run_now(&tenant, 2_000_000_000));
     }
 
     #[test]

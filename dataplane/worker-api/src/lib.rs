@@ -32,8 +32,8 @@ pub use event::{
     SocketMessage,
 };
 pub use isolate::{
-    EngineError, MemoryGauge, Progress, Remains, Suspendable, Ticks, set_nice, shorten_slice, shrink_stacks, ticks,
-    ticks_to_ns, usual_slice,
+    EngineError, MemoryGauge, Progress, Remains, Suspendable, Ticks, set_nice, shorten_slice, shrink_stacks,
+    thread_cpu_ns, ticks, ticks_to_ns, usual_slice,
 };
 pub use limits::RequestLimits;
 pub use spares::{Spare, Spares};

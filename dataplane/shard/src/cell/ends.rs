@@ -93,6 +93,7 @@ impl WorkerCell {
 
     /// There is no Worker any more: its requests fail, its outbound requests end.
     fn fail_open(&self, why: impl Fn(&Mailbox) -> Failure) {
+        *self.unbegun.borrow_mut() = None;
         self.inbox.borrow_mut().clear();
         self.open.set(0);
         self.timeout_ns.set(MonotonicNs::MAX);
