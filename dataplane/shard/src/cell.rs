@@ -12,10 +12,12 @@
 //! `worker_api::event`: one body step each way for each request or outbound request, and requests by
 //! `REQUESTS_PER_ISOLATE_MAX`.
 
+mod collecting;
 mod delivery;
 mod ends;
 mod websockets;
 
+pub(crate) use collecting::Collection;
 pub(crate) use delivery::{Delivery, FetchDelivery, Response};
 
 use crate::apart::{REPLACE_NS, Report};
@@ -119,16 +121,6 @@ struct Start {
     spec: WorkerSpec,
     /// Called where V8 refuses the compiled code of `spec`.
     code_rejected: Box<dyn FnOnce()>,
-}
-
-/// Where the collection of an idle Worker's garbage is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Collection {
-    /// The Worker is to be asked for some of it.
-    Due,
-    /// It was, and has not answered.
-    Asked,
-    Over,
 }
 
 /// A Worker on its shard.
@@ -556,6 +548,11 @@ impl WorkerCell {
         self.starting_ns.get().is_some()
     }
 
+    /// Whether it is in the middle of a call.
+    pub(crate) fn suspended(&self) -> bool {
+        self.suspended.get()
+    }
+
     /// Events that wait.
     pub(crate) fn backlog(&self) -> usize {
         self.inbox.borrow().len()
@@ -747,29 +744,6 @@ impl WorkerCell {
     /// When the Worker wants to be called.
     pub(crate) fn timeout_ns(&self) -> MonotonicNs {
         self.timeout_ns.get()
-    }
-
-    /// Nobody needs the Worker for a while.
-    pub(crate) fn idle(&self, shard: &Shard) {
-        self.lifecycle.to(&shard.metrics.transitions, IsolateState::Idle);
-        self.collection.set(Collection::Due);
-    }
-
-    /// Where the collection of its garbage is; over if it is not idle any more.
-    pub(crate) fn collection(&self) -> Collection {
-        if self.lifecycle.state() == IsolateState::Idle { self.collection.get() } else { Collection::Over }
-    }
-
-    /// Has the idle Worker collect a little of its garbage, at its next turn.
-    pub(crate) fn collect(self: &Rc<Self>, shard: &Rc<Shard>) {
-        self.collection.set(Collection::Asked);
-        let now = shard.clock.now();
-        if self.seat.is_none() {
-            shard.apart.send(self.number, now, Event::Collect);
-        } else {
-            self.inbox.borrow_mut().push_back((now.monotonic_ns, Event::Collect));
-            shard.turns.wait(self);
-        }
     }
 
     /// The Worker is out of service and has no requests left.

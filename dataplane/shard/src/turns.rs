@@ -12,6 +12,9 @@
 //! where those that run wait too. A start is milliseconds that cannot be interrupted. Where a thousand tenants come at the same
 //! time each has the same claim as one who has been here all along, who would wait for all of them; as it is, for one.
 //!
+//! **Answers** leave when the executor looks at its rings. So it is let do that once before a Worker goes on with what it was
+//! suspended in, or one is started, where anybody was served since: they would wait for a slice that is not theirs.
+//!
 //! *Invariants:* a tenant is in the queue once if one of its Workers waits; a Worker waits once, however many events it has.
 //! *Bounds:* a round takes [`ROUND_NS`] and one slice at most; then one start. *Thread:* one shard's.
 
@@ -87,6 +90,10 @@ pub(crate) struct Turns {
     round_used_ns: Cell<u64>,
     /// One call used a round up: nobody is handled at once before the executor has looked at its rings.
     spent: Cell<bool>,
+    /// Somebody was served since the executor last looked at its rings.
+    unsent: Cell<bool>,
+    /// The slice that is next has waited for that look.
+    deferred: Cell<bool>,
     /// A reading of the thread's CPU clock, and when: at most [`ANCHOR_NS`] before the call that runs began.
     anchor: Cell<(Ticks, u64)>,
     /// Workers whose start waits, each once.
@@ -110,6 +117,8 @@ impl Turns {
             round_start_ns: Cell::new(0),
             round_used_ns: Cell::new(0),
             spent: Cell::new(false),
+            unsent: Cell::new(false),
+            deferred: Cell::new(false),
             anchor: Cell::new((0, 0)),
             starts: RefCell::new(VecDeque::new()),
             starts_ahead_ns: Cell::new(0),
@@ -193,6 +202,7 @@ impl Turns {
             self.anchor.set((now, cpu_ns));
         }
         self.round_used_ns.set(self.round_used_ns.get() + ns);
+        self.unsent.set(true);
         if ns > ROUND_NS {
             self.spent.set(true);
             self.wake();
@@ -266,10 +276,29 @@ impl Turns {
         self.queue.borrow_mut().insert((at_ns, self.number.get()), tenant.clone());
     }
 
+    /// Whether a slice is to wait for the executor's next look at its rings: once, however many are served meanwhile.
+    fn lets_answers_leave(&self) -> bool {
+        let defers = self.unsent.get() && !self.deferred.get();
+        self.deferred.set(defers);
+        defers
+    }
+
+    /// Puts a Worker back that was next.
+    fn put_back(&self, cell: Rc<WorkerCell>) {
+        cell.waits.set(true);
+        let tenant = cell.tenant.clone();
+        tenant.waiting.borrow_mut().push_front(cell);
+        self.requeue(&tenant);
+    }
+
     /// Gives turns for one round.
     fn round(&self, shard: &Rc<Shard>) {
         let start = ticks();
         while let Some(cell) = self.next() {
+            if cell.suspended() && self.lets_answers_leave() {
+                self.put_back(cell);
+                break;
+            }
             let tenant = cell.tenant.clone();
             self.serving.set(true);
             if !tenant.waiting.borrow().is_empty() {
@@ -285,14 +314,16 @@ impl Turns {
         self.starts_ahead_ns.set(self.starts_ahead_ns.get().saturating_sub(took_ns));
     }
 
-    /// Begins the start that has waited for longest, if it is its turn.
-    fn start_one(&self, shard: &Rc<Shard>) {
+    /// Whether a start waits whose turn it is.
+    fn start_is_due(&self) -> bool {
         if self.queue.borrow().is_empty() {
             self.starts_ahead_ns.set(0);
         }
-        if self.starts_ahead_ns.get() > 0 {
-            return;
-        }
+        self.starts_ahead_ns.get() == 0 && !self.starts.borrow().is_empty()
+    }
+
+    /// Begins the start that has waited for longest.
+    fn start_one(&self, shard: &Rc<Shard>) {
         let first = self.starts.borrow_mut().pop_front();
         if let Some(cell) = first {
             cell.waits.set(false);
@@ -300,6 +331,13 @@ impl Turns {
             step(shard, &cell);
             self.starts_ahead_ns.set(ticks_to_ns(ticks() - start));
         }
+    }
+
+    /// Has the executor look at its rings.
+    async fn look(&self) {
+        self.unsent.set(false);
+        Timer::new(PAUSE).await;
+        self.spent.set(false);
     }
 
     fn poll_waiting(&self, cx: &Context<'_>) -> Poll<()> {
@@ -332,9 +370,11 @@ pub(crate) async fn run(shard: Rc<Shard>) {
     loop {
         poll_fn(|cx| shard.turns.poll_waiting(cx)).await;
         shard.turns.round(&shard);
-        shard.turns.start_one(&shard);
-        Timer::new(PAUSE).await;
-        shard.turns.spent.set(false);
+        shard.turns.look().await;
+        if shard.turns.start_is_due() {
+            shard.turns.start_one(&shard);
+            shard.turns.look().await;
+        }
     }
 }
 
@@ -392,6 +432,20 @@ mod tests {
         assert!(!turns.may_run_now(&tenant, 2_000_000_000));
         turns.spent.set(false);
         assert!(turns.may_run_now(&tenant, 2_000_000_000));
+    }
+
+    #[test]
+    fn a_slice_waits_once_for_the_answers_before_it() {
+        let turns = Turns::new();
+        let tenant = turns.tenant(AccountId(1));
+        let serve = || turns.charge(&tenant, turns.begin());
+        assert!(!turns.lets_answers_leave(), "nobody was served");
+        serve();
+        assert!(turns.lets_answers_leave());
+        turns.unsent.set(false);
+        serve();
+        assert!(!turns.lets_answers_leave(), "those that came during the look wait for the slice");
+        assert!(turns.lets_answers_leave(), "the slice after it waits again");
     }
 
     #[test]
