@@ -7,9 +7,10 @@
 //! request's body are read only when the Worker asked for a chunk, besides a small read-ahead that shows whether the
 //! client is still there.
 //!
-//! **Another try.** A request whose isolate was condemned by another request's doing is given once to a new isolate, by
-//! `Shard::route` as any other, where nothing of its response has begun and one of these holds:
-//! 1. its handler had not begun (`Failure::NotBegun`), whatever its method: it was queued, or not handed over yet;
+//! **Another try.** A request whose isolate was condemned by another request's doing, or did not start, is given once to another
+//! isolate, by `Shard::route` as any other, where nothing of its response has begun and one of these holds:
+//! 1. its handler had not begun (`Failure::NotBegun`), whatever its method: it was queued, or not handed over yet; where its
+//!    isolate did not start, only while others of the Worker are up;
 //! 2. the handler had begun, nothing of it had left the isolate (no outbound request was made for it), its body was not read
 //!    (`Failure::Interrupted`), and the method is safe: GET, HEAD or OPTIONS.
 //!
@@ -327,6 +328,10 @@ impl Exchange {
             }
         }
         if let Some(canned) = delivery.refused.filter(|_| self.reply == Reply::Waiting) {
+            if self.may_retry(Failure::NotBegun) && shard.is_up_beside(&self.cell) {
+                self.retry = Retry::Now;
+                return Err(After::Next);
+            }
             shard.metrics.failure(canned.label);
             self.answer(shard, connection, canned);
         }

@@ -273,6 +273,11 @@ impl Shard {
         more
     }
 
+    /// Whether other isolates of the same Worker are up.
+    pub(crate) fn is_up_beside(&self, cell: &WorkerCell) -> bool {
+        self.workers.try_borrow().is_ok_and(|workers| workers.is_up_beside(cell))
+    }
+
     /// Requests in all Workers.
     pub(crate) fn requests_open(&self) -> usize {
         self.workers.try_borrow().map_or(1, |workers| workers.in_flight())

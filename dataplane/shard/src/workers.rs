@@ -656,6 +656,22 @@ impl Workers {
         up.into_iter().map(|(_, id)| id).collect()
     }
 
+    /// Whether other isolates of the same Worker are up.
+    pub(crate) fn is_up_beside(&self, cell: &WorkerCell) -> bool {
+        let entries =
+            [Lane::Active, Lane::Candidate].map(|lane| self.by_deployment.get(&(cell.identity.deployment, lane)));
+        entries.into_iter().flatten().any(|entry| match &entry.state {
+            State::Up(cells) => cells.iter().any(|other| {
+                other.number != cell.number
+                    && other.identity.version == cell.identity.version
+                    && !other.condemned()
+                    && !other.starting()
+                    && other.refused().is_none()
+            }),
+            State::Down(_) => false,
+        })
+    }
+
     /// The idle Worker that is to collect more of its garbage, if there is one; and whether there may be one later.
     pub(crate) fn next_collecting(&mut self) -> (Option<Rc<WorkerCell>>, bool) {
         for _ in 0..self.collecting.len() {

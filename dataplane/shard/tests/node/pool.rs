@@ -42,12 +42,14 @@ fn an_added_isolate_that_fails_to_start_costs_the_others_nothing() {
     let shard = &node.metrics.shards()[0];
     let answers = flood(&node);
     eventually("one was added, and failed", || shard.worker_start_failures.get() >= 1);
-    // Those that waited for the added one are refused with it.
-    let served = answers.iter().filter(|(status, _)| *status == 200).count();
-    assert!(answers.iter().all(|(status, _)| [200, 500, 503].contains(status)), "{answers:?}");
-    assert!(served >= 16, "{answers:?}");
+    assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
+    assert!(shard.request_retries.get() > 0, "those that waited for the added one are given to the first");
     let after = node.connect().get("w", "/");
-    assert_eq!((after.status, after.text()), (200, (served + 2).to_string().as_str()), "the first isolate goes on");
+    assert_eq!(
+        (after.status, after.text()),
+        (200, (answers.len() + 2).to_string().as_str()),
+        "the first isolate goes on"
+    );
     eventually("the failed one is gone", || shard.workers.get() == 1);
     assert_eq!(shard.worker_starts.get(), 1);
     assert!(shard.worker_start_failures.get() <= 3, "not tried again before its wait is over");
