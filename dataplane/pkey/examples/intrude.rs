@@ -1,20 +1,22 @@
 //! An intruder in another process, for tests: makes its threads do what somebody who has taken one over would do.
 //!
 //! `intrude calls PID` has every thread try the ways around protection keys, and says what each call gave.
-//! `intrude read PID THREAD` waits until the thread runs where memory of a tenant is open to it, then has it read and write a byte
-//! of every page that carries a key, and says for each key how that went, and how many pages its largest area has. `intrude die PID THREAD` has it read another tenant's memory
-//! without anybody who catches it. Works by `ptrace`: the process's own fence does not bind its parent. Output: one line of
+//! `intrude read PID THREAD LEAST` waits until the thread runs where memory of a tenant is open to it that has an area of so many
+//! pages (an isolate that is being made, and is nobody's yet, has none as large), then has it read and write a byte of every page
+//! that carries a key, of code one page in [`tracer::CODE_STEP`], and says for each key how that went, and how many pages its
+//! largest area has. `intrude die PID THREAD LEAST` has it read another tenant's memory without anybody who catches it. Works by `ptrace`: the process's own fence does not bind its parent. Output: one line of
 //! `name=value` words for each thread or key.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize| words.get(at).and_then(|word| word.parse::<i32>().ok());
-    let done = match (words.first().map(String::as_str), number(1), number(2)) {
-        (Some("calls"), Some(process), None) => tracer::calls(process),
-        (Some("read"), Some(process), Some(thread)) => tracer::read(process, thread),
-        (Some("die"), Some(process), Some(thread)) => tracer::die(process, thread),
-        _ => Err(std::io::Error::other("usage: intrude calls PID | read PID THREAD | die PID THREAD")),
+    let least = words.get(3).and_then(|word| word.parse::<usize>().ok());
+    let done = match (words.first().map(String::as_str), number(1), number(2), least) {
+        (Some("calls"), Some(process), None, None) => tracer::calls(process),
+        (Some("read"), Some(process), Some(thread), Some(least)) => tracer::read(process, thread, least),
+        (Some("die"), Some(process), Some(thread), Some(least)) => tracer::die(process, thread, least),
+        _ => Err(std::io::Error::other("usage: intrude calls PID | read PID THREAD LEAST | die PID THREAD LEAST")),
     };
     if let Err(error) = done {
         eprintln!("intrude: {error}");
@@ -40,6 +42,8 @@ mod tracer {
     use libc::{c_long, c_void, user_regs_struct};
 
     const PAGE: usize = 4096;
+    /// Of V8's code, gigabytes that are reserved, every so many pages are tried.
+    pub(super) const CODE_STEP: usize = 64;
     /// How long to look for a moment in a tenant's turn.
     const PATIENCE: Duration = Duration::from_secs(120);
     /// `mov al, [rdi]`, `mov [rdi], al`, `syscall`, each filled up with `nop`.
@@ -304,9 +308,28 @@ mod tracer {
         Ok(found)
     }
 
-    /// Stops the process while the thread is in a tenant's turn: while memory that carries a key, which is not code's, is open to it.
-    /// Gives that key.
-    fn in_a_turn(process: i32, thread: i32) -> io::Result<(All, Keyed, u8)> {
+    /// Pages of the largest area.
+    fn largest(areas: &[(Range<usize>, bool)]) -> usize {
+        areas.iter().map(|(range, _)| range.len() / PAGE).max().unwrap_or(0)
+    }
+
+    /// Whether V8 is compiling: it opens its code for writing then, to the thread that does.
+    fn compiles(it: &Stopped, keyed: &Keyed) -> io::Result<bool> {
+        for areas in keyed.code.iter().filter_map(|key| keyed.areas.get(key)) {
+            let writable = areas.iter().filter(|(_, writable)| *writable).map(|(range, _)| range);
+            // Its last page is not in use yet.
+            if let Some(range) = writable.max_by_key(|range| range.len())
+                && it.access(STORE, range.end - PAGE)? == Access::Done
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Stops the process while the thread is in a tenant's turn: while memory that carries a key, which is not code's, and has an area
+    /// of `least` pages, is open to it, and no code is for writing. Gives that key.
+    fn in_a_turn(process: i32, thread: i32, least: usize) -> io::Result<(All, Keyed, u8)> {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             let all = All::stop(process)?;
@@ -314,28 +337,30 @@ mod tracer {
             let keyed = keyed(process)?;
             let mut open = None;
             for (key, areas) in keyed.areas.iter().filter(|(key, _)| !keyed.code.contains(key)) {
-                if it.access(LOAD, areas[0].0.start)? == Access::Done {
+                if largest(areas) >= least && it.access(LOAD, areas[0].0.start)? == Access::Done {
                     open = Some(*key);
                 }
             }
+            let compiles = open.is_some() && compiles(it, &keyed)?;
             it.restore()?;
             match open {
-                Some(key) => return Ok((all, keyed, key)),
-                None => all.go()?,
+                Some(key) if !compiles => return Ok((all, keyed, key)),
+                _ => all.go()?,
             }
             std::thread::sleep(Duration::from_millis(3));
         }
         Err(io::Error::other("the thread was never found in a tenant's turn"))
     }
 
-    pub(super) fn read(process: i32, thread: i32) -> io::Result<()> {
-        let (all, keyed, own) = in_a_turn(process, thread)?;
+    pub(super) fn read(process: i32, thread: i32, least: usize) -> io::Result<()> {
+        let (all, keyed, own) = in_a_turn(process, thread, least)?;
         let it = all.thread(thread)?;
         for (key, areas) in &keyed.areas {
-            let largest = areas.iter().map(|(range, _)| range.len() / PAGE).max().unwrap_or(0);
+            let (largest, code) = (largest(areas), keyed.code.contains(key));
+            let step = if code { CODE_STEP } else { 1 };
             let (mut pages, mut done, mut faults, mut wrong, mut stored, mut store_faults) = (0, 0, 0, 0, 0, 0);
             for (range, writable) in areas {
-                for page in range.clone().step_by(PAGE) {
+                for page in range.clone().step_by(step * PAGE) {
                     pages += 1;
                     match it.access(LOAD, page)? {
                         Access::Done => done += 1,
@@ -352,7 +377,7 @@ mod tracer {
                     }
                 }
             }
-            let (own, code) = (u8::from(*key == own), u8::from(keyed.code.contains(key)));
+            let (own, code) = (u8::from(*key == own), u8::from(code));
             println!(
                 "key={key} own={own} code={code} pages={pages} largest={largest} read={done} faults={faults} \
                  written={stored} write_faults={store_faults} wrong={wrong}"
@@ -362,8 +387,8 @@ mod tracer {
         all.go()
     }
 
-    pub(super) fn die(process: i32, thread: i32) -> io::Result<()> {
-        let (all, keyed, own) = in_a_turn(process, thread)?;
+    pub(super) fn die(process: i32, thread: i32, least: usize) -> io::Result<()> {
+        let (all, keyed, own) = in_a_turn(process, thread, least)?;
         let it = all.thread(thread)?;
         let others = keyed.areas.iter().filter(|(key, _)| **key != own && !keyed.code.contains(key));
         let mut target = None;
