@@ -4,8 +4,8 @@
 //! `intrude read PID THREAD LEAST` waits until the thread runs where memory of a tenant is open to it that has an area of so many
 //! pages (an isolate that is being made, and is nobody's yet, has none as large), then has it read and write a byte of every page
 //! that carries a key, of code one page in [`tracer::CODE_STEP`], and says for each key how that went, and how many pages its
-//! largest area has. `intrude die PID THREAD LEAST` has it read another tenant's memory without anybody who catches it. Works by `ptrace`: the process's own fence does not bind its parent. Output: one line of
-//! `name=value` words for each thread or key.
+//! largest area has. `intrude die PID THREAD LEAST` has it read another tenant's memory without anybody who catches it. Works by
+//! `ptrace`: the process's own fence does not bind its parent. Output: one line of `name=value` words for each thread or key.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 fn main() {
