@@ -420,6 +420,11 @@ impl<S: 'static> Isolate<S> {
         Some(Remains::new(v8, group, Arc::clone(&self.memory)))
     }
 
+    /// Whether V8 could not go on with it, so that what malloc had given it is never free again.
+    pub fn given_up(&self) -> bool {
+        self.cage == 0
+    }
+
     /// The protection key of its memory; key 0 where there are no keys.
     pub fn key(&self) -> pkey::Key {
         self.memory.domain.key()

@@ -52,6 +52,8 @@ pub(crate) struct Report {
     pub(crate) gauge: Option<MemoryGauge>,
     pub(crate) timeout_ns: MonotonicNs,
     pub(crate) condemned: bool,
+    /// V8 could not go on with its isolate.
+    pub(crate) given_up: bool,
     /// How long it went on after it was asked to let go, see [`Held`], ns.
     pub(crate) held_ns: u64,
     /// The request whose event it was, if it was one of a request's.
@@ -344,6 +346,7 @@ impl Guest {
             effects: std::iter::from_fn(|| worker.poll_effect()).collect(),
             timeout_ns: worker.poll_timeout().unwrap_or(MonotonicNs::MAX),
             condemned: worker.condemned(),
+            given_up: worker.given_up(),
             held_ns: worker.take_held_ns(),
             current: self.current,
             broken: None,
@@ -352,7 +355,7 @@ impl Guest {
 
     fn broken(&self, number: u64) -> Report {
         let broken = Some(Lost { begun: self.begun });
-        Report { current: self.current, broken, ..Report::without_worker(number) }
+        Report { current: self.current, broken, given_up: true, ..Report::without_worker(number) }
     }
 }
 
@@ -367,6 +370,7 @@ impl Report {
             gauge: None,
             timeout_ns: MonotonicNs::MAX,
             condemned: true,
+            given_up: false,
             held_ns: 0,
             current: None,
             broken: None,

@@ -65,6 +65,14 @@ impl Canned {
     pub(crate) const OVERLOADED: Canned =
         Canned { status: 503, label: "overloaded", text: "503: overloaded, try again later\n", retry_after: "1" };
 
+    /// Its isolates had to be given up, see [`crate::crash_loop`].
+    pub(crate) const CRASH_LOOP: Canned = Canned {
+        status: 503,
+        label: "crash_loop",
+        text: "503: the Worker stopped too often in a way that costs its node memory, and is not started for a while\n",
+        retry_after: "",
+    };
+
     /// A run of a `scheduled` handler that a developer has asked for, as wrangler has it.
     pub(crate) const RAN_SCHEDULED: Canned =
         Canned { status: 200, label: "scheduled", text: "Ran scheduled event\n", retry_after: "" };
@@ -76,15 +84,19 @@ impl Canned {
     /// The answer to `OPTIONS *`.
     pub(crate) const OPTIONS: Canned = Canned { status: 200, label: "options", text: "", retry_after: "" };
 
-    /// Whether it says nothing of the version that was to answer: the node was short of something, or the owner wants none served.
+    /// Whether it says nothing of the version that was to answer: the node was short of something, another version of the owner's
+    /// misbehaved, or the owner wants none served.
     pub(crate) fn is_shortage(self) -> bool {
-        [Canned::OVERLOADED, Canned::CODE_LATE, Canned::PAUSED, Canned::NO_CONFIGURATION].contains(&self)
+        let shortages =
+            [Canned::OVERLOADED, Canned::CODE_LATE, Canned::PAUSED, Canned::NO_CONFIGURATION, Canned::CRASH_LOOP];
+        shortages.contains(&self)
     }
 
     /// The answer to every request of a Worker that did not start.
     pub(crate) fn of_start(error: &StartError) -> Canned {
         match error {
             StartError::CpuLimit | StartError::MemoryLimit => Canned::START_LIMITED,
+            StartError::Stuck | StartError::Exhausted => Canned::START_LIMITED,
             StartError::Overloaded => Canned::OVERLOADED,
             _ => Canned::START_FAILED,
         }
@@ -120,7 +132,7 @@ mod tests {
     fn what_the_node_is_short_of_is_not_the_versions_fault() {
         assert!(Canned::of_failure(Failure::Overloaded).is_shortage() && Canned::CODE_LATE.is_shortage());
         assert!(Canned::of_start(&StartError::Overloaded).is_shortage());
-        for limit in [StartError::CpuLimit, StartError::MemoryLimit] {
+        for limit in [StartError::CpuLimit, StartError::MemoryLimit, StartError::Stuck, StartError::Exhausted] {
             assert_eq!(Canned::of_start(&limit), Canned::START_LIMITED);
         }
         assert_eq!(Canned::of_start(&StartError::NoFetch), Canned::START_FAILED);

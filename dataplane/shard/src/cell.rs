@@ -170,6 +170,8 @@ pub(crate) struct WorkerCell {
     /// A call is suspended.
     suspended: Cell<bool>,
     condemned: Cell<bool>,
+    /// V8 could not go on with its isolate.
+    given_up: Cell<bool>,
     /// Requests that are not finished, waitUntil included.
     open: Cell<usize>,
     /// Those of them that live on because of their WebSockets.
@@ -269,6 +271,7 @@ impl WorkerCell {
             current: Cell::new(None),
             suspended: Cell::new(false),
             condemned: Cell::new(false),
+            given_up: Cell::new(false),
             open: Cell::new(0),
             sessions: Cell::new(0),
             timeout_ns: Cell::new(MonotonicNs::MAX),
@@ -416,6 +419,7 @@ impl WorkerCell {
             }
         }
         self.timeout_ns.set(worker.poll_timeout().unwrap_or(MonotonicNs::MAX));
+        self.note_given_up(shard, worker.given_up());
         let held_ns = worker.take_held_ns() + self.condemn(shard, worker.condemned());
         if shard.config().preemption && self.tenant.held.held(held_ns, shard.clock.recent_ns()) {
             self.quarantine(shard, held_ns);
@@ -471,6 +475,7 @@ impl WorkerCell {
         if let Some(lost) = report.broken {
             self.give_up(|id| lost.has_begun(id));
         }
+        self.note_given_up(shard, report.given_up);
         let held_ns = report.held_ns + self.condemn(shard, report.condemned);
         if self.tenant.held.held(held_ns, shard.clock.recent_ns()) {
             self.quarantine(shard, held_ns);
@@ -503,6 +508,7 @@ impl WorkerCell {
         };
         shard.metrics.worker_start_failures.add(1);
         self.lifecycle.to(&shard.metrics.transitions, IsolateState::Error);
+        self.note_given_up(shard, error.gave_up());
         tracing::warn!(%deployment, version, %error, "Worker failed to start");
         shard.log.log(crate::log::WorkerLog {
             account,

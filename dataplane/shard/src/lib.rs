@@ -27,6 +27,7 @@ mod canonical;
 mod cell;
 mod clock;
 mod connection;
+mod crash_loop;
 mod cron;
 mod exchange;
 mod forecast;

@@ -47,7 +47,7 @@ const LATENCY_BUCKETS: usize = 22;
 const LATENCY_UNIT_NS: u64 = 16_000;
 
 /// Ways a request can end without the Worker's own complete answer; the labels of `selvage_failures_total`.
-const FAILURE_LABELS: [&str; 20] = [
+const FAILURE_LABELS: [&str; 21] = [
     "exception",
     "hung",
     "not_a_response",
@@ -62,6 +62,7 @@ const FAILURE_LABELS: [&str; 20] = [
     "no_configuration",
     "start_failed",
     "start_limited",
+    "crash_loop",
     "unavailable",
     "invalid_response",
     "rejected",
@@ -392,7 +393,7 @@ mod tests {
 
     #[test]
     fn latencies_fall_into_cumulative_buckets() {
-        let metrics = Metrics::new(1, Arc::new(MemoryBudget::new(Some(123))));
+        let metrics = Metrics::new(1, Arc::new(MemoryBudget::new(Some(123), 1)));
         for latency_ns in [0, 15_999, 16_000, 40_000, u64::MAX / 2] {
             metrics.shards()[0].response(200, latency_ns);
         }

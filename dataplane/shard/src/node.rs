@@ -111,7 +111,7 @@ impl Node {
         let origin = Instant::now();
         let draining = AtomicBool::new(false);
         let config = NodeConfig { listen: address, ..config };
-        let memory = Arc::new(MemoryBudget::new(config.memory_bytes));
+        let memory = Arc::new(MemoryBudget::new(config.memory_bytes, shards));
         let metrics = Metrics::new(shards, memory.clone());
         let common = Arc::new(Common {
             config,

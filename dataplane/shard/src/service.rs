@@ -128,6 +128,7 @@ fn not_there(canned: Canned) -> Thrown {
         Canned::START_FAILED => "The Worker that this binding names failed to start.",
         Canned::START_LIMITED => "The Worker that this binding names exceeded a limit while starting.",
         Canned::OVERLOADED => "The Worker that this binding names is overloaded.",
+        Canned::CRASH_LOOP => "The Worker that this binding names stopped too often and is not started for a while.",
         _ => "The Worker that this binding names is not available.",
     })
 }

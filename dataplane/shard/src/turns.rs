@@ -20,6 +20,7 @@
 
 use crate::apart::Held;
 use crate::cell::WorkerCell;
+use crate::crash_loop::CrashLoops;
 use crate::shard::Shard;
 use base::id::AccountId;
 use base::limits::WEIGHT;
@@ -51,6 +52,8 @@ const PAUSE: Duration = Duration::from_micros(5);
 pub(crate) struct Tenant {
     /// What it did that nothing could interrupt.
     pub(crate) held: Held,
+    /// Its isolates that were given up.
+    pub(crate) crash_loops: CrashLoops,
     virtual_ns: Cell<u64>,
     /// Virtual time for a nanosecond of CPU time, in fixed point: 1 at the usual weight, less at a greater one.
     pace: Cell<u64>,
@@ -133,6 +136,7 @@ impl Turns {
         let new = || {
             Rc::new(Tenant {
                 held: Held::default(),
+                crash_loops: CrashLoops::default(),
                 virtual_ns: Cell::new(0),
                 pace: Cell::new(1 << PACE_BITS),
                 epoch: Cell::new(0),
@@ -142,9 +146,12 @@ impl Turns {
         tenants.entry(account).or_insert_with(new).clone()
     }
 
-    /// Forgets tenants without Workers that are not quarantined.
+    /// Forgets tenants without Workers of which nothing is on record.
     pub(crate) fn sweep(&self, now_ns: MonotonicNs) {
-        self.tenants.borrow_mut().retain(|_, tenant| Rc::strong_count(tenant) > 1 || tenant.held.remembered(now_ns));
+        self.tenants.borrow_mut().retain(|_, tenant| {
+            let recorded = tenant.held.remembered(now_ns) || tenant.crash_loops.remembered(now_ns);
+            Rc::strong_count(tenant) > 1 || recorded
+        });
     }
 
     /// Whether an event for this tenant may be handled at once.

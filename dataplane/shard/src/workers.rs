@@ -3,7 +3,7 @@
 //! The isolates of one deployment on this shard serve together: requests interleave in one, and others are added while all
 //! compute and requests pile up. Older versions, condemned and evicted isolates stay until their last request is done. A Worker
 //! that fails to start is not tried again before its wait is over, whatever requests come; where other isolates of it are up, they
-//! go on.
+//! go on. The same goes for one whose isolates had to be given up ([`crate::crash_loop`]).
 //!
 //! **Warm pool** (seed 000, `manage_warm_pool`). What has served a request within [`PoolTimes::worker_idle_ns`] stays. When a new
 //! configuration comes, the Workers that were in use are started in their new version before requests ask for them. One that was
@@ -268,7 +268,10 @@ impl Workers {
                     return Ok(cell);
                 }
                 if let Some(cell) = least(cells).cloned() {
-                    let wait = shard.clock.now_ns() < before.retry_ns || shard.memory().pressure() >= Pressure::High;
+                    let now_ns = shard.clock.now_ns();
+                    let wait = now_ns < before.retry_ns
+                        || shard.memory().pressure() >= Pressure::High
+                        || cell.tenant.crash_loops.waits(id.0, now_ns);
                     let added = if wait { None } else { self.add(shard, published, id, deployment) };
                     return Ok(added.unwrap_or(cell));
                 }
@@ -284,6 +287,9 @@ impl Workers {
         }
         if let Some(Entry { state: State::Up(_), .. }) = self.by_deployment.get(&id) {
             self.remove(shard, id);
+        }
+        if shard.turns.tenant(deployment.account()).crash_loops.waits(id.0, shard.clock.now_ns()) {
+            return Err(Canned::CRASH_LOOP.into());
         }
         self.make_room(shard);
         if !self.make_room_in_memory(shard) {
@@ -690,14 +696,14 @@ impl Workers {
         for entry in self.by_deployment.values_mut() {
             if let State::Up(cells) = &mut entry.state {
                 for cell in cells.iter().filter(|cell| cell.broken_inside()) {
-                    cell.abandon();
+                    cell.abandon(shard);
                 }
                 retire_condemned(shard, cells, &mut self.retiring);
             }
         }
         self.forget_condemned();
         for cell in self.retiring.iter().filter(|cell| cell.broken_inside()) {
-            cell.abandon();
+            cell.abandon(shard);
         }
         shard.metrics.workers.set(self.up_count());
     }

@@ -135,8 +135,19 @@ pub enum StartError {
     CpuLimit,
     /// Its top level used too much memory.
     MemoryLimit,
+    /// Its top level used too much CPU time in a function of V8 that cannot be stopped: the isolate was given up.
+    Stuck,
+    /// Its top level used so much memory at once that V8 could not go on: the isolate was given up.
+    Exhausted,
     /// The node could not protect its memory from other tenants. Not its own doing.
     Overloaded,
+}
+
+impl StartError {
+    /// Whether V8 could not go on with its isolate, see [`Worker::given_up`].
+    pub fn gave_up(&self) -> bool {
+        matches!(self, StartError::Stuck | StartError::Exhausted)
+    }
 }
 
 impl std::fmt::Display for StartError {
@@ -155,6 +166,10 @@ impl std::fmt::Display for StartError {
             StartError::Startup { message, .. } => write!(f, "the module's top level failed: {message}"),
             StartError::CpuLimit => f.write_str("the module's top level used too much CPU time"),
             StartError::MemoryLimit => f.write_str("the module's top level used too much memory"),
+            StartError::Stuck => {
+                f.write_str("the module's top level used too much CPU time, in a function that cannot be stopped")
+            }
+            StartError::Exhausted => f.write_str("the module's top level used too much memory at once"),
             StartError::Overloaded => f.write_str("the node is short of memory mappings"),
         }
     }
@@ -220,8 +235,10 @@ impl Worker {
         let started = isolate.turn(startup_ns, |scope| evaluate(scope, &entry, &spec, &package));
         let (module, handlers) = match started.ended {
             None => started.value.unwrap_or(Err(StartError::MemoryLimit))?,
-            Some(Ended::Cpu | Ended::Stuck) => return Err(StartError::CpuLimit),
-            Some(Ended::Memory | Ended::Abandoned) => return Err(StartError::MemoryLimit),
+            Some(Ended::Cpu) => return Err(StartError::CpuLimit),
+            Some(Ended::Memory) => return Err(StartError::MemoryLimit),
+            Some(Ended::Stuck) => return Err(StartError::Stuck),
+            Some(Ended::Abandoned) => return Err(StartError::Exhausted),
             Some(Ended::Panic(text)) => return Err(own_fault(text)),
         };
         if handlers.is_empty() {
@@ -280,6 +297,12 @@ impl Worker {
     /// Whether it takes no new requests. Drop it when [`Worker::in_flight`] is 0.
     pub fn condemned(&self) -> bool {
         self.condemned
+    }
+
+    /// Whether V8 could not go on with its isolate, which leaves memory behind for as long as the process runs.
+    #[inline]
+    pub fn given_up(&self) -> bool {
+        self.condemned && self.isolate.given_up()
     }
 
     /// The most CPU time that a turn used after it was asked to be suspended, ns, since the last call of this: how long its thread

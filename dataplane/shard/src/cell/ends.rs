@@ -1,6 +1,6 @@
 //! How requests end that their Worker does not end itself: it is ended, a panic took it, or they waited for too long.
 
-use super::{Mailbox, Seat, WorkerCell, wake};
+use super::{Identity, Mailbox, Seat, WorkerCell, wake};
 use crate::lifecycle::IsolateState;
 use crate::shard::Shard;
 use std::collections::HashSet;
@@ -59,8 +59,9 @@ impl WorkerCell {
 
     /// Gives the Worker up after a panic inside of it: its requests fail, and it is never entered nor dropped again,
     /// for nothing is known of its state. Its memory is lost; the table counts how often that happens.
-    pub(crate) fn abandon(&self) {
+    pub(crate) fn abandon(&self, shard: &Shard) {
         self.condemned.set(true);
+        self.note_given_up(shard, true);
         if let Some(seat) = &self.seat
             && let Ok(mut seat) = seat.try_borrow_mut()
             && let Some(seat) = seat.get_mut()
@@ -78,6 +79,28 @@ impl WorkerCell {
             })
             .collect();
         self.give_up(|id| !queued.contains(&id));
+    }
+
+    /// Notes that its isolate was given up, once: the next is not started at will, see [`crate::crash_loop`].
+    #[inline]
+    pub(super) fn note_given_up(&self, shard: &Shard, given_up: bool) {
+        if given_up && !self.given_up.replace(true) {
+            self.count_given_up(shard);
+        }
+    }
+
+    #[cold]
+    fn count_given_up(&self, shard: &Shard) {
+        let Identity { account, deployment, .. } = self.identity;
+        let wait_ns = self.tenant.crash_loops.add(deployment, shard.clock.recent_ns());
+        if wait_ns == 0 {
+            return;
+        }
+        let wait_s = wait_ns / base::limits::S_NS;
+        tracing::warn!(%account, %deployment, wait_s, "a tenant's isolates are given up again and again; none is started for a while");
+        let text =
+            format!("the Worker stopped too often in a way that costs its node memory: not started for {wait_s} s");
+        self.log(shard, shard.clock.recent(), LogRecord { request: None, level: LogLevel::Error, text });
     }
 
     /// Ends the requests of a Worker that a panic took, by what they had done.

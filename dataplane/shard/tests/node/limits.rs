@@ -187,3 +187,58 @@ fn nothing_passes_to_where_it_would_come_back() {
     failed(ask(&node, "GET", closed.port(), "/p/", "", b""));
     assert_eq!(node.metrics.shards()[0].requests[4].get(), 4, "each was answered once");
 }
+
+const DEAF: &str = "export default { fetch(request) {
+    if (request.url.endsWith('/deaf')) Array.prototype.indexOf.call({ length: 2 ** 53 - 1 }, 1);
+    return new Response('fine');
+} };";
+
+/// An isolate that V8 cannot leave is lost with what malloc had given it: a tenant may not have that done at will.
+#[test]
+fn a_worker_whose_isolates_are_given_up_again_and_again_has_to_wait() {
+    let node = TestNode::start(&[active("deaf", DEAF), active("other", DEAF)], |_| {});
+    let metrics = &node.metrics.shards()[0];
+    let ask = |name: &str, path: &str| {
+        let response = node.connect().get(name, path);
+        (response.status, response.text().to_owned())
+    };
+    let limited = (503, "503: the Worker exceeded its CPU time limit\n".to_owned());
+    let fine = (200, "fine".to_owned());
+    for round in 1..=3 {
+        assert_eq!(ask("deaf", "/deaf"), limited, "{round}");
+        assert_eq!(ask("deaf", "/"), fine, "at once, after {round}");
+    }
+    assert_eq!(ask("deaf", "/deaf"), limited);
+    let starts = metrics.worker_starts.get();
+    for _ in 0..20 {
+        let (status, text) = ask("deaf", "/deaf");
+        assert!(status == 503 && text.starts_with("503: the Worker stopped too often"), "{text}");
+    }
+    assert_eq!(metrics.worker_starts.get(), starts, "none is started");
+    assert!(failures(&node, "crash_loop") >= 20);
+    assert_eq!(ask("other", "/"), fine, "another tenant's");
+    eventually("the wait is over", || ask("deaf", "/") == fine);
+    assert_eq!(ask("deaf", "/deaf"), limited);
+    assert_eq!(ask("deaf", "/").0, 503, "two seconds from now");
+    let told = "the Worker stopped too often in a way that costs its node memory: not started for";
+    let told: Vec<_> = node.logs.texts().into_iter().filter(|text| text.starts_with(told)).collect();
+    assert!(told.len() == 2 && told[0].ends_with(" 1 s") && told[1].ends_with(" 2 s"), "{told:?}");
+}
+
+#[test]
+fn a_start_whose_isolate_is_given_up_counts_too() {
+    let node = TestNode::start(
+        &[active("deaf", "[].indexOf.call({ length: 2 ** 53 - 1 }, 1); export default {};")],
+        |config| {
+            // Failed starts have waits of their own.
+            config.pool.start_backoff_ns = 0;
+        },
+    );
+    for _ in 0..4 {
+        let response = node.connect().get("deaf", "/");
+        assert_eq!((response.status, response.text()), (503, "503: the Worker exceeded a limit while starting\n"));
+    }
+    let response = node.connect().get("deaf", "/");
+    assert!(response.text().starts_with("503: the Worker stopped too often"), "{}", response.text());
+    assert!(node.logs.texts().join("\n").contains("in a function that cannot be stopped"));
+}
