@@ -195,10 +195,10 @@ impl WorkerCell {
     ) -> Rc<WorkerCell> {
         let tenant = shard.turns.tenant(identity.account);
         let long = spec.code_cache.is_none() && spec.module.len() > SOURCE_BYTES_MAX;
-        if long && shard.config().preemption && tenant.held.foresee(spec.now.monotonic_ns) {
+        if long && shard.config().preemption && tenant.conduct.held.foresee(spec.now.monotonic_ns) {
             shard.metrics.quarantines.add(1);
         }
-        if shard.config().preemption && tenant.held.quarantined(spec.now.monotonic_ns) {
+        if shard.config().preemption && tenant.conduct.held.quarantined(spec.now.monotonic_ns) {
             let cell =
                 WorkerCell::new(number, identity, &tenant, services.clone(), spec.now.monotonic_ns, forecast, true);
             if shard.apart.start(shard, &cell, &spec) {
@@ -421,7 +421,7 @@ impl WorkerCell {
         self.timeout_ns.set(worker.poll_timeout().unwrap_or(MonotonicNs::MAX));
         self.note_given_up(shard, worker.given_up());
         let held_ns = worker.take_held_ns() + self.condemn(shard, worker.condemned());
-        if shard.config().preemption && self.tenant.held.held(held_ns, shard.clock.recent_ns()) {
+        if shard.config().preemption && self.tenant.conduct.held.held(held_ns, shard.clock.recent_ns()) {
             self.quarantine(shard, held_ns);
         }
     }
@@ -449,7 +449,7 @@ impl WorkerCell {
     /// Whether it is on the wrong thread: its tenant was quarantined, or is no longer.
     #[inline]
     pub(crate) fn misplaced(&self, now_ns: MonotonicNs) -> bool {
-        self.seat.is_none() != self.tenant.held.quarantined(now_ns)
+        self.seat.is_none() != self.tenant.conduct.held.quarantined(now_ns)
     }
 
     /// Carries out what the Worker did on the apart thread.
@@ -477,7 +477,7 @@ impl WorkerCell {
         }
         self.note_given_up(shard, report.given_up);
         let held_ns = report.held_ns + self.condemn(shard, report.condemned);
-        if self.tenant.held.held(held_ns, shard.clock.recent_ns()) {
+        if self.tenant.conduct.held.held(held_ns, shard.clock.recent_ns()) {
             self.quarantine(shard, held_ns);
         }
         self.timeout_ns.set(report.timeout_ns);

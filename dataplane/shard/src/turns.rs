@@ -48,12 +48,24 @@ const PACE_BITS: u32 = 16;
 /// Sleep between two rounds.
 const PAUSE: Duration = Duration::from_micros(5);
 
-/// A tenant's account of CPU time on a shard.
-pub(crate) struct Tenant {
+/// What a tenant is remembered for, also while it has no Worker.
+#[derive(Default)]
+pub(crate) struct Conduct {
     /// What it did that nothing could interrupt.
     pub(crate) held: Held,
     /// Its isolates that were given up.
     pub(crate) crash_loops: CrashLoops,
+}
+
+impl Conduct {
+    fn matters(&self, now_ns: MonotonicNs) -> bool {
+        self.held.remembered(now_ns) || self.crash_loops.remembered(now_ns)
+    }
+}
+
+/// A tenant's account of CPU time on a shard.
+pub(crate) struct Tenant {
+    pub(crate) conduct: Conduct,
     virtual_ns: Cell<u64>,
     /// Virtual time for a nanosecond of CPU time, in fixed point: 1 at the usual weight, less at a greater one.
     pace: Cell<u64>,
@@ -79,7 +91,10 @@ impl Tenant {
 
 /// The tenants of a shard and the order of those that wait.
 pub(crate) struct Turns {
+    /// Those that have Workers, as of the last sweep.
     tenants: RefCell<HashMap<AccountId, Rc<Tenant>>>,
+    /// Of others, in one block of memory: a small one for each, an hour long in between what isolates come and go with, is a page each.
+    conducts: RefCell<HashMap<AccountId, Conduct>>,
     /// By virtual time when they were put in, and a number.
     queue: RefCell<BTreeMap<(u64, u64), Rc<Tenant>>>,
     number: Cell<u64>,
@@ -112,6 +127,7 @@ impl Turns {
     pub(crate) fn new() -> Turns {
         Turns {
             tenants: RefCell::new(HashMap::new()),
+            conducts: RefCell::new(HashMap::new()),
             queue: RefCell::new(BTreeMap::new()),
             number: Cell::new(0),
             clock_ns: Cell::new(0),
@@ -135,8 +151,7 @@ impl Turns {
         let mut tenants = self.tenants.borrow_mut();
         let new = || {
             Rc::new(Tenant {
-                held: Held::default(),
-                crash_loops: CrashLoops::default(),
+                conduct: self.conducts.borrow_mut().remove(&account).unwrap_or_default(),
                 virtual_ns: Cell::new(0),
                 pace: Cell::new(1 << PACE_BITS),
                 epoch: Cell::new(0),
@@ -146,12 +161,14 @@ impl Turns {
         tenants.entry(account).or_insert_with(new).clone()
     }
 
-    /// Forgets tenants without Workers of which nothing is on record.
+    /// Forgets tenants without Workers, but for what matters of their conduct.
     pub(crate) fn sweep(&self, now_ns: MonotonicNs) {
-        self.tenants.borrow_mut().retain(|_, tenant| {
-            let recorded = tenant.held.remembered(now_ns) || tenant.crash_loops.remembered(now_ns);
-            Rc::strong_count(tenant) > 1 || recorded
-        });
+        let mut conducts = self.conducts.borrow_mut();
+        let mut tenants = self.tenants.borrow_mut();
+        for (account, tenant) in tenants.extract_if(|_, tenant| Rc::strong_count(tenant) == 1) {
+            conducts.extend(Rc::into_inner(tenant).map(|tenant| (account, tenant.conduct)));
+        }
+        conducts.retain(|_, conduct| conduct.matters(now_ns));
     }
 
     /// Whether an event for this tenant may be handled at once.
@@ -425,6 +442,28 @@ mod tests {
         let before = turns.virtual_ns(&tenant);
         turns.charge(&tenant, begun);
         assert!(turns.virtual_ns(&tenant) >= before + 20_000_000, "{} ns", turns.virtual_ns(&tenant) - before);
+    }
+
+    #[test]
+    fn a_tenant_without_workers_is_remembered_for_what_it_did() {
+        const MS: u64 = 1_000_000;
+        let turns = Turns::new();
+        let (good, bad) = (AccountId(1), AccountId(2));
+        turns.tenant(good);
+        let working = turns.tenant(bad);
+        assert!(working.conduct.held.held(100 * MS, 1_000 * MS));
+        turns.sweep(2_000 * MS);
+        assert_eq!((turns.tenants.borrow().len(), turns.conducts.borrow().len()), (1, 0), "one has a Worker");
+        drop(working);
+        turns.sweep(3_000 * MS);
+        assert_eq!((turns.tenants.borrow().len(), turns.conducts.borrow().len()), (0, 1));
+        assert!(
+            turns.tenant(bad).conduct.held.quarantined(4_000 * MS)
+                && !turns.tenant(good).conduct.held.quarantined(4_000 * MS)
+        );
+        turns.sweep(5_000 * MS);
+        turns.sweep(24 * 3_600 * 1_000 * MS);
+        assert_eq!((turns.tenants.borrow().len(), turns.conducts.borrow().len()), (0, 0), "it has been good for long");
     }
 
     #[test]

@@ -271,7 +271,7 @@ impl Workers {
                     let now_ns = shard.clock.now_ns();
                     let wait = now_ns < before.retry_ns
                         || shard.memory().pressure() >= Pressure::High
-                        || cell.tenant.crash_loops.waits(id.0, now_ns);
+                        || cell.tenant.conduct.crash_loops.waits(id.0, now_ns);
                     let added = if wait { None } else { self.add(shard, published, id, deployment) };
                     return Ok(added.unwrap_or(cell));
                 }
@@ -288,7 +288,7 @@ impl Workers {
         if let Some(Entry { state: State::Up(_), .. }) = self.by_deployment.get(&id) {
             self.remove(shard, id);
         }
-        if shard.turns.tenant(deployment.account()).crash_loops.waits(id.0, shard.clock.now_ns()) {
+        if shard.turns.tenant(deployment.account()).conduct.crash_loops.waits(id.0, shard.clock.now_ns()) {
             return Err(Canned::CRASH_LOOP.into());
         }
         self.make_room(shard);

@@ -92,7 +92,7 @@ impl WorkerCell {
     #[cold]
     fn count_given_up(&self, shard: &Shard) {
         let Identity { account, deployment, .. } = self.identity;
-        let wait_ns = self.tenant.crash_loops.add(deployment, shard.clock.recent_ns());
+        let wait_ns = self.tenant.conduct.crash_loops.add(deployment, shard.clock.recent_ns());
         if wait_ns == 0 {
             return;
         }
