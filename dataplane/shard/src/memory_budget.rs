@@ -43,9 +43,9 @@ const TRIM_PERIOD_NS: u64 = 30 * limits::S_NS;
 /// Blocks from this size on are given back to the kernel when they are freed, bytes.
 #[cfg(target_env = "gnu")]
 const MMAP_BYTES: i32 = 256 << 10;
-/// Arenas of malloc: two for each shard (its thread and the apart one allocate the most), two for all that waits. glibc's limit, eight
-/// for each core, is more than there are threads; a thread that begins takes the arena of any that has ended, and so by and by
-/// each arena had holes of the busiest thread in it (5 MB in an hour of hostile Workers).
+/// Arenas of malloc: two for each shard (its thread and the apart one allocate the most), two for all that waits. By glibc's limit, eight
+/// for each core, nearly every thread has one of its own, and holes of its own in it: a node with one shard has 3 MB more at rest so, and
+/// its neighbours' latencies are the same.
 #[cfg(target_env = "gnu")]
 const ARENAS_PER_SHARD: usize = 2;
 #[cfg(target_env = "gnu")]
