@@ -294,6 +294,8 @@ fn dev_that_is_killed_leaves_no_process() {
     std::fs::write(&main, answering("one")).expect("a file");
     let mut command = Command::new(binary("selvage"));
     command.args(["--json", "dev", "--listen", "127.0.0.1:0"]).arg(&main).env_remove("SELVAGE_TOKEN");
+    // Nobody can take away its folder.
+    command.env("TMPDIR", folder.path());
     let mut dev = Process::start("selvage dev", command, &folder.path().join("dev.log"));
     dev.line(|line| line.contains("\"ready\""));
     let children = children_of(dev.pid());
