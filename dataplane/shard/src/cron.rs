@@ -213,10 +213,10 @@ pub(crate) async fn by_hand(shard: &Rc<Shard>, cell: &WorkerCell, head: &Request
 /// Carries out one occurrence, counts it and writes its line into the deployment's log.
 pub(crate) async fn execute(shard: &Rc<Shard>, deployment: DeploymentId, expression: &str, unix_ms: u64) -> Outcome {
     let begun_ns = shard.clock.now_ns();
-    let mut outcome = attempt(shard, deployment, expression, unix_ms).await;
-    if matches!(outcome, Outcome::Failed(Failure::NotBegun | Failure::Interrupted)) {
+    let (mut outcome, again) = attempt(shard, deployment, expression, unix_ms).await;
+    if again {
         shard.metrics.request_retries.add(1);
-        outcome = attempt(shard, deployment, expression, unix_ms).await;
+        (outcome, _) = attempt(shard, deployment, expression, unix_ms).await;
     }
     shard.metrics.cron_runs.add(1);
     if outcome != Outcome::Ok {
@@ -230,23 +230,26 @@ pub(crate) async fn execute(shard: &Rc<Shard>, deployment: DeploymentId, express
     outcome
 }
 
-async fn attempt(shard: &Rc<Shard>, deployment: DeploymentId, expression: &str, unix_ms: u64) -> Outcome {
+/// How one run ends, and whether another isolate may be given it: by the rules of [`crate::exchange`], where a run is a safe request.
+async fn attempt(shard: &Rc<Shard>, deployment: DeploymentId, expression: &str, unix_ms: u64) -> (Outcome, bool) {
     let cell = match shard.worker_of(deployment).await {
         Ok(cell) => cell,
-        Err(canned) => return Outcome::NotStarted(canned.label),
+        Err(canned) => return (Outcome::NotStarted(canned.label), false),
     };
     let now = shard.clock.now();
     let id = cell.admit(shard, now.monotonic_ns, &IncomingBody::Empty);
     let invocation = Invocation::Scheduled { cron: expression.to_owned(), unix_ms };
     cell.send_at(shard, now, Event::Invoke { id, invocation });
-    let mut outcome = Outcome::Ok;
+    let (mut outcome, mut again) = (Outcome::Ok, false);
     poll_fn(|cx| {
         let delivery = cell.take(id);
         if let Some(why) = delivery.failure {
             outcome = Outcome::Failed(why);
+            again = matches!(why, Failure::NotBegun | Failure::Interrupted);
         }
         if let Some(canned) = delivery.refused {
             outcome = Outcome::NotStarted(canned.label);
+            again = shard.is_up_beside(&cell);
         }
         if cell.is_finished(id) {
             return Poll::Ready(());
@@ -256,5 +259,5 @@ async fn attempt(shard: &Rc<Shard>, deployment: DeploymentId, expression: &str, 
     })
     .await;
     cell.detach(id);
-    outcome
+    (outcome, again)
 }

@@ -6,7 +6,8 @@
 //! **Bounds.** A call counts as an outbound request of its caller. All that a client's request sets going, at whatever depth, is a chain of
 //! at most [`limits::INVOCATIONS_MAX`] requests: two Workers that call each other come to an end. At most one step of a body lies here in
 //! each direction. **Fails:** the caller gets an error that says what became of the callee, never more than the name and the message of
-//! what it threw; a caller that is gone aborts the callee's request, whose `waitUntil` goes on.
+//! what it threw; a caller that is gone aborts the callee's request, whose `waitUntil` goes on. A call whose isolate another request
+//! took, or which did not start, is given once to another isolate where that is safe, as a client's request is ([`crate::exchange`]).
 
 use crate::canned::Canned;
 use crate::cell::{Delivery, Response, WorkerCell};
@@ -89,16 +90,16 @@ async fn run(shard: &Rc<Shard>, caller: &Rc<WorkerCell>, call: Call) -> Result<(
     }
     chain.set(chain.get() + 1);
     let head = Arc::new(head_of(call.head, call.body));
-    let mut tries = 0;
+    let mut first = true;
     loop {
         let callee = shard.worker_of(target.deployment).await.map_err(not_there)?;
         let exchange = Exchange::begin(shard, caller, call.fetch, &callee, target, &chain, head.clone(), call.rpc);
         match exchange.run(shard).await {
-            // Its isolate was condemned before it began, by another request's doing.
-            Err((Failure::NotBegun, _)) if tries == 0 => tries += 1,
-            Err((why, thrown)) => return Err(thrown.unwrap_or_else(|| told(why))),
+            Err(Lost { again: true, .. }) if first => shard.metrics.request_retries.add(1),
+            Err(Lost { thrown, .. }) => return Err(thrown),
             Ok(()) => return Ok(()),
         }
+        first = false;
     }
 }
 
@@ -155,13 +156,22 @@ struct Exchange<'a> {
     id: RequestId,
     /// The request's body has not ended.
     uploading: bool,
+    /// Its method is safe: it may be carried out twice. No method of an object is.
+    safe: bool,
     /// The response's head was handed on.
     answered: bool,
     thrown: Option<Thrown>,
 }
 
 /// How it ends, if not well.
-type Ended = Result<(), (Failure, Option<Thrown>)>;
+struct Lost {
+    /// What the caller is told.
+    thrown: Thrown,
+    /// It may be given to another isolate, by the rules of [`crate::exchange`].
+    again: bool,
+}
+
+type Ended = Result<(), Lost>;
 
 impl<'a> Exchange<'a> {
     #[allow(clippy::too_many_arguments, reason = "two ends and what passes between them")]
@@ -179,12 +189,13 @@ impl<'a> Exchange<'a> {
         let id = callee.admit(shard, now.monotonic_ns, &head.body);
         callee.set_chain(id, chain.clone());
         let uploading = matches!(head.body, IncomingBody::Stream);
+        let safe = !rpc && head.is_safe();
         let (entrypoint, props) = (target.entrypoint.clone(), target.props.clone());
         let invocation = match rpc {
             true => Invocation::Rpc { entrypoint, props, head },
             false => Invocation::Fetch { entrypoint, props, head },
         };
-        let exchange = Exchange { caller, fetch, callee, id, uploading, answered: false, thrown: None };
+        let exchange = Exchange { caller, fetch, callee, id, uploading, safe, answered: false, thrown: None };
         callee.send_at(shard, now, Event::Invoke { id, invocation });
         exchange
     }
@@ -250,7 +261,7 @@ impl<'a> Exchange<'a> {
                 self.callee.send(shard, Event::SocketClosed { socket, code: None, reason, end });
                 let text =
                     "The Worker that was called answered with a WebSocket, which a service binding does not carry.";
-                return Some(Err((Failure::Exception, Some(error(text)))));
+                return Some(Err(Lost { thrown: error(text), again: false }));
             }
             self.answered = true;
             ends = !matches!(body, SendBody::Stream { .. });
@@ -272,10 +283,16 @@ impl<'a> Exchange<'a> {
             self.caller.send(shard, Event::FetchBody { fetch, body });
         }
         if let Some(canned) = from.refused {
-            return Some(Err((Failure::Exception, Some(not_there(canned)))));
+            return Some(Err(Lost { thrown: not_there(canned), again: shard.is_up_beside(self.callee) }));
         }
         if let Some(why) = from.failure.or(from.pass_through) {
-            return Some(Err((why, self.thrown.take())));
+            let again = match why {
+                Failure::NotBegun => true,
+                Failure::Interrupted => self.safe,
+                _ => false,
+            };
+            let thrown = self.thrown.take().unwrap_or_else(|| told(why));
+            return Some(Err(Lost { thrown, again: again && !self.answered }));
         }
         ends.then_some(Ok(()))
     }

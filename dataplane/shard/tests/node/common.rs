@@ -20,6 +20,7 @@ use worker_api::Engine;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A deployment of a test: subdomain, version, source.
+#[derive(Clone, Copy)]
 pub(crate) struct Deployed<'a> {
     pub(crate) subdomain: &'a str,
     pub(crate) version: u32,

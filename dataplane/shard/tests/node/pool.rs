@@ -8,11 +8,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Computes for a while, and counts in its isolate.
 const BURN: &str = "let served = 0;
-export default { fetch() {
+function burn() {
     let n = 0;
     for (let i = 0; i < 15000000; i++) n = (n * 31 + i) | 0;
-    return new Response(String(++served));
-} };";
+    return String(++served);
+}
+export default { fetch: () => new Response(burn()), scheduled: () => { burn(); } };";
 
 /// Fails to start, in a turn that is not its first.
 const FAILS_LATE: &str = "let n = 0; while (n < 30000000) n++; throw new Error('no');";
@@ -27,18 +28,25 @@ fn flood(node: &TestNode) -> Vec<(u16, String)> {
     responses.map(|response| (response.status, response.text().to_owned())).collect()
 }
 
-#[test]
-fn an_added_isolate_that_fails_to_start_costs_the_others_nothing() {
-    let mut node = TestNode::start(&[], |_| {});
+/// A node where one isolate of `w` is up, and others will fail to start, in turns that are not their first.
+fn one_is_up_and_others_fail(and: &[Deployed<'_>]) -> TestNode {
+    let mut node = TestNode::start(&[], |config| config.test_scheduled = true);
     // Long enough for the first start, with the machine busy.
     let until = SystemTime::now() + Duration::from_secs(1);
     let until_ms = until.duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
     let source = format!(
         "if (Date.now() > {until_ms}) {{ let n = 0; while (n < 30000000) n++; throw new Error('too late'); }}\n{BURN}"
     );
-    node.publish(&[Deployed { cpu_ms: 10_000, ..active("w", &source) }]);
+    let deployments = [Deployed { cpu_ms: 10_000, ..active("w", &source) }];
+    node.publish(&deployments.into_iter().chain(and.iter().copied()).collect::<Vec<_>>());
     assert_eq!(node.connect().get("w", "/").text(), "1");
     thread::sleep(until.duration_since(SystemTime::now()).unwrap_or_default() + Duration::from_millis(100));
+    node
+}
+
+#[test]
+fn an_added_isolate_that_fails_to_start_costs_the_others_nothing() {
+    let node = one_is_up_and_others_fail(&[]);
     let shard = &node.metrics.shards()[0];
     let answers = flood(&node);
     eventually("one was added, and failed", || shard.worker_start_failures.get() >= 1);
@@ -53,6 +61,32 @@ fn an_added_isolate_that_fails_to_start_costs_the_others_nothing() {
     eventually("the failed one is gone", || shard.workers.get() == 1);
     assert_eq!(shard.worker_starts.get(), 1);
     assert!(shard.worker_start_failures.get() <= 3, "not tried again before its wait is over");
+}
+
+/// Calls by another Worker and runs of a schedule as well.
+#[test]
+fn calls_and_schedules_that_wait_for_an_added_isolate_are_given_to_the_others_too() {
+    let caller = "export default { async fetch(request, env) {
+        try { return await env.W.fetch(request); } catch (error) { return new Response(error.message, { status: 502 }); }
+    } };";
+    let node = one_is_up_and_others_fail(&[Deployed { services: &[("W", "w")], ..active("caller", caller) }]);
+    let shard = &node.metrics.shards()[0];
+    let ask = |name: &str, path: &str, count: usize| {
+        let mut clients: Vec<Client> = (0..count).map(|_| node.connect()).collect();
+        for client in &mut clients {
+            client.send(get(name, path).as_bytes());
+        }
+        clients
+    };
+    let (mut calls, mut runs) = (ask("caller", "/", 24), ask("w", "/__scheduled?cron=*+*+*+*+*", 24));
+    for client in &mut calls {
+        let response = client.response();
+        assert_eq!(response.status, 200, "{}", response.text());
+    }
+    for client in &mut runs {
+        assert_eq!(client.response().text(), "Ran scheduled event\n");
+    }
+    assert!(shard.worker_start_failures.get() >= 1 && shard.request_retries.get() > 0);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Calls from one Worker to another on a shard.
 
-use crate::common::{Deployed, TestNode, active, eventually};
+use crate::common::{Deployed, TestNode, active, eventually, get};
 use plane_abi::Status;
 
 /// Calls the Worker that its query names as `env`'s, with what came, and says what came of it.
@@ -160,4 +160,37 @@ fn workers_that_call_each_other_come_to_an_end() {
     assert!(answer.text().contains("Too many Worker invocations"), "{}", answer.text());
     let large = TestNode::start(&both(&services), |config| config.request_limits.subrequests = 10);
     assert!(large.connect().get("a", "/x?times=11").text().contains("Too many subrequests"));
+}
+
+/// `/eat` fills the heap; anything else waits and says which run of its isolate it was.
+const SHARED: &str = r#"
+const kept = []; let runs = 0;
+export default { async fetch(request) {
+  if (request.url.endsWith("/eat")) for (;;) kept.push(new Array(10000).fill(kept.length));
+  const run = ++runs;
+  await new Promise((r) => setTimeout(r, 400));
+  return new Response(`${request.method} ${run}`);
+} }"#;
+
+#[test]
+fn a_call_whose_isolate_another_request_took_is_tried_again_where_that_is_safe() {
+    let deployments = [
+        Deployed { services: &[("B", "b")], ..active("a", CALLER) },
+        Deployed { cpu_ms: 20_000, ..active("b", SHARED) },
+    ];
+    let node = TestNode::start(&deployments, |_| {});
+    let send = |request: &str| {
+        let mut client = node.connect();
+        client.send(request.as_bytes());
+        client
+    };
+    // One passes a GET on; the other always sends a POST.
+    let (mut safe, mut unsafe_one) = (send(&get("a", "/pass")), send(&get("a", "/x")));
+    std::thread::sleep(std::time::Duration::from_millis(150));
+    assert_eq!(node.connect().get("b", "/eat").status, 503);
+    let answer = safe.response();
+    assert_eq!((answer.status, answer.text()), (200, "GET 1"));
+    let answer = unsafe_one.response();
+    assert_eq!((answer.status, answer.text()), (502, "Error: The Worker that was called was stopped."));
+    assert_eq!(node.metrics.shards()[0].request_retries.get(), 1);
 }
