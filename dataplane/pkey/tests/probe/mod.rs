@@ -7,7 +7,6 @@ use std::{
     ffi::{c_int, c_void},
     io::Write as _,
     sync::Once,
-    sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed},
 };
 
 global_asm!(
@@ -23,13 +22,13 @@ global_asm!(
     "ret",
     ".globl selvage_probe_faulted",
     "selvage_probe_faulted:",
-    "mov eax, 1",
     "ret",
 );
 
 unsafe extern "C" {
-    fn selvage_probe_load(address: usize) -> i32;
-    fn selvage_probe_store(address: usize, byte: u8) -> i32;
+    /// 0, or what `on_fault` has put into the register of the answer: threads may fault at the same time.
+    fn selvage_probe_load(address: usize) -> u64;
+    fn selvage_probe_store(address: usize, byte: u8) -> u64;
     fn selvage_probe_faulted();
 }
 
@@ -43,24 +42,25 @@ pub(crate) enum Access {
     Fault,
 }
 
-static CODE: AtomicI32 = AtomicI32::new(0);
-static KEY: AtomicU32 = AtomicU32::new(0);
+/// Bit of the answer: it faulted. The signal's code is in the 31 bits below, the key in the other 32.
+const FAULTED: u64 = 1 << 63;
 
 extern "C" fn on_fault(_signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel passes both.
     let (info, context) = unsafe { (&*info, &mut *context.cast::<libc::ucontext_t>()) };
-    let instruction = &mut context.uc_mcontext.gregs[libc::REG_RIP as usize];
+    let registers = &mut context.uc_mcontext.gregs;
     let probes = [selvage_probe_load as *const () as i64, selvage_probe_store as *const () as i64];
-    if !probes.contains(instruction) {
+    if !probes.contains(&registers[libc::REG_RIP as usize]) {
         // Not ours: the process dies of it when the instruction runs again.
         // SAFETY: restores the default action.
         unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
         return;
     }
-    CODE.store(info.si_code, Relaxed);
     // SAFETY: `si_pkey` of a structure of 128 bytes.
-    KEY.store(unsafe { (&raw const *info).cast::<u32>().add(8).read() }, Relaxed);
-    *instruction = selvage_probe_faulted as *const () as i64;
+    let key = unsafe { (&raw const *info).cast::<u32>().add(8).read() };
+    let answer = FAULTED | u64::from(info.si_code.unsigned_abs()) << 32 | u64::from(key);
+    registers[libc::REG_RAX as usize] = answer.cast_signed();
+    registers[libc::REG_RIP as usize] = selvage_probe_faulted as *const () as i64;
 }
 
 fn install() {
@@ -76,10 +76,11 @@ fn install() {
     });
 }
 
-fn told(faulted: i32) -> Access {
-    match (faulted, CODE.load(Relaxed)) {
+fn told(answer: u64) -> Access {
+    const SEGV_PKUERR: u64 = 4;
+    match (answer & FAULTED, (answer & !FAULTED) >> 32) {
         (0, _) => Access::Done,
-        (_, 4) => Access::Key(KEY.load(Relaxed)),
+        (_, SEGV_PKUERR) => Access::Key(u32::try_from(answer & u64::from(u32::MAX)).expect("32 bits")),
         _ => Access::Fault,
     }
 }
