@@ -65,6 +65,11 @@ impl Pool {
             return given;
         }
         let due = |idle: &mut Idle| idle.since_ns + SHARE_AFTER_NS <= now_ns;
+        if !self.idle.borrow_mut().values_mut().flatten().any(due) {
+            return given;
+        }
+        // At the next tick, then: they are good here too.
+        let Some(mut shelf) = shelf.open() else { return given };
         self.idle.borrow_mut().retain(|origin, list| {
             for Idle { mut io, since_ns } in list.extract_if(.., due) {
                 self.len.set(self.len.get() - 1);

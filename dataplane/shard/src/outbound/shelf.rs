@@ -33,6 +33,24 @@ pub(crate) struct Shelf {
     rows: Mutex<Rows>,
 }
 
+/// The shelf while a shard puts connections there.
+pub(crate) struct Open<'s>(MutexGuard<'s, Rows>);
+
+impl Open<'_> {
+    /// Puts a connection here that was last used at `since_ns`; one too many is closed.
+    pub(crate) fn put(&mut self, origin: &Origin, adrift: Adrift, since_ns: MonotonicNs) {
+        let rows = &mut *self.0;
+        if rows.len >= SHELF_MAX {
+            return;
+        }
+        let list = rows.by_origin.entry(origin.clone()).or_default();
+        if list.len() < POOL_IDLE_PER_ORIGIN_MAX {
+            list.push(Kept { adrift, since_ns });
+            rows.len += 1;
+        }
+    }
+}
+
 impl Shelf {
     fn try_lock(&self) -> Option<MutexGuard<'_, Rows>> {
         for _ in 0..TRIES {
@@ -58,17 +76,9 @@ impl Shelf {
         taken.map(|kept| kept.adrift)
     }
 
-    /// Puts a connection here that was last used at `since_ns`; one too many is closed.
-    pub(crate) fn put(&self, origin: &Origin, adrift: Adrift, since_ns: MonotonicNs) {
-        let Some(mut rows) = self.try_lock() else { return };
-        if rows.len >= SHELF_MAX {
-            return;
-        }
-        let list = rows.by_origin.entry(origin.clone()).or_default();
-        if list.len() < POOL_IDLE_PER_ORIGIN_MAX {
-            list.push(Kept { adrift, since_ns });
-            rows.len += 1;
-        }
+    /// The place for connections to be put; none if somebody is just at it.
+    pub(crate) fn open(&self) -> Option<Open<'_>> {
+        self.try_lock().map(Open)
     }
 
     /// Closes what has been idle for too long, and what its origin has closed.
