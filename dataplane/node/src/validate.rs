@@ -70,10 +70,11 @@ fn bad(error: StartError) -> Report {
         StartError::Part { .. } | StartError::Broken => ("syntax", text, None),
         StartError::Feature(_) => ("startup", text, None),
         StartError::Startup { message, place, .. } => ("startup", message, place),
-        StartError::CpuLimit | StartError::MemoryLimit | StartError::Stuck | StartError::Exhausted => {
-            ("startup", text, None)
-        }
-        StartError::Overloaded => ("startup", text, None),
+        StartError::CpuLimit
+        | StartError::MemoryLimit
+        | StartError::Stuck
+        | StartError::Exhausted
+        | StartError::Overloaded => ("startup", text, None),
     };
     let (line, column) = place.unzip();
     Report::Bad { ok: false, kind, message: cut(message), line, column }

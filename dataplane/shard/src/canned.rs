@@ -95,8 +95,9 @@ impl Canned {
     /// The answer to every request of a Worker that did not start.
     pub(crate) fn of_start(error: &StartError) -> Canned {
         match error {
-            StartError::CpuLimit | StartError::MemoryLimit => Canned::START_LIMITED,
-            StartError::Stuck | StartError::Exhausted => Canned::START_LIMITED,
+            StartError::CpuLimit | StartError::MemoryLimit | StartError::Stuck | StartError::Exhausted => {
+                Canned::START_LIMITED
+            }
             StartError::Overloaded => Canned::OVERLOADED,
             _ => Canned::START_FAILED,
         }

@@ -2,8 +2,8 @@
 //!
 //! Where V8 cannot go on with an isolate, for want of memory or in a function that neither ends nor polls, it is given up, and so is the
 //! one that a panic of ours went through. Its pages go back to the kernel, what malloc had given V8 for it does not: some hundred
-//! kilobytes, and several megabytes after tens of thousands of small buffers. A limit of CPU time alone would let one tenant cost its
-//! node that four times a second, until there is no memory for anybody. So each isolate of a deployment beyond the first few makes its
+//! kilobytes, and several megabytes after tens of thousands of small buffers. Limits of CPU time alone would let one tenant cost its
+//! node that for each quarter of a second, until there is no memory for anybody. So each isolate of a deployment beyond the first few makes its
 //! next start on this shard wait, twice as long each time, and so does each of an account beyond the first [`ACCOUNT_FREE`] for all
 //! of its deployments: one bad Worker does not keep the account's others from starting, a dozen do. What is up goes on. One is
 //! forgiven an hour.

@@ -221,7 +221,7 @@ impl Worker {
     /// Whether V8 could not go on with its isolate, which leaves memory behind for as long as the process runs.
     #[inline]
     pub fn given_up(&self) -> bool {
-        self.condemned && self.isolate.given_up()
+        self.isolate.given_up()
     }
 
     /// The most CPU time that a turn used after it was asked to be suspended, ns, since the last call of this: how long its thread

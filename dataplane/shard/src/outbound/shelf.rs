@@ -4,7 +4,7 @@
 //! wanted for a moment comes here, off its shard's ring, and the shard that has the next request for its origin takes it: a quiet
 //! origin has one connection, not one for each core.
 //!
-//! *Invariant:* no shard waits here: who finds the lock taken for longer than a row's change takes does without. *Bounds:* connections in all and to one origin, and
+//! *Invariant:* no shard waits here: who finds the lock taken for longer than some microseconds does without, and keeps what it would put. *Bounds:* connections in all and to one origin, and
 //! how long they stay.
 
 use super::stream::{Adrift, Origin};
