@@ -366,8 +366,10 @@ fn stuck_promises(node: &ServerReport, stuck_in: StuckIn) -> Vec<Promise> {
         Promise::at_most(&what("stuck requests not answered 503"), most(|one| Some(one.not_ended as f64)), 0.0),
     ];
     if stuck_in == StuckIn::Builtin {
-        let least = of(|one| one.quarantined).and_then(|all| all.into_iter().reduce(f64::min));
-        promises.push(Promise::at_least(&what("quarantines, at least"), least, 1.0));
+        let least = |value| of(value).and_then(|all| all.into_iter().reduce(f64::min));
+        promises.push(Promise::at_least(&what("quarantines, at least"), least(|one| one.quarantined), 1.0));
+        // Once, and at least twice again: those beyond a few are refused.
+        promises.push(Promise::at_least(&what("times really stuck, at least"), least(|one| one.given_up), 3.0));
     }
     promises
 }
@@ -435,7 +437,7 @@ fn print(report: &Report) {
         }
         for stuck in &server.stuck {
             println!(
-                "{}: tenant stuck in {} answered {} after {:.0} ms, {} of {} times not 503, {} quarantined; {} replies of the victim over {} ms, slowest {:.1} ms, {} failed; p99 when stuck again and again {}",
+                "{}: tenant stuck in {} answered {} after {:.0} ms, {} of {} times not 503, {} quarantined, {} isolates given up; {} replies of the victim over {} ms, slowest {:.1} ms, {} failed; p99 when stuck again and again {}",
                 server.name,
                 stuck.stuck_in.name(),
                 stuck.answer,
@@ -443,6 +445,7 @@ fn print(report: &Report) {
                 stuck.not_ended,
                 stuck.asked,
                 stuck.quarantined.map_or("none".to_owned(), |count| count.to_string()),
+                stuck.given_up.map_or("none".to_owned(), |count| count.to_string()),
                 stuck.held_up,
                 scenario::STUCK_NS / 1_000_000,
                 stuck.slowest_ms,
@@ -502,6 +505,7 @@ mod tests {
             asked: 5,
             not_ended: 0,
             quarantined: Some(if stuck_in == StuckIn::Builtin { 1.0 } else { 0.0 }),
+            given_up: Some(if stuck_in == StuckIn::Builtin { 3.0 } else { 0.0 }),
         };
         ServerReport {
             name: "selvage",
@@ -542,6 +546,7 @@ mod tests {
         check(|it| it.stuck[1].slowest_ms = 301.0, "slowest reply the first time, ms, a tenant stuck in a builtin");
         check(|it| it.stuck[0].not_ended = 1, "not answered 503, a tenant stuck in a regular");
         check(|it| it.stuck[1].quarantined = Some(0.0), "quarantines");
+        check(|it| it.stuck[1].given_up = Some(2.0), "really stuck");
         let kept = missed(|it| noise(it, Noise::Allocator).held = Some(one(0.99)));
         assert!(kept.len() == 1 && kept[0].contains("blocks"), "{kept:?}");
         let ended = missed(|it| noise(it, Noise::Hoarder).ended = Some(one(0.0)));

@@ -294,6 +294,9 @@ pub(super) struct Stuck {
     pub(super) not_ended: u64,
     /// Tenants that were quarantined meanwhile; a peer has no such thing.
     pub(super) quarantined: Option<f64>,
+    /// Isolates that were given up meanwhile: of a tenant who has that done again and again some requests are refused, and are stuck in
+    /// nothing.
+    pub(super) given_up: Option<f64>,
 }
 
 /// Gets a tenant stuck once, then again and again. A peer without limits never comes back from the first time: it is not asked
@@ -320,11 +323,12 @@ pub(super) fn stuck(
             (at(&contender.burners[0], path), arguments.duration)
         }
     };
-    let quarantines = |contender: &Contender| -> anyhow::Result<Option<f64>> {
-        let metrics = contender.metrics()?;
-        metrics.map(|metrics| metrics.sum("selvage_quarantines_total").context("selvage_quarantines_total")).transpose()
+    let counts = |contender: &Contender| -> anyhow::Result<Option<[f64; 2]>> {
+        let Some(metrics) = contender.metrics()? else { return Ok(None) };
+        let count = |name: &'static str| metrics.sum(name).context(name);
+        Ok(Some([count("selvage_quarantines_total")?, count("selvage_isolates_abandoned_total")?]))
     };
-    let quarantines_before = quarantines(contender)?;
+    let before = counts(contender)?;
     let (first, (answer, took)) = std::thread::scope(|scope| {
         let asked = scope.spawn(|| {
             std::thread::sleep(plan.warmup + plan.duration / 4);
@@ -338,7 +342,8 @@ pub(super) fn stuck(
         Process::Peer(_) => (None, Vec::new()),
     };
     std::thread::sleep(PAUSE);
-    let quarantined = quarantines(contender)?.zip(quarantines_before).map(|(after, before)| after - before);
+    let counted = |at: usize, after: Option<[f64; 2]>| after.zip(before).map(|(after, before)| after[at] - before[at]);
+    let after = counts(contender)?;
     answers.push(answer.clone());
     let latency = &first.tally.latency;
     Ok(Stuck {
@@ -351,7 +356,8 @@ pub(super) fn stuck(
         again_p99_ms: later.map(|later| round(later.latency_us(0.99) / 1e3)),
         asked: answers.len() as u64,
         not_ended: answers.iter().filter(|answer| *answer != "503").count() as u64,
-        quarantined,
+        quarantined: counted(0, after),
+        given_up: counted(1, after),
     })
 }
 
