@@ -69,6 +69,7 @@ fn open(path: &Path) -> io::Result<File> {
 mod tests {
     use super::*;
     use std::fs;
+    use std::os::fd::AsRawFd as _;
 
     fn kept() -> Vec<usize> {
         KEPT.with_borrow(|kept| kept.iter().map(Vec::capacity).collect())
@@ -85,6 +86,12 @@ mod tests {
         File::options().write(true).open(&path).and_then(|file| file.set_times(times)).expect("set");
         assert_eq!(&read(&path).expect("read")[..], b"text");
         assert_eq!(fs::metadata(&path).and_then(|it| it.accessed()).expect("a time"), long_ago);
+        // Where a file system is mounted so that it notes no reads, this alone would tell.
+        let file = open(&path).expect("open");
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).expect("proc");
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("flags");
+        let flags = i32::from_str_radix(flags.trim(), 8).expect("octal");
+        assert_eq!(flags & libc::O_NOATIME, libc::O_NOATIME);
     }
 
     #[test]

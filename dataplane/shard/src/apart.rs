@@ -12,11 +12,13 @@
 //! and effects come back through two queues; the connection, the outbound requests and the timers stay with the shard.
 //!
 //! *Invariants:* a Worker is made and used on one thread. Events of a Worker keep their order. The shard never waits for
-//! the apart thread. *Bounds:* what is in the queues is bounded by the grammar of `worker_api::event`. *Fails:* where the thread
+//! the apart thread. *Bounds:* what is in the queues is bounded by the grammar of `worker_api::event`; a request that has waited here for
+//! as long as its response may take is answered and never begun, as on the shard. *Fails:* where the thread
 //! cannot be started, quarantined tenants stay on the shard. A panic in a Worker gives up that Worker alone.
 
-use crate::cell::{WorkerCell, request_of};
+use crate::cell::{Late, WorkerCell, late, request_of};
 use crate::shard::{Shard, panic_text};
+use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -26,10 +28,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 use std::thread::{self, Thread};
+use std::time::Instant;
 use std::{io, mem};
 use worker_api::event::{Effect, Event, MonotonicNs, Now, RequestId};
-use worker_api::{CodeOrigin, Engine, MemoryGauge, Progress, Remains, StartError, Suspendable, Worker, WorkerSpec};
-use worker_api::{set_nice, shrink_stacks, usual_slice};
+use worker_api::{CodeOrigin, Engine, MemoryGauge, Progress, Remains, RequestLimits, StartError, Suspendable, Worker};
+use worker_api::{WorkerSpec, set_nice, shrink_stacks, usual_slice};
 
 /// Nice value of the apart thread: about a tenth of the shard's weight while both want the core.
 const NICE: i32 = 10;
@@ -79,6 +82,8 @@ impl Lost {
 struct Queues {
     orders: Mutex<Vec<(u64, Order)>>,
     reports: Mutex<Vec<Report>>,
+    /// Requests that waited for too long: each with the number of its Worker.
+    late: Mutex<Vec<(u64, Late)>>,
     /// The shard's task that takes reports.
     taker: Mutex<Option<Waker>>,
     /// What is left of Workers that ended.
@@ -105,7 +110,7 @@ impl Apart {
     }
 
     fn running(&self, shard: &Rc<Shard>) -> Option<&Running> {
-        let running = self.running.get_or_init(|| match Running::start(shard.engine.clone(), self.core) {
+        let start = || match Running::start(shard.engine.clone(), shard.clock.origin(), self.core) {
             Ok(running) => {
                 take_reports(shard, &running.queues);
                 Some(running)
@@ -114,8 +119,8 @@ impl Apart {
                 tracing::error!(%error, "no thread for quarantined tenants; they stay on their shard");
                 None
             }
-        });
-        running.as_ref()
+        };
+        self.running.get_or_init(start).as_ref()
     }
 
     /// Starts a Worker there. Whether there is a thread for it.
@@ -164,13 +169,22 @@ impl Drop for Apart {
     }
 }
 
+impl Queues {
+    fn wake_taker(&self) {
+        let taker = lock(&self.taker).take();
+        if let Some(taker) = taker {
+            taker.wake();
+        }
+    }
+}
+
 impl Running {
-    fn start(engine: Engine, core: Option<usize>) -> io::Result<Running> {
+    fn start(engine: Engine, origin: Instant, core: Option<usize>) -> io::Result<Running> {
         let queues = Arc::new(Queues::default());
         let for_thread = queues.clone();
         let joiner = thread::Builder::new().name("apart".into()).spawn(move || {
             settle(core);
-            work(&engine, &for_thread);
+            work(&engine, origin, &for_thread);
         })?;
         Ok(Running { queues, thread: joiner.thread().clone() })
     }
@@ -191,14 +205,16 @@ fn take_reports(shard: &Rc<Shard>, queues: &Arc<Queues>) {
     let (shard, queues) = (Rc::downgrade(shard), queues.clone());
     let task = poll_fn(move |cx| {
         *lock(&queues.taker) = Some(cx.waker().clone());
-        let reports = take(&queues.reports);
+        let (late, reports) = (take(&queues.late), take(&queues.reports));
         let Some(shard) = shard.upgrade() else { return Poll::Ready(()) };
+        for (number, late) in late {
+            if let Some(cell) = shard.apart.cell(number) {
+                shard.guarded(|| cell.answer_late(&shard, late));
+            }
+        }
         for report in reports {
             if let Some(cell) = shard.apart.cell(report.number) {
-                let taken = catch_unwind(AssertUnwindSafe(|| cell.reported(&shard, report)));
-                if let Err(panic) = taken {
-                    shard.after_panic(panic.as_ref());
-                }
+                shard.guarded(|| cell.reported(&shard, report));
             }
         }
         Poll::Pending
@@ -214,6 +230,7 @@ struct Seat {
 }
 
 struct Guest {
+    limits: RequestLimits,
     seat: Suspendable<Seat>,
     orders: VecDeque<Order>,
     /// It is in the round.
@@ -224,18 +241,19 @@ struct Guest {
     begun: Option<RequestId>,
 }
 
-/// The apart thread: takes orders, gives turns in a round, sleeps when there is nothing to do.
-fn work(engine: &Engine, queues: &Queues) {
+/// The apart thread: takes orders, gives turns in a round, sleeps when there is nothing to do. `origin` is its shard's zero of time.
+fn work(engine: &Engine, origin: Instant, queues: &Queues) {
     let mut guests: HashMap<u64, Guest> = HashMap::new();
     let mut round: VecDeque<u64> = VecDeque::new();
     while !queues.stop.load(Ordering::Acquire) {
         for (number, order) in take(&queues.orders) {
-            accept(&mut guests, &mut round, number, order);
+            // It may drop a Worker.
+            let _told = caught(|| accept(&mut guests, &mut round, number, order));
         }
         let remains = lock(&queues.remains).pop();
         let nothing_to_do = round.is_empty() && remains.is_none();
         // One for each turn of a guest's.
-        drop(remains);
+        let _told = caught(|| drop(remains));
         let Some(number) = round.pop_front() else {
             if nothing_to_do {
                 shrink_stacks();
@@ -244,11 +262,15 @@ fn work(engine: &Engine, queues: &Queues) {
             continue;
         };
         let Some(guest) = guests.get_mut(&number) else { continue };
-        let report = match catch_unwind(AssertUnwindSafe(|| guest.turn(engine))) {
-            Ok(Progress::Done) => guest.report(number),
-            Ok(Progress::Suspended) => None,
-            Err(panic) => {
-                tracing::error!(panic = panic_text(panic.as_ref()), "a panic was caught on the apart thread");
+        let shed = guest.shed_late(origin.elapsed().as_nanos() as u64);
+        if !shed.is_empty() {
+            lock(&queues.late).extend(shed.into_iter().map(|late| (number, late)));
+            queues.wake_taker();
+        }
+        let report = match caught(|| guest.turn(engine)) {
+            Some(Progress::Done) => guest.report(number),
+            Some(Progress::Suspended) => None,
+            None => {
                 let report = guest.broken(number);
                 // Nothing is known of its state: it is never entered nor dropped again.
                 mem::forget(guests.remove(&number));
@@ -263,12 +285,17 @@ fn work(engine: &Engine, queues: &Queues) {
         }
         if let Some(report) = report {
             lock(&queues.reports).push(report);
-            let taker = lock(&queues.taker).take();
-            if let Some(taker) = taker {
-                taker.wake();
-            }
+            queues.wake_taker();
         }
     }
+}
+
+/// Runs what may panic, which must not end the thread; none if it did.
+fn caught<R>(run: impl FnOnce() -> R) -> Option<R> {
+    let told = |panic: &Box<dyn Any + Send>| {
+        tracing::error!(panic = panic_text(panic.as_ref()), "a panic was caught on the apart thread");
+    };
+    catch_unwind(AssertUnwindSafe(run)).inspect_err(told).ok()
 }
 
 /// Puts an order where it belongs; one for a Worker that is gone is void.
@@ -278,7 +305,7 @@ fn accept(guests: &mut HashMap<u64, Guest>, round: &mut VecDeque<u64>, number: u
             guests.remove(&number);
             return;
         }
-        Order::Start(_) => guests.entry(number).or_insert_with(Guest::new),
+        Order::Start(ref spec) => guests.entry(number).or_insert_with(|| Guest::new(spec.limits)),
         Order::Event(..) => match guests.get_mut(&number) {
             Some(guest) => guest,
             None => return,
@@ -291,14 +318,33 @@ fn accept(guests: &mut HashMap<u64, Guest>, round: &mut VecDeque<u64>, number: u
 }
 
 impl Guest {
-    fn new() -> Guest {
+    fn new(limits: RequestLimits) -> Guest {
         Guest {
+            limits,
             seat: Suspendable::new(Seat::default()),
             orders: VecDeque::new(),
             waits: false,
             current: None,
             begun: None,
         }
+    }
+
+    /// Takes out the requests whose time is over before the Worker could begin with them.
+    fn shed_late(&mut self, now_ns: MonotonicNs) -> Vec<Late> {
+        let (mut shed, limits) = (Vec::new(), &self.limits);
+        let least_ns = limits.wall_head_ns.min(limits.wall_ns);
+        // The first one waits for longest.
+        if let Some(Order::Event(came, _)) = self.orders.front()
+            && now_ns >= came.monotonic_ns.saturating_add(least_ns)
+        {
+            self.orders.retain(|order| {
+                let Order::Event(came, event) = order else { return true };
+                let late = late(event, came.monotonic_ns, now_ns, limits);
+                shed.extend(late);
+                late.is_none()
+            });
+        }
+        shed
     }
 
     fn take_order(&mut self) -> Option<Order> {
@@ -483,8 +529,9 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
-    use worker_api::event::Invocation;
+    use base::header::HeaderBlock;
+    use std::time::Duration;
+    use worker_api::event::{IncomingBody, Invocation, RequestHead};
 
     const MS: u64 = 1_000_000;
 
@@ -494,7 +541,7 @@ mod tests {
 
     #[test]
     fn an_order_for_a_worker_that_is_gone_is_void() {
-        let (mut guests, mut round) = (HashMap::from([(1, Guest::new())]), VecDeque::new());
+        let (mut guests, mut round) = (HashMap::from([(1, Guest::new(RequestLimits::default()))]), VecDeque::new());
         accept(&mut guests, &mut round, 1, Order::Drop);
         for number in [1, 2] {
             accept(&mut guests, &mut round, number, order(|id| Event::ClientGone { id }, 5));
@@ -509,7 +556,7 @@ mod tests {
                 format!("const held = Array.from({{ length: {objects} }}, (_, i) => ({{ i, text: 'text ' + i }}));");
             format!("{held} export default {{ fetch: () => new Response(held.length) }};")
         };
-        let running = Running::start(Engine::init().expect("engine"), None).expect("a thread");
+        let running = Running::start(Engine::init().expect("engine"), Instant::now(), None).expect("a thread");
         let start = |number, objects| {
             let spec = WorkerSpec::new(source(objects).into(), Now { monotonic_ns: 0, unix_ms: 0 });
             running.order(number, Order::Start(Box::new(spec)));
@@ -536,7 +583,7 @@ mod tests {
 
     #[test]
     fn a_broken_guest_tells_the_request_in_hand_and_the_last_that_began() {
-        let mut guest = Guest::new();
+        let mut guest = Guest::new(RequestLimits::default());
         let lost = |guest: &Guest| guest.broken(1).broken.expect("it is broken");
         assert!(guest.broken(1).current.is_none() && !lost(&guest).has_begun(RequestId(7)), "nothing had begun");
         let invoked = |id| {
@@ -551,6 +598,33 @@ mod tests {
             let lost = lost(&guest);
             assert!(lost.has_begun(RequestId(begun)) && !lost.has_begun(RequestId(begun + 1)), "{begun} had begun");
         }
+    }
+
+    #[test]
+    fn what_waited_for_too_long_is_not_begun_and_the_rest_keeps_its_order() {
+        let limits = RequestLimits { wall_head_ns: 10 * MS, wall_ns: 50 * MS, ..RequestLimits::default() };
+        let came = |at_ms: u64, event| Order::Event(Now { monotonic_ns: at_ms * MS, unix_ms: 0 }, event);
+        let head = RequestHead {
+            method: "GET".to_owned(),
+            url: "http://w.workers.localhost/".to_owned(),
+            headers: HeaderBlock::default(),
+            body: IncomingBody::Empty,
+        };
+        let request = |id| Event::Request { id: RequestId(id), head: Arc::new(head.clone()) };
+        let cron = Invocation::Scheduled { cron: String::new(), unix_ms: 0 };
+        let mut guest = Guest::new(limits);
+        guest.orders.extend([
+            came(0, Event::ClientGone { id: RequestId(1) }),
+            came(1, request(2)),
+            came(1, Event::Invoke { id: RequestId(3), invocation: cron }),
+            came(2, Event::PullResponse { id: RequestId(2) }),
+            came(5, request(4)),
+        ]);
+        let mut shed = |at_ms: u64| guest.shed_late(at_ms * MS).into_iter().map(|late| late.id.0).collect::<Vec<_>>();
+        assert_eq!((shed(10), shed(11), shed(12), shed(15)), (vec![], vec![2], vec![], vec![4]));
+        assert_eq!((shed(50), shed(51)), (vec![], vec![3]), "a schedule's run has no response to wait for");
+        let left: Vec<_> = std::iter::from_fn(|| guest.take_order().map(|_| guest.current)).collect();
+        assert_eq!(left, [Some(RequestId(1)), Some(RequestId(2))], "what else is said of them is for the Worker");
     }
 
     /// What a tenant did, as (at ms, held ms), and whether that quarantined it.

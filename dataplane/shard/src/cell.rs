@@ -19,6 +19,7 @@ mod websockets;
 
 pub(crate) use collecting::Collection;
 pub(crate) use delivery::{Delivery, FetchDelivery, Response};
+pub(crate) use ends::{Late, late};
 
 use crate::apart::{REPLACE_NS, Report};
 use crate::canned::Canned;

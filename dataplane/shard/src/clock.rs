@@ -25,6 +25,11 @@ impl Clock {
         clock
     }
 
+    /// What its time counts from, for other threads.
+    pub(crate) fn origin(&self) -> Instant {
+        self.origin
+    }
+
     /// The time now.
     pub(crate) fn now_ns(&self) -> MonotonicNs {
         let now = self.origin.elapsed().as_nanos() as u64;

@@ -27,6 +27,7 @@ use plane_abi::{DeploymentIx, Status};
 use route::RouteCache;
 use std::cell::{Cell, RefCell};
 use std::net::TcpListener as StdListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -216,6 +217,13 @@ impl Shard {
         let (Some(host), Some(published)) = (host, plane.current()) else { return true };
         let above = host.strip_suffix(published.snapshot().platform_domain());
         above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+    }
+
+    /// Does something for a Worker; a panic in it costs no more than that Worker.
+    pub(crate) fn guarded(self: &Rc<Self>, run: impl FnOnce()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+            self.after_panic(panic.as_ref());
+        }
     }
 
     /// After a panic was caught on this shard: counts it, and gives up the Worker it passed through, if any.

@@ -28,7 +28,6 @@ use glommio::timer::Timer;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -328,7 +327,7 @@ impl Turns {
             if !tenant.waiting.borrow().is_empty() {
                 self.requeue(&tenant);
             }
-            step(shard, &cell);
+            shard.guarded(|| cell.step(shard));
             self.serving.set(false);
             if ticks_to_ns(ticks() - start) > ROUND_NS {
                 break;
@@ -352,7 +351,7 @@ impl Turns {
         if let Some(cell) = first {
             cell.waits.set(false);
             let start = ticks();
-            step(shard, &cell);
+            shard.guarded(|| cell.step(shard));
             self.starts_ahead_ns.set(ticks_to_ns(ticks() - start));
         }
     }
@@ -376,12 +375,6 @@ impl Turns {
     pub(crate) fn waiting(&self) -> u64 {
         let running: u64 = self.queue.borrow().values().map(|tenant| tenant.waiting.borrow().len() as u64).sum();
         running + self.starts.borrow().len() as u64
-    }
-}
-
-fn step(shard: &Rc<Shard>, cell: &Rc<WorkerCell>) {
-    if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| cell.step(shard))) {
-        shard.after_panic(panic.as_ref());
     }
 }
 

@@ -108,10 +108,11 @@ impl Spares {
         self.ready.len()
     }
 
-    /// Takes one, for [`Worker::start_in`](crate::Worker::start_in).
+    /// Takes one, for [`Worker::start_in`](crate::Worker::start_in). Where none is ready, one that is begun is completed.
     pub fn claim(&mut self) -> Option<Spare> {
         self.failed = false;
-        self.ready.pop()
+        let complete = |begun| Spare::complete(&self.engine, begun, ISOLATE_HEAP_BYTES_MAX).ok();
+        self.ready.pop().or_else(|| self.begun.take().and_then(complete))
     }
 }
 
@@ -134,5 +135,15 @@ mod tests {
         assert!(spares.claim().is_some(), "those that are ready are given all the same");
         while spares.refill_step() {}
         assert_eq!(spares.ready(), 2);
+    }
+
+    #[test]
+    fn one_that_is_begun_is_completed_for_who_finds_none_ready() {
+        let mut spares = Spares::new(&Engine::init().expect("engine"), 1);
+        assert!(spares.claim().is_none(), "none is made on a start's time");
+        assert!(spares.refill_step() && spares.begun.is_some());
+        assert!(spares.claim().is_some() && spares.begun.is_none());
+        while spares.refill_step() {}
+        assert!(spares.claim().is_some() && spares.claim().is_none());
     }
 }

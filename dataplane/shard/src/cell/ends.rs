@@ -17,23 +17,28 @@ impl WorkerCell {
         if self.inbox.borrow().front().is_none_or(|(came_ns, _)| now_ns < came_ns.saturating_add(least_ns)) {
             return;
         }
-        let mut late = Vec::new();
-        self.inbox.borrow_mut().retain(|(came_ns, event)| match begun_by(event, limits) {
-            Some((id, allowed_ns)) if now_ns >= came_ns.saturating_add(allowed_ns) => {
-                late.push((id, allowed_ns));
-                false
-            }
-            _ => true,
+        let mut shed = Vec::new();
+        self.inbox.borrow_mut().retain(|(came_ns, event)| {
+            let late = late(event, *came_ns, now_ns, limits);
+            shed.extend(late);
+            late.is_none()
         });
-        for (id, allowed_ns) in late {
-            let text =
-                format!("wall time limit of {} s exceeded before the Worker began", allowed_ns / base::limits::S_NS);
-            self.log(shard, shard.clock.recent(), LogRecord { request: Some(id), level: LogLevel::Error, text });
-            let mut mail = self.mail.borrow_mut();
-            mail.deliver(id, |delivery| delivery.failure = Some(Failure::WallLimit));
-            mail.finish(id);
-            self.open.set(self.open.get().saturating_sub(1));
+        for late in shed {
+            self.answer_late(shard, late);
         }
+    }
+
+    /// Answers a request whose time was over before the Worker could begin with it.
+    pub(crate) fn answer_late(&self, shard: &Shard, Late { id, allowed_ns }: Late) {
+        if self.is_finished(id) {
+            return;
+        }
+        let text = format!("wall time limit of {} s exceeded before the Worker began", allowed_ns / base::limits::S_NS);
+        self.log(shard, shard.clock.recent(), LogRecord { request: Some(id), level: LogLevel::Error, text });
+        let mut mail = self.mail.borrow_mut();
+        mail.deliver(id, |delivery| delivery.failure = Some(Failure::WallLimit));
+        mail.finish(id);
+        self.open.set(self.open.get().saturating_sub(1));
         if self.open.get() == 0 {
             self.lifecycle.end(&shard.metrics.transitions);
         }
@@ -136,11 +141,20 @@ impl WorkerCell {
     }
 }
 
-/// The request that an event begins, and how long after it came it may be answered, ns.
-fn begun_by(event: &Event, limits: &RequestLimits) -> Option<(RequestId, u64)> {
-    match event {
-        Event::Invoke { id, invocation: Invocation::Scheduled { .. } } => Some((*id, limits.wall_ns)),
-        Event::Request { id, .. } | Event::Invoke { id, .. } => Some((*id, limits.wall_head_ns)),
-        _ => None,
-    }
+/// A request that was not begun within its time.
+#[derive(Clone, Copy)]
+pub(crate) struct Late {
+    pub(crate) id: RequestId,
+    allowed_ns: u64,
+}
+
+/// The request that an event begins which came at `came_ns`, if its time is over.
+pub(crate) fn late(event: &Event, came_ns: MonotonicNs, now_ns: MonotonicNs, limits: &RequestLimits) -> Option<Late> {
+    let (id, allowed_ns) = match event {
+        // It has no response: what it may take is what all of one may.
+        Event::Invoke { id, invocation: Invocation::Scheduled { .. } } => (*id, limits.wall_ns),
+        Event::Request { id, .. } | Event::Invoke { id, .. } => (*id, limits.wall_head_ns),
+        _ => return None,
+    };
+    (now_ns >= came_ns.saturating_add(allowed_ns)).then_some(Late { id, allowed_ns })
 }

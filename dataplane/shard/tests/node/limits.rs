@@ -47,10 +47,11 @@ fn time_and_size_end_a_request_and_nothing_else() {
     assert_eq!(node.metrics.shards()[0].worker_starts.get(), 1);
 }
 
-/// `/long` computes for at least some hundred milliseconds; anything else says how many of its isolate came before.
+/// `/long` computes for at least some hundred milliseconds, `/hold` in one piece; anything else says how many of its isolate came before.
 const LONG: &str = "let runs = 0;
 export default { fetch(request) {
     let n = 0;
+    if (request.url.endsWith('/hold')) new Float64Array(3e6).map((_, i) => i * 7919 % 1000003).sort();
     if (request.url.endsWith('/long')) for (let i = 0; i < 600000000; i++) n = (n * 31 + i) | 0;
     return new Response(n + ' after ' + runs++);
 } };";
@@ -79,6 +80,31 @@ fn a_request_that_waits_for_its_isolate_for_too_long_is_answered_and_never_begun
     assert!(failures(&node, "wall_limit") >= 3);
     let told = node.logs.texts().iter().filter(|text| text.ends_with("exceeded before the Worker began")).count();
     assert_eq!((told, metrics.worker_starts.get()), (3, 1));
+}
+
+#[test]
+fn neither_is_one_begun_that_waits_for_too_long_on_the_apart_thread() {
+    let node = TestNode::start(&[Deployed { cpu_ms: 20_000, ..active("l", LONG) }], |config| {
+        config.request_limits.wall_head_ns = 200 * MS_NS;
+    });
+    let metrics = &node.metrics.shards()[0];
+    assert_eq!((node.connect().get("l", "/hold").status, metrics.quarantines.get()), (200, 1));
+    assert_eq!(node.connect().get("l", "/").text(), "0 after 0", "another isolate");
+    let mut long = node.connect();
+    long.send(get("l", "/long").as_bytes());
+    std::thread::sleep(Duration::from_millis(50));
+    let mut late: Vec<Client> = (0..3).map(|_| node.connect()).collect();
+    for client in &mut late {
+        client.send(get("l", "/").as_bytes());
+    }
+    for client in &mut late {
+        let response = client.response();
+        assert_eq!((response.status, response.text()), (503, "503: the Worker exceeded its time limit\n"));
+    }
+    long.response();
+    assert_eq!(node.connect().get("l", "/").text(), "0 after 2", "only the long one came between");
+    let told = node.logs.texts().iter().filter(|text| text.ends_with("exceeded before the Worker began")).count();
+    assert_eq!((told, metrics.worker_starts.get()), (3, 2));
 }
 
 /// `/eat` fills the heap; anything else waits and says which run of its isolate it was.
