@@ -1,7 +1,7 @@
 //! SYN cookies: what is answered, with what, and which answers are taken.
 
 use crate::build::*;
-use crate::{Bench, TCP_PORT, Verdict};
+use crate::{Bench, TCP_PORT, Verdict, skipped};
 use std::net::{IpAddr, TcpListener};
 use std::process::Command;
 use steer::abi;
@@ -19,7 +19,7 @@ fn in_own_namespace(name: &str) -> bool {
         assert!(up.success());
         return true;
     }
-    if Bench::new().is_none() {
+    if skipped() {
         return false;
     }
     let program = std::env::current_exe().expect("a test knows its file");
@@ -29,10 +29,10 @@ fn in_own_namespace(name: &str) -> bool {
     false
 }
 
-fn flooded() -> Option<Bench> {
-    let mut bench = Bench::new()?;
+fn flooded() -> Bench {
+    let mut bench = Bench::new().expect("the run outside of the namespace was not skipped");
     bench.0.configure(|cfg| cfg.flags |= abi::CFG_COOKIES).expect("a map of ours");
-    Some(bench)
+    bench
 }
 
 fn check_synack(frame: &[u8], at: usize, addresses: (IpAddr, IpAddr), client_port: u16) -> u32 {
@@ -52,7 +52,7 @@ fn a_flood_over_ipv4_is_answered_with_cookies() {
     if !in_own_namespace("floods::a_flood_over_ipv4_is_answered_with_cookies") {
         return;
     }
-    let Some(mut bench) = flooded() else { return };
+    let mut bench = flooded();
     let _listener = TcpListener::bind(("127.0.0.1", TCP_PORT)).expect("the port is free");
     let (client, server) = ("198.51.100.7", "127.0.0.1");
     let segment = |flags, ack: u32, options: &[u8], padding: &[u8]| {
@@ -95,7 +95,7 @@ fn a_flood_over_ipv6_is_answered_with_cookies() {
     if !in_own_namespace("floods::a_flood_over_ipv6_is_answered_with_cookies") {
         return;
     }
-    let Some(mut bench) = flooded() else { return };
+    let mut bench = flooded();
     let Ok(_listener) = TcpListener::bind(("::1", TCP_PORT)) else {
         eprintln!("SKIPPED: no IPv6 here");
         return;

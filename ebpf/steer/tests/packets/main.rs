@@ -30,26 +30,31 @@ pub(crate) const UDP_PORT: u16 = 4433;
 /// The program with its maps, and the thread pinned to CPU 0 while flows belong to CPU 1.
 pub(crate) struct Bench(pub(crate) Steering);
 
+/// Whether the programs cannot be run here; says why, loudly. To be asked before the thread is pinned.
+pub(crate) fn skipped() -> bool {
+    let why = if !rustix::process::geteuid().is_root() {
+        "needs root"
+    } else if std::thread::available_parallelism().map_or(1, |count| count.get()) < 2 {
+        "needs two CPUs"
+    } else if let Err(why) = programs::STEER {
+        why
+    } else {
+        return false;
+    };
+    let line = format!("SKIPPED: packets through the kernel: {why}\n");
+    eprint!("{line}");
+    if let Some(log) = std::env::var_os("SELVAGE_SKIP_LOG") {
+        let log = std::fs::File::options().append(true).create(true).open(log);
+        log.and_then(|mut log| log.write_all(line.as_bytes())).expect("the skip log can be written");
+    }
+    true
+}
+
 impl Bench {
-    /// Or why not, loudly.
+    /// None where it is skipped.
     pub(crate) fn new() -> Option<Bench> {
-        let skip = |why: &str| {
-            let line = format!("SKIPPED: packets through the kernel: {why}\n");
-            eprint!("{line}");
-            if let Some(log) = std::env::var_os("SELVAGE_SKIP_LOG") {
-                let log = std::fs::File::options().append(true).create(true).open(log);
-                log.and_then(|mut log| log.write_all(line.as_bytes())).expect("the skip log can be written");
-            }
-            None
-        };
-        if !rustix::process::geteuid().is_root() {
-            return skip("needs root");
-        }
-        if std::thread::available_parallelism().map_or(1, |count| count.get()) < 2 {
-            return skip("needs two CPUs");
-        }
-        if let Err(why) = programs::STEER {
-            return skip(why);
+        if skipped() {
+            return None;
         }
         let mut only = CpuSet::new();
         only.set(0);
