@@ -1,7 +1,7 @@
 //! SYN cookies: what is answered, with what, and which answers are taken.
 
 use crate::build::*;
-use crate::{Bench, TCP_PORT, Verdict, skipped};
+use crate::{Bench, TCP_PORT, Verdict, say_skipped, skipped};
 use std::net::{IpAddr, TcpListener};
 use std::process::Command;
 use steer::abi;
@@ -97,7 +97,7 @@ fn a_flood_over_ipv6_is_answered_with_cookies() {
     }
     let mut bench = flooded();
     let Ok(_listener) = TcpListener::bind(("::1", TCP_PORT)) else {
-        eprintln!("SKIPPED: no IPv6 here");
+        say_skipped("a flood over IPv6: there is no IPv6 here");
         return;
     };
     let (client, server) = ("2001:db8:1::7", "::1");

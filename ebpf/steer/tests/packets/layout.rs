@@ -72,7 +72,7 @@ fn check(object: &[u8], layouts: &[Layout]) {
 #[test]
 fn twins_are_as_the_objects_say() {
     let (Ok(steer), Ok(accept)) = (programs::STEER, programs::ACCEPT) else {
-        eprintln!("SKIPPED: no objects in this build");
+        crate::say_skipped("layouts of the programs' maps: no objects in this build");
         return;
     };
     check(steer, STEER_LAYOUTS);

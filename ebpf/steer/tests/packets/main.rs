@@ -41,13 +41,18 @@ pub(crate) fn skipped() -> bool {
     } else {
         return false;
     };
-    let line = format!("SKIPPED: packets through the kernel: {why}\n");
+    say_skipped(&format!("packets through the kernel: {why}"));
+    true
+}
+
+/// Says what is skipped, here and to `cargo xtask test`.
+pub(crate) fn say_skipped(what: &str) {
+    let line = format!("SKIPPED: {what}\n");
     eprint!("{line}");
     if let Some(log) = std::env::var_os("SELVAGE_SKIP_LOG") {
         let log = std::fs::File::options().append(true).create(true).open(log);
         log.and_then(|mut log| log.write_all(line.as_bytes())).expect("the skip log can be written");
     }
-    true
 }
 
 impl Bench {
