@@ -33,15 +33,16 @@ impl WorkerCell {
         if self.is_finished(id) {
             return;
         }
-        let text = format!("wall time limit of {} s exceeded before the Worker began", allowed_ns / base::limits::S_NS);
-        self.log(shard, shard.clock.recent(), LogRecord { request: Some(id), level: LogLevel::Error, text });
         let mut mail = self.mail.borrow_mut();
         mail.deliver(id, |delivery| delivery.failure = Some(Failure::WallLimit));
         mail.finish(id);
+        drop(mail);
         self.open.set(self.open.get().saturating_sub(1));
         if self.open.get() == 0 {
             self.lifecycle.end(&shard.metrics.transitions);
         }
+        let text = format!("wall time limit of {} s exceeded before the Worker began", allowed_ns / base::limits::S_NS);
+        self.log(shard, shard.clock.recent(), LogRecord { request: Some(id), level: LogLevel::Error, text });
     }
 
     /// Ends it and its requests, for its memory. A call that is suspended in it is brought to an end.
